@@ -1,0 +1,39 @@
+PYTHON ?= python3
+PY := .venv/bin/python
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: demo test test-fast lint format clean help
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/  -/'
+
+# The stamp follows requirements.txt: a changed pin rebuilds nothing but what differs.
+# opencv-python needs libGL; on a machine without it the headless build of the same
+# version is put over it.
+.venv/installed: requirements.txt
+	test -x $(PY) || $(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --requirement requirements.txt
+	$(PY) -c 'import cv2' 2>/dev/null || $(PY) -m pip install --quiet --no-deps \
+		--force-reinstall $$(sed -n 's/^opencv-python==/opencv-python-headless==/p' requirements.txt)
+	touch $@
+
+demo: .venv/installed  ## train, evaluate and draw a small local-module network
+	$(PY) tools/demo.py
+
+test: .venv/installed  ## run every test
+	$(PY) -m pytest
+
+test-fast: .venv/installed  ## run the tests that take under a second each
+	$(PY) -m pytest -m 'not slow and not dist'
+
+lint: .venv/installed  ## ruff (lint, imports, format, docstrings) and mypy
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+format: .venv/installed  ## rewrite files in the project's format
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+clean:  ## remove the environment and everything that was made
+	rm -rf .venv demo_output build dist *.egg-info

@@ -1,0 +1,66 @@
+"""What the package needs from its host libraries, checked once at import.
+
+Two families provide mmengine, mmcv and mmseg under the same import names: the
+OpenMMLab originals and the maintained ``onedl-*`` forks. Nothing else in the package
+knows which one is installed.
+"""
+
+from importlib import metadata
+
+_INSTALL = (
+    'Install the tested set with "pip install -r requirements.txt", or one family of '
+    'host libraries with "pip install infopro-seg[onedl]" (maintained forks, '
+    'recommended) or "pip install infopro-seg[openmmlab]" (originals). Never install '
+    'both: they own the same import folders.'
+)
+_MIN_TORCH = (2, 4)
+
+
+def require_torch(version: str) -> None:
+    """Check the version of torch.
+
+    Older reducers leave the gradients of modules that ran backward early without
+    averaging them over the processes, silently (PyTorch PR #124193).
+
+    Args:
+        version: ``torch.__version__``, such as ``2.14.1+cu130``.
+
+    Raises:
+        ImportError: if the version is older than 2.4.
+    """
+    major, minor = version.split('.')[:2]
+    if (int(major), int(minor)) < _MIN_TORCH:
+        raise ImportError(
+            f'infopro_seg needs torch >= {_MIN_TORCH[0]}.{_MIN_TORCH[1]} (older '
+            'versions silently skip averaging early gradients in distributed '
+            f'training), found torch {version}. {_INSTALL}'
+        )
+
+
+def require_mmseg() -> None:
+    """Check that mmsegmentation can be imported, with its models.
+
+    Raises:
+        ImportError: if it is missing or cannot be loaded; the cause is chained.
+    """
+    try:
+        import mmseg.models  # noqa: F401
+    except Exception as error:  # its version checks raise AssertionError
+        raise ImportError(
+            f'infopro_seg extends mmsegmentation, which cannot be imported: '
+            f'{type(error).__name__}: {error}. {_INSTALL}'
+        ) from error
+
+
+def find_mmseg_configs() -> None:
+    """Let ``_base_ = 'mmseg::...'`` find the configs of the installed family.
+
+    mmengine looks configs up by distribution name and knows only the originals'
+    (measured with onedl-mmengine 0.10.12).
+    """
+    from mmengine.config import utils
+
+    try:
+        metadata.distribution('mmsegmentation')
+    except metadata.PackageNotFoundError:
+        utils.MODULE2PACKAGE['mmseg'] = 'onedl-mmsegmentation'

@@ -1,0 +1,34 @@
+"""Units of MobileNetV2: the stem, then one unit an inverted residual block."""
+
+import dataclasses
+import functools
+
+from mmseg.models.backbones.mobilenet_v2 import MobileNetV2
+from torch import nn
+
+from .base import State, Unit, describes, run_submodule, submodule_unit
+
+
+@describes(MobileNetV2)
+def mobilenet_v2_units(backbone: MobileNetV2) -> tuple[Unit, ...]:
+    """MobileNetV2; with a single output index it returns a bare tensor."""
+    units = [submodule_unit('conv1')]
+    for stage, layer_name in enumerate(backbone.layers):
+        blocks = [name for name, _ in getattr(backbone, layer_name).named_children()]
+        units += [
+            submodule_unit(
+                f'{layer_name}.{block}',
+                emits=stage in backbone.out_indices and block == blocks[-1],
+            )
+            for block in blocks
+        ]
+    if len(backbone.out_indices) == 1:
+        last = units[-1]
+        units[-1] = dataclasses.replace(
+            last, run=functools.partial(_run_last_bare, run=last.run)
+        )
+    return tuple(units)
+
+
+def _run_last_bare(backbone: nn.Module, state: State, *, run) -> State:
+    return dataclasses.replace(run(backbone, state), is_bare=True)
