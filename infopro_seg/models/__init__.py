@@ -1,1 +1,22 @@
-"""."""
+"""Models, local heads and losses; importing it registers them in mmseg."""
+
+from .local_head import PRESETS, LocalHead
+from .local_module import LocalModule
+from .losses.contrast import PixelContrastHead
+from .reconstruction_head import (
+    InterpolatingReconstructionHead,
+    SubpixelReconstructionHead,
+)
+from .segmentation_head import LocalSegmentationHead
+from .segmentor import InfoProEncoderDecoder
+
+__all__ = [
+    'PRESETS',
+    'InfoProEncoderDecoder',
+    'InterpolatingReconstructionHead',
+    'LocalHead',
+    'LocalModule',
+    'LocalSegmentationHead',
+    'PixelContrastHead',
+    'SubpixelReconstructionHead',
+]

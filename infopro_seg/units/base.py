@@ -37,7 +37,7 @@ class State:
     is_bare: bool = False
 
     def step(self, x: Maps, *, emits: bool = False) -> 'State':
-        """The state after a unit that computed ``x``; ``emits`` adds it to the outputs."""
+        """The state after a unit gave ``x``; ``emits`` makes it a stage output."""
         outputs = (*self.outputs, x) if emits else self.outputs
         return dataclasses.replace(self, x=x, outputs=outputs)
 
@@ -55,7 +55,8 @@ class State:
             self,
             x=_detach(self.x),
             outputs=tuple(
-                None if out is None or (reads is not None and i not in reads)
+                None
+                if out is None or (reads is not None and i not in reads)
                 else out.detach()
                 for i, out in enumerate(self.outputs)
             ),
@@ -123,6 +124,7 @@ class Unit:
             object.__setattr__(self, 'owns', (self.name,))
 
     def __call__(self, backbone: nn.Module, state: State) -> State:
+        """Run the unit of this backbone on a state."""
         return self.run(backbone, state)
 
     def parameters(self, backbone: nn.Module) -> list[nn.Parameter]:

@@ -6,7 +6,7 @@ import functools
 from mmseg.models.backbones.mobilenet_v2 import MobileNetV2
 from torch import nn
 
-from .base import State, Unit, describes, run_submodule, submodule_unit
+from .base import State, Unit, describes, submodule_unit
 
 
 @describes(MobileNetV2)

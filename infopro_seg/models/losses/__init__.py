@@ -1,1 +1,1 @@
-"""."""
+"""Losses of local heads that mmseg lacks."""

@@ -1,0 +1,36 @@
+"""Train segmentation networks as gradient-isolated local modules, on mmsegmentation.
+
+Importing the package registers everything in mmseg's registries; configs do it with
+``custom_imports=dict(imports=['infopro_seg'], allow_failed_imports=False)``.
+"""
+
+import torch
+
+from . import host
+from .version import __version__
+
+host.require_torch(torch.__version__)
+host.require_mmseg()
+host.find_mmseg_configs()
+
+from . import datasets, engine, models, units  # noqa: E402
+from .engine import LocalBackwardHook  # noqa: E402
+from .models import InfoProEncoderDecoder, LocalHead, LocalModule  # noqa: E402
+from .units import State, Unit, describes, fold, units_of  # noqa: E402
+
+__all__ = [
+    'InfoProEncoderDecoder',
+    'LocalBackwardHook',
+    'LocalHead',
+    'LocalModule',
+    'State',
+    'Unit',
+    '__version__',
+    'datasets',
+    'describes',
+    'engine',
+    'fold',
+    'models',
+    'units',
+    'units_of',
+]

@@ -1,0 +1,119 @@
+"""The only glue between local modules and the runner: who calls backward, and when."""
+
+import functools
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.runner import Runner
+from mmseg.registry import HOOKS
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from ..models import InfoProEncoderDecoder, LocalModule
+
+
+@HOOKS.register_module()
+class LocalBackwardHook(Hook):
+    """Runs the backward pass of a local module as soon as its losses are known.
+
+    Its activations are freed before the next module runs; this is where the memory is
+    saved. The runner's own backward is left with the last module, and everything
+    after it (clipping, the optimizer step, gradient scaling, hooks) with the runner.
+    Gradients equal those of one backward over the sum of all losses.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        """Check the set-up and install the callback.
+
+        Raises:
+            TypeError: if the model has no local modules, or if the optimizer
+                wrapper differentiates in a way of its own.
+            RuntimeError: if the model's wrapper or its settings would give wrong
+                gradients.
+        """
+        model = _unwrap(runner.model)
+        _check_optim_wrapper(runner.optim_wrapper)
+        if isinstance(runner.model, DistributedDataParallel):
+            _check_distributed(runner.model)
+        model.local_backward = functools.partial(local_backward, runner.optim_wrapper)
+
+    def after_train(self, runner: Runner) -> None:
+        """Remove the callback, so that the model can be used elsewhere."""
+        _unwrap(runner.model).local_backward = None
+
+
+def local_backward(
+    optim_wrapper: OptimWrapper, module: LocalModule, losses: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """Differentiate the losses of one module as the optimizer wrapper would.
+
+    The wrapper's own ``backward`` is not called: it counts calls, and more than one an
+    iteration breaks gradient accumulation.
+
+    Args:
+        optim_wrapper: Gives the accumulation factor and the gradient scaler.
+        module: The module; for the callback's signature.
+        losses: Scalars; those with ``loss`` in their name are summed, as the runner
+            does.
+
+    Returns:
+        The same entries without history.
+    """
+    total = sum(value.mean() for name, value in losses.items() if 'loss' in name)
+    total = optim_wrapper.scale_loss(total)
+    scaler = getattr(optim_wrapper, 'loss_scaler', None)
+    if scaler is not None:
+        total = scaler.scale(total)
+    # The forward pass runs under autocast; backward must not, as in the runner.
+    with torch.autocast(total.device.type, enabled=False):
+        total.backward()
+    return {name: value.detach() for name, value in losses.items()}
+
+
+def _unwrap(model: torch.nn.Module) -> InfoProEncoderDecoder:
+    if is_model_wrapper(model):
+        if not isinstance(model, DistributedDataParallel):
+            raise RuntimeError(
+                f'LocalBackwardHook does not support the model wrapper '
+                f'{type(model).__name__}: backward passes inside forward are only '
+                'known to be right with MMDistributedDataParallel. Remove '
+                'model_wrapper_cfg or the strategy, or train end-to-end.'
+            )
+        model = model.module
+    if not isinstance(model, InfoProEncoderDecoder):
+        raise TypeError(
+            f'LocalBackwardHook needs model.type InfoProEncoderDecoder, got '
+            f'{type(model).__name__}. Set the type and local=..., or remove the hook.'
+        )
+    return model
+
+
+def _check_optim_wrapper(optim_wrapper: OptimWrapper) -> None:
+    known = (OptimWrapper, AmpOptimWrapper)
+    backward = getattr(type(optim_wrapper), 'backward', None)
+    if backward not in [wrapper.backward for wrapper in known]:
+        raise TypeError(
+            f'LocalBackwardHook does not know how {type(optim_wrapper).__name__} runs '
+            "backward. Set optim_wrapper.type to 'OptimWrapper' or 'AmpOptimWrapper'."
+        )
+
+
+def _check_distributed(model: DistributedDataParallel) -> None:
+    if model.static_graph:
+        raise RuntimeError(
+            'static_graph=True gives wrong gradients when modules run backward early. '
+            'Set model_wrapper_cfg=dict(find_unused_parameters=True) without it.'
+        )
+    if not model.find_unused_parameters:
+        raise RuntimeError(
+            'find_unused_parameters=False leaves early gradients without averaging '
+            'over the processes. Set find_unused_parameters=True in the config.'
+        )
+    if any(getattr(m, 'with_cp', False) for m in model.modules()):
+        raise RuntimeError(
+            'with_cp=True (reentrant activation checkpointing) crashes with '
+            'find_unused_parameters=True, which early backward passes need. Set '
+            'with_cp=False.'
+        )

@@ -1,0 +1,133 @@
+"""What crosses the unit boundaries, found by running a weightless copy."""
+
+import copy
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..units import State, Unit
+
+# A multiple of all strides, patch and window sizes in use, and large enough for
+# stride 32 to leave a map to look at.
+_PROBE_SIZE = (224, 224)
+
+
+@dataclasses.dataclass(frozen=True)
+class Boundary:
+    """What leaves a unit.
+
+    Args:
+        channels: C of the feature map that a local head would see.
+        stride: Image pixels a map pixel, rounded to an integer.
+        num_outputs: Stage outputs of the backbone that exist from here on.
+    """
+
+    channels: int
+    stride: int
+    num_outputs: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """Shapes of a backbone.
+
+    Args:
+        boundaries: One a unit.
+        outputs: The backbone's stage outputs, without storage (device meta).
+    """
+
+    boundaries: tuple[Boundary, ...]
+    outputs: tuple[Tensor, ...]
+
+
+def probe_backbone(
+    backbone: nn.Module,
+    units: Sequence[Unit],
+    in_channels: int = 3,
+    size: tuple[int, int] = _PROBE_SIZE,
+) -> Probe:
+    """Measure what leaves each unit, without data, weights or side effects.
+
+    Args:
+        backbone: Any supported backbone, on any device; it is not changed.
+        units: Its units.
+        in_channels: Channels of the input image.
+        size: (height, width) of the probe image.
+    """
+    backbone = meta_copy(backbone)
+    backbone.eval()  # mmseg backbones return None here
+    state = State(torch.empty(1, in_channels, *size, device='meta'))
+    boundaries = []
+    with torch.no_grad():
+        for unit in units:
+            state = unit(backbone, state)
+            feature_map = state.feature_map()
+            boundaries.append(
+                Boundary(
+                    channels=feature_map.shape[1],
+                    stride=max(1, round(size[0] / feature_map.shape[2])),
+                    num_outputs=len(state.outputs),
+                )
+            )
+    return Probe(tuple(boundaries), state.outputs)
+
+
+def outputs_read(head: nn.Module, outputs: Sequence[Tensor]) -> frozenset[int]:
+    """Which stage outputs a decode or auxiliary head reads.
+
+    Its ``in_index`` does not tell: the head of DeepLabV3+ also takes ``inputs[0]``.
+    So the head is run once, without weights, on outputs that note their reader.
+
+    Args:
+        head: Any mmseg decode head; it is not changed.
+        outputs: Stage outputs without storage, see `Probe`.
+
+    Returns:
+        Indices into ``outputs``; all of them if the head cannot be run this way.
+    """
+    noting = _NotingTuple(outputs)
+    head = meta_copy(head)
+    head.eval()
+    try:
+        with torch.no_grad():
+            head(noting)
+    except Exception:  # a head of unknown make: keeping every output is always right
+        return frozenset(range(len(outputs)))
+    return frozenset(noting.read)
+
+
+def meta_copy(module: nn.Module) -> nn.Module:
+    """A copy of a module whose tensors have shapes but no storage.
+
+    The tensors are replaced while copying, so no weight is ever duplicated.
+    """
+    memo = {}
+    for tensor in (*module.parameters(), *module.buffers()):
+        hollow = tensor.detach().to('meta')
+        if isinstance(tensor, nn.Parameter):
+            hollow = nn.Parameter(hollow, requires_grad=tensor.requires_grad)
+        memo[id(tensor)] = hollow
+    return copy.deepcopy(module, memo)
+
+
+class _NotingTuple(tuple):
+    """A tuple that remembers which of its entries were taken."""
+
+    def __new__(cls, items: Sequence[Tensor]) -> '_NotingTuple':
+        self = super().__new__(cls, items)
+        self.read = set()
+        return self
+
+    def __getitem__(self, index):
+        self.read.update(
+            range(len(self))[index]
+            if isinstance(index, slice)
+            else [range(len(self))[index]]
+        )
+        return super().__getitem__(index)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        self.read.update(range(len(self)))
+        return super().__iter__()

@@ -1,0 +1,215 @@
+"""The segmentor that trains its network as gradient-isolated local modules."""
+
+from collections.abc import Callable
+
+import torch
+from mmengine.model import ImgDataPreprocessor
+from mmseg.models.segmentors import EncoderDecoder
+from mmseg.registry import MODELS
+from mmseg.utils import add_prefix
+from torch import Tensor, nn
+
+from ..units import State, units_of
+from .build import LocalConfig, build_local_heads
+from .local_module import LocalModule
+from .probe import Probe, outputs_read, probe_backbone
+from .splits import module_ranges
+
+Losses = dict[str, Tensor]
+
+
+@MODELS.register_module()
+class InfoProEncoderDecoder(EncoderDecoder):
+    """An mmseg EncoderDecoder whose backbone is cut into local modules by walls.
+
+    Any EncoderDecoder config becomes local by this type and ``local``. Prediction,
+    test-time augmentation and slide inference are the stock ones, and so are
+    the weights: only ``local_heads.*`` is added, and only used in training. Without
+    a split it is the stock model, bit for bit.
+
+    Args:
+        args: Of EncoderDecoder.
+        local: The local modules::
+
+                dict(splits=['layer3.12'],     # or num_modules=2
+                     head=dict(preset='lean'), # see `complete_head`
+                     weights=dict(reconstruction=(1.5, 1.5), segmentation=(1., 1.)))
+
+            Weights are lambda1 and lambda2 of the first module and of the last but
+            one, linear in between.
+        kwargs: Of EncoderDecoder.
+
+    Raises:
+        TypeError: if the backbone has no units (see `units_of`), or ``local`` is of
+            the wrong kind.
+        ValueError: if ``local`` has wrong values (see `LocalConfig`), or asks for a
+            reconstruction of images that were not normalised by the model.
+    """
+
+    #: Called with the losses of a module as soon as they are known; returns them
+    #: without history. `LocalBackwardHook` sets it for the time of training.
+    local_backward: Callable[[LocalModule, Losses], Losses] | None = None
+
+    def __init__(self, *args, local: dict, **kwargs):
+        super().__init__(*args, **kwargs)
+        config = LocalConfig.parse(local)
+        units = units_of(self.backbone)
+        names = [unit.name for unit in units]
+        splits = config.resolve_splits(names)
+        self.local_modules = tuple(
+            LocalModule(i, tuple(units[j] for j in indices))
+            for i, indices in enumerate(module_ranges(names, splits))
+        )
+        image_channels = len(getattr(self.data_preprocessor, 'mean', (0, 0, 0)))
+        probe = probe_backbone(self.backbone, units, image_channels)
+        ends = [probe.boundaries[names.index(split)] for split in splits]
+        self.local_heads = build_local_heads(
+            config, ends, self.decode_head, image_channels
+        )
+        if any(head.reconstruction is not None for head in self.local_heads):
+            self._require_known_normalisation()
+        self._find_readers(probe, [end.num_outputs for end in ends])
+
+    def loss(self, inputs: Tensor, data_samples: list) -> Losses:
+        """Run the local modules one after the other, each with its own losses.
+
+        Args:
+            inputs: Normalised images (N, 3, H, W).
+            data_samples: N samples with ``gt_sem_seg`` (1, H, W).
+
+        Returns:
+            ``local_<k>.loss_recon``, ``local_<k>.loss_seg``, ... of all modules but
+            the last, then the stock losses of the decode and auxiliary heads. With
+            `local_backward` set, the losses of all but the last module have
+            been differentiated and carry no history.
+        """
+        losses = {}
+        state = State(inputs)
+        for module in self.local_modules[:-1]:
+            state = module(self.backbone, state)
+            losses.update(self._local_losses(module, state, inputs, data_samples))
+            state = state.detach(reads=self._read_later[module.index])
+        state = self.local_modules[-1](self.backbone, state)
+        losses.update(self._last_losses(state, data_samples))
+        return losses
+
+    def reconstruction_target(self, inputs: Tensor) -> Tensor:
+        """The images in [0, 1] that the normalised ``inputs`` were made from.
+
+        Args:
+            inputs: (N, 3, H, W), as the data preprocessor gives them.
+
+        Returns:
+            The same shape and channel order.
+        """
+        preprocessor = self.data_preprocessor
+        if hasattr(preprocessor, 'mean'):
+            inputs = inputs * preprocessor.std + preprocessor.mean
+        return (inputs / 255).clamp(0, 1)
+
+    def _local_losses(
+        self, module: LocalModule, state: State, inputs: Tensor, data_samples: list
+    ) -> Losses:
+        """All losses that train one module but the last; differentiated at once.
+
+        A frozen module has nothing to train: no losses.
+        """
+        if torch.is_grad_enabled() and not state.requires_grad:
+            return {}
+        losses = self.local_heads[module.index].loss(
+            state.feature_map(),
+            self.reconstruction_target(inputs),
+            data_samples,
+            self.train_cfg,
+        )
+        losses = add_prefix(losses, module.name)
+        missing = self._num_outputs - len(state.outputs)
+        losses.update(
+            self._auxiliary_losses(
+                module, (*state.outputs, *[None] * missing), data_samples
+            )
+        )
+        if self.local_backward is None:
+            return losses
+        return self.local_backward(module, losses)
+
+    def _last_losses(self, state: State, data_samples: list) -> Losses:
+        """The losses of the last module, which ends in the network's own head."""
+        features = state.result()
+        if self.with_neck:
+            features = self.neck(features)
+        losses = self._decode_head_forward_train(features, data_samples)
+        losses.update(
+            self._auxiliary_losses(self.local_modules[-1], features, data_samples)
+        )
+        return losses
+
+    def _auxiliary_losses(
+        self, module: LocalModule, features: tuple, data_samples: list
+    ) -> Losses:
+        losses = {}
+        for prefix, head in self._auxiliary_heads():
+            if self._auxiliary_module[prefix] == module.index:
+                entries = head.loss(features, data_samples, self.train_cfg)
+                losses.update(add_prefix(entries, prefix))
+        return losses
+
+    def _auxiliary_heads(self) -> list[tuple[str, nn.Module]]:
+        """Auxiliary heads under the names that EncoderDecoder logs them by."""
+        if not self.with_auxiliary_head:
+            return []
+        if isinstance(self.auxiliary_head, nn.ModuleList):
+            return [(f'aux_{i}', head) for i, head in enumerate(self.auxiliary_head)]
+        return [('aux', self.auxiliary_head)]
+
+    def _find_readers(self, probe: Probe, num_outputs: list[int]) -> None:
+        """Find out who reads which stage output.
+
+        An auxiliary head trains the first module after which all its maps exist. A
+        neck reads everything, and heads behind it belong to the last module.
+
+        Args:
+            probe: Shapes of the backbone.
+            num_outputs: Stage outputs that exist after each module but the last.
+        """
+        self._num_outputs = len(probe.outputs)
+        last = len(self.local_modules) - 1
+        heads = dict(self._auxiliary_heads())
+        if self.with_neck:
+            self._read_later = (None,) * last
+            self._auxiliary_module = dict.fromkeys(heads, last)
+            return
+        reads = {
+            name: outputs_read(head, probe.outputs) for name, head in heads.items()
+        }
+        self._auxiliary_module = {
+            name: next((k for k, n in enumerate(num_outputs) if max(read) < n), last)
+            for name, read in reads.items()
+        }
+        decode_reads = outputs_read(self.decode_head, probe.outputs)
+        self._read_later = tuple(
+            decode_reads.union(
+                *(
+                    read
+                    for name, read in reads.items()
+                    if self._auxiliary_module[name] > k
+                )
+            )
+            for k in range(last)
+        )
+
+    def _require_known_normalisation(self) -> None:
+        if not isinstance(self.data_preprocessor, ImgDataPreprocessor):
+            raise ValueError(
+                'the reconstruction loss compares with the image in [0, 1], recovered '
+                'with the mean and std of the data preprocessor, but data_preprocessor '
+                f'is a {type(self.data_preprocessor).__name__}. Use '
+                "data_preprocessor=dict(type='SegDataPreProcessor', mean=..., std=...)"
+                ', or set local=dict(head=dict(reconstruction=None)).'
+            )
+
+    def __getstate__(self) -> dict:
+        """Copies and pickles (EMA, export) have no callback: it is one runner's."""
+        state = self.__dict__.copy()
+        state.pop('local_backward', None)
+        return state

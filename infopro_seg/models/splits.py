@@ -1,0 +1,130 @@
+"""Where the chain of units is cut: names in, unit ranges out. Pure, no torch."""
+
+import difflib
+import itertools
+from collections.abc import Sequence
+
+
+def even_splits(unit_names: Sequence[str], num_modules: int) -> tuple[str, ...]:
+    """Cut into ``num_modules`` local modules with (nearly) the same number of units.
+
+    Args:
+        unit_names: Names of all units of the backbone, in order.
+        num_modules: K, from 1 (end-to-end) to the number of units.
+
+    Returns:
+        The names of the last units of all modules but the last: K - 1 of them.
+
+    Raises:
+        ValueError: if there are not so many units.
+    """
+    num_units = len(unit_names)
+    if not 1 <= num_modules <= num_units:
+        raise ValueError(
+            f'num_modules={num_modules} is out of range: this backbone has '
+            f'{num_units} units ({unit_names[0]} ... {unit_names[-1]}), so num_modules '
+            f'can be 1 (end-to-end) to {num_units}.'
+        )
+    ends = [round(i * num_units / num_modules) for i in range(1, num_modules)]
+    return tuple(unit_names[end - 1] for end in ends)
+
+
+def check_splits(unit_names: Sequence[str], splits: Sequence[str]) -> None:
+    """Check that splits are names of units, in order and without repetition.
+
+    The last unit is a valid split: the last module is then the decode head alone.
+
+    Args:
+        unit_names: Names of all units of the backbone, in order.
+        splits: Names of the last units of all modules but the last.
+
+    Raises:
+        TypeError: if ``splits`` is a single string.
+        ValueError: if a name is unknown (the nearest valid ones are listed),
+            repeated or out of order.
+    """
+    if isinstance(splits, str):
+        raise TypeError(f'splits={splits!r} must be a list: splits=[{splits!r}].')
+    for split in splits:
+        if split not in unit_names:
+            raise ValueError(_unknown(unit_names, split))
+    position = {name: i for i, name in enumerate(unit_names)}
+    for before, after in itertools.pairwise(splits):
+        if before == after:
+            raise ValueError(
+                f'splits={list(splits)} names {after!r} twice; name each unit once.'
+            )
+        if position[before] > position[after]:
+            ordered = sorted(set(splits), key=position.__getitem__)
+            raise ValueError(
+                f'splits={list(splits)} are out of order: {after!r} runs before '
+                f'{before!r}. Write splits={ordered}.'
+            )
+
+
+def module_ranges(
+    unit_names: Sequence[str], splits: Sequence[str]
+) -> tuple[range, ...]:
+    """The unit indices of each local module.
+
+    Args:
+        unit_names: Names of all units of the backbone, in order.
+        splits: Valid splits, see `check_splits`.
+
+    Returns:
+        One range a module, together covering all units. The last one is empty if
+        the last unit is a split.
+    """
+    ends = [list(unit_names).index(split) + 1 for split in splits]
+    return tuple(
+        range(start, end)
+        for start, end in itertools.pairwise([0, *ends, len(unit_names)])
+    )
+
+
+def linear_weights(first_last: float | Sequence[float], num: int) -> tuple[float, ...]:
+    """Loss weights that go linearly from the first module to the last but one.
+
+    The modules in between get weight ``first + i / (num - 1) * (last - first)`` (Wang
+    et al., ICLR 2021, section 5, where ``num`` = K - 1).
+
+    Args:
+        first_last: The weights of the first and the last of ``num`` modules, or one
+            number for all. A single module gets the first.
+        num: Number of local modules that have a local head, K - 1.
+
+    Returns:
+        ``num`` weights.
+
+    Raises:
+        ValueError: if a weight is negative or not finite, or if there are not
+            one or two of them.
+    """
+    ends = (
+        (first_last, first_last)
+        if isinstance(first_last, int | float)
+        else tuple(first_last)
+    )
+    if len(ends) != 2:
+        raise ValueError(
+            f'weights={first_last!r} must be one number, or two: of the first module '
+            'and of the last but one.'
+        )
+    if not all(0 <= end < float('inf') for end in ends):
+        raise ValueError(
+            f'weights={first_last!r} must be finite and not negative; 0 switches the '
+            'loss off.'
+        )
+    first, last = ends
+    if num < 2:
+        return (float(first),) * num
+    return tuple(first + i / (num - 1) * (last - first) for i in range(num))
+
+
+def _unknown(unit_names: Sequence[str], split: str) -> str:
+    near = difflib.get_close_matches(str(split), unit_names, n=3, cutoff=0.5)
+    hint = f'Nearest: {", ".join(near)}. ' if near else ''
+    return (
+        f'split {split!r} is not a unit of this backbone. {hint}'
+        f'All units: {", ".join(unit_names)}.'
+    )
