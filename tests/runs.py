@@ -57,7 +57,11 @@ def run_training(
         },
         custom_hooks=list(hooks),
         default_hooks={
-            'logger': {'type': 'LoggerHook', 'interval': 1, 'log_metric_by_epoch': False},
+            'logger': {
+                'type': 'LoggerHook',
+                'interval': 1,
+                'log_metric_by_epoch': False,
+            },
             'checkpoint': None,
         },
         default_scope='mmseg',

@@ -46,7 +46,10 @@ def test_one_module_has_the_keys_of_the_stock_segmentor():
 def test_several_auxiliary_heads_and_a_neck_are_the_stock_ones():
     model = deeplabv3()
     auxiliary = model['auxiliary_head']
-    model['auxiliary_head'] = [auxiliary, {**auxiliary, 'in_channels': 128, 'in_index': 1}]
+    model['auxiliary_head'] = [
+        auxiliary,
+        {**auxiliary, 'in_channels': 128, 'in_index': 1},
+    ]
     assert_equal(step(build(model))[1], step(build(localized(model, splits=[])))[1])
     model = deeplabv3(widths=(16,) * 4)
     model['neck'] = {

@@ -1,0 +1,35 @@
+# python tools/train.py configs/infopro_deeplabv3_mobilenet-v2_camvid.py \
+#     --data-root CAMVID --cfg-options model.pretrained=mobilenet_v2_imagenet.pth
+#
+# K=3 on whole 360x480 images; results in results/camvid.md.
+_base_ = [
+    './_base_/models/infopro_deeplabv3_r50-d8.py', './_base_/datasets/camvid.py',
+    './_base_/default_runtime.py', './_base_/schedules/schedule_40k.py'
+]
+crop_size = (360, 480)
+model = dict(
+    pretrained='mmcls://mobilenet_v2',
+    data_preprocessor=dict(size=crop_size),
+    backbone=dict(
+        _delete_=True,
+        type='MobileNetV2',
+        widen_factor=1.0,
+        strides=(1, 2, 2, 1, 1, 1, 1),
+        dilations=(1, 1, 1, 2, 2, 4, 4),
+        out_indices=(1, 2, 4, 6),
+        norm_cfg=dict(type='SyncBN', requires_grad=True)),
+    decode_head=dict(
+        in_channels=320, channels=96, dilations=(1, 6, 12, 18), num_classes=11),
+    auxiliary_head=dict(in_channels=96, channels=48, num_classes=11),
+    local=dict(
+        num_modules=None,
+        splits=['layer3.2', 'layer5.2'],
+        head=dict(preset='lean')))
+total_batch_size = 4
+max_iters = 2000
+param_scheduler = [
+    dict(type='PolyLR', eta_min=1e-4, power=0.9, end=max_iters, by_epoch=False)
+]
+train_cfg = dict(max_iters=max_iters, val_interval=500)
+default_hooks = dict(
+    checkpoint=dict(interval=500, save_best='mIoU', max_keep_ckpts=1))

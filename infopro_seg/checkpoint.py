@@ -1,0 +1,122 @@
+"""Checkpoints: from a local model to a stock mmseg one."""
+
+import copy
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+from torch import Tensor
+
+try:
+    from numpy._core import multiarray
+except ImportError:  # numpy 1
+    from numpy.core import multiarray
+
+LOCAL_PREFIX = 'local_heads.'
+
+
+def stock_model_config(model: Mapping) -> dict:
+    """The config of the same network without local modules.
+
+    Args:
+        model: A model config of type InfoProEncoderDecoder.
+
+    Returns:
+        A copy of type EncoderDecoder.
+    """
+    stock = copy.deepcopy(dict(model))
+    stock.pop('local', None)
+    stock['type'] = 'EncoderDecoder'
+    return stock
+
+
+def stock_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a local model without its local heads.
+
+    The rest has the keys of stock mmseg already: nothing is renamed.
+    """
+    return {k: v for k, v in state_dict.items() if not k.startswith(LOCAL_PREFIX)}
+
+
+def read_checkpoint(path: str | Path, *, trust_pickle: bool = False) -> dict[str, Any]:
+    """Read a checkpoint file to the CPU without running code from it.
+
+    Args:
+        path: A file written by a Runner, or a bare state dict.
+        trust_pickle: Also accept files that need arbitrary pickled objects. These
+            can run any code: only for files from a source you trust.
+
+    Returns:
+        A dict with at least ``state_dict``.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no checkpoint, or needs ``trust_pickle``.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'checkpoint {path} does not exist.')
+    try:
+        with torch.serialization.safe_globals(_runner_globals()):
+            checkpoint = torch.load(
+                path, map_location='cpu', weights_only=not trust_pickle
+            )
+    except Exception as error:  # zip, pickle and unpickling errors of many types
+        raise ValueError(
+            f'{path} cannot be read as a checkpoint without running code from it '
+            f'({type(error).__name__}: {str(error).splitlines()[0]}). It is damaged, '
+            'no checkpoint, or holds pickled objects. If you trust its source, pass '
+            '--trust-checkpoint.'
+        ) from error
+    if isinstance(checkpoint, Mapping) and 'state_dict' not in checkpoint:
+        checkpoint = {'state_dict': checkpoint}
+    state_dict = checkpoint['state_dict'] if isinstance(checkpoint, Mapping) else None
+    if not isinstance(state_dict, Mapping) or not all(
+        isinstance(value, Tensor) for value in state_dict.values()
+    ):
+        raise ValueError(f'{path} holds no state dict of tensors.')
+    return dict(checkpoint)
+
+
+def write_checkpoint(checkpoint: Mapping, path: str | Path, *, force: bool) -> None:
+    """Write a checkpoint so that no half-written file ever has its name.
+
+    Raises:
+        FileExistsError: if the file exists and ``force`` is False.
+    """
+    path = Path(path)
+    if path.exists() and not force:
+        raise FileExistsError(f'{path} exists; pass --force to overwrite it.')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'{path.name}.partial')
+    try:
+        torch.save(dict(checkpoint), partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _runner_globals() -> list:
+    """Plain types besides tensors that a Runner's checkpoints hold: its log."""
+    # numpy 2 pickles arrays and scalars through the last two.
+    names = ('float64', 'float32', 'int64', 'int32', 'uint8', 'bool')
+    return [
+        HistoryBuffer,
+        (_history_method, 'builtins.getattr'),
+        np.dtype,
+        np.ndarray,
+        *(type(np.dtype(name)) for name in names),
+        multiarray._reconstruct,
+        multiarray.scalar,
+    ]
+
+
+def _history_method(owner: Any, name: str) -> Any:
+    """What ``getattr`` may do in a checkpoint: name a method of a log buffer."""
+    if owner is not HistoryBuffer:
+        raise ValueError(f'pickled getattr of {owner!r}')
+    return getattr(owner, name)
