@@ -1,7 +1,7 @@
 """The reference's K=2 algorithm, restated independently of the package.
 
-From the description of the released segmentation code of Wang et al., ICLR 2021: one cut
-inside stage 3, a reconstruction decoder that ends in a sigmoid and binary cross-entropy
+From the description of the released segmentation code of Wang et al., ICLR 2021: one
+cut inside stage 3, a reconstruction decoder that ends in a sigmoid and binary cross-entropy
 against the image in [0, 1], a segmentation head on the same map, the second part
 trained with the network's own heads. Plain torch; nothing of infopro_seg is used.
 """
@@ -110,7 +110,7 @@ def copy_head_weights(local_head, heads):
         (local_head.reconstruction, heads.decoder),
         (local_head.segmentation, heads.segment),
     ):
-        state = {name: value for name, value in ours.state_dict().items()}
+        state = ours.state_dict()
         # mmseg registers the classifier before the convolutions below it.
         last = {k: v for k, v in state.items() if k.startswith('conv_seg')}
         ordered = {k: v for k, v in state.items() if k not in last} | last
