@@ -78,7 +78,7 @@ def wrong_values(
         num_classes: values 0..num_classes - 1 are allowed.
         ignore_index: allowed too.
     """
-    flat = labels.detach().to(torch.int64).contiguous().numpy()
+    flat = labels.detach().to(torch.int64).numpy()
     # Two counts instead of a mask for each condition: a quarter of the time. Seen as
     # unsigned, negative values are huge, so one comparison finds them too.
     num_outside = np.count_nonzero(flat.view(np.uint64) >= num_classes)

@@ -70,7 +70,7 @@ class DrawnSceneBackend(BaseStorageBackend):
         is_labels = str(filepath).endswith('_labels.png')
         return cv2.imencode('.png', labels if is_labels else image)[1].tobytes()
 
-    def get_text(self, filepath: str) -> str:
+    def get_text(self, filepath: str, encoding: str = 'utf-8') -> str:
         """Drawn scenes are never text.
 
         Raises:

@@ -148,6 +148,12 @@ class SubpixelReconstructionHead(BaseModule):
             channels, out_channels * stride**2, kernel_size=3, padding=1
         )
 
+    def init_weights(self) -> None:
+        """Start from an even grey: a random start would be a checkerboard."""
+        super().init_weights()
+        nn.init.zeros_(self.conv_patch.weight)
+        nn.init.zeros_(self.conv_patch.bias)
+
     def forward(self, feature_map: Tensor, size: tuple[int, int]) -> Tensor:
         """Reconstruct an image.
 
@@ -159,9 +165,11 @@ class SubpixelReconstructionHead(BaseModule):
         Returns:
             Logits (N, out_channels, H, W).
         """
-        image = functional.pixel_shuffle(
-            self.conv_patch(self.conv(feature_map)), self.stride
-        )
+        # Every weight serves one of stride ** 2 pixels, while the loss is a mean over
+        # all. The gain makes it learn as fast as a convolution at image resolution:
+        # it enters the step once through the gradient and once through the output.
+        patches = self.stride * self.conv_patch(self.conv(feature_map))
+        image = functional.pixel_shuffle(patches, self.stride)
         if image.shape[-2] >= size[0] and image.shape[-1] >= size[1]:
             return image[..., : size[0], : size[1]]
         return functional.interpolate(
