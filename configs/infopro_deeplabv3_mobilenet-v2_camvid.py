@@ -40,10 +40,10 @@ train_pipeline = [
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 total_batch_size = 4
-max_iters = 1200
+max_iters = 800
 param_scheduler = [
     dict(type='PolyLR', eta_min=1e-4, power=0.9, end=max_iters, by_epoch=False)
 ]
-train_cfg = dict(max_iters=max_iters, val_interval=300)
+train_cfg = dict(max_iters=max_iters, val_interval=200)
 default_hooks = dict(
-    checkpoint=dict(interval=300, save_best='mIoU', max_keep_ckpts=1))
+    checkpoint=dict(interval=200, save_best='mIoU', max_keep_ckpts=1))
