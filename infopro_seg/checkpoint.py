@@ -66,10 +66,11 @@ def read_checkpoint(path: str | Path, *, trust_pickle: bool = False) -> dict[str
                 path, map_location='cpu', weights_only=not trust_pickle
             )
     except Exception as error:  # zip, pickle and unpickling errors of many types
+        reason = str(error).partition('\n')[0]
         raise ValueError(
             f'{path} cannot be read as a checkpoint without running code from it '
-            f'({type(error).__name__}: {str(error).splitlines()[0]}). It is damaged, '
-            'no checkpoint, or holds pickled objects. If you trust its source, pass '
+            f'({type(error).__name__}: {reason}). It is damaged, no checkpoint, '
+            'or holds pickled objects. If you trust its source, pass '
             '--trust-checkpoint.'
         ) from error
     if isinstance(checkpoint, Mapping) and 'state_dict' not in checkpoint:

@@ -122,7 +122,7 @@ def enable_amp(cfg: Config) -> None:
 
 def _use_cpu_processes(cfg: Config) -> None:
     """Several CPU processes: gloo, and a wrapper without device ids."""
-    cfg.setdefault('env_cfg', {}).setdefault('dist_cfg', {})['backend'] = 'gloo'
+    cfg.merge_from_dict({'env_cfg.dist_cfg.backend': 'gloo'})
     cfg.model_wrapper_cfg = {
         'type': 'MMDistributedDataParallel',
         'device_ids': None,

@@ -82,13 +82,23 @@ def _build(cfg: Config, model: dict) -> nn.Module:
 
 
 def _load(network: nn.Module, weights: dict, what: str) -> None:
-    missing, unexpected = network.load_state_dict(weights, strict=False)
-    if missing or unexpected:
+    own = network.state_dict()
+    problems = {
+        'missing keys': [key for key in own if key not in weights],
+        'unexpected keys': [key for key in weights if key not in own],
+        'other shapes': [
+            f'{key} {tuple(weights[key].shape)} instead of {tuple(own[key].shape)}'
+            for key in own
+            if key in weights and weights[key].shape != own[key].shape
+        ],
+    }
+    if any(problems.values()):
         raise ValueError(
-            f'{what}: checkpoint and config do not belong together. Missing keys: '
-            f'{_some(missing)}; unexpected keys: {_some(unexpected)}. Pass the config '
-            'that the checkpoint was trained with.'
+            f'{what}: checkpoint and config do not belong together ('
+            + '; '.join(f'{kind}: {_some(keys)}' for kind, keys in problems.items())
+            + '). Pass the config that the checkpoint was trained with.'
         )
+    network.load_state_dict(weights)
 
 
 def _some(keys: list[str]) -> str:

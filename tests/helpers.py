@@ -3,6 +3,7 @@
 import copy
 
 import torch
+from mmengine.config import ConfigDict
 from mmengine.logging import MMLogger
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
@@ -86,14 +87,15 @@ def deeplabv3(backbone=None, widths=(64, 128, 256, 512), auxiliary=2, **kwargs):
 
 def localized(model, **local):
     """The same config as local modules; by default cut in two."""
-    local = local or {'num_modules': 2}
+    if not local.keys() & {'splits', 'num_modules'}:
+        local['num_modules'] = 2
     return {**copy.deepcopy(model), 'type': 'InfoProEncoderDecoder', 'local': local}
 
 
 def build(model, seed=0):
     """Build a model with reproducible weights, in training mode."""
     torch.manual_seed(seed)
-    network = MODELS.build(copy.deepcopy(model))
+    network = MODELS.build(ConfigDict(copy.deepcopy(model)))
     network.init_weights()
     network.train()
     return network

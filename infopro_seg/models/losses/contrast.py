@@ -34,7 +34,9 @@ def supervised_contrast(
     )
     num_positive = positive.sum(1)
     has_positive = num_positive > 0
-    per_pixel = -(log_prob * positive).sum(1) / num_positive.clamp(min=1)
+    # A product would turn the infinite row of a lonely pixel into NaN.
+    log_prob = log_prob.where(positive, 0)
+    per_pixel = -log_prob.sum(1) / num_positive.clamp(min=1)
     return (per_pixel * has_positive).sum() / has_positive.sum().clamp(min=1)
 
 

@@ -1,0 +1,83 @@
+"""Contract: weights are those of stock mmseg, plus local heads."""
+
+import copy
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from infopro_seg.checkpoint import stock_model_config, stock_state_dict
+from infopro_seg.export import export
+from tests.helpers import build, deeplabv3, localized
+from tests.runs import run_training
+
+LOCAL = localized(deeplabv3(), num_modules=3)
+
+
+def test_a_stock_checkpoint_loads_with_exactly_the_local_heads_missing():
+    model = build(LOCAL)
+    stock = build(deeplabv3(), seed=1).state_dict()
+    missing, unexpected = model.load_state_dict(stock, strict=False)
+    assert not unexpected
+    heads = {name for name in model.state_dict() if name.startswith('local_heads.')}
+    # torch fills in the step counters of norm layers that a checkpoint lacks.
+    counters = {name for name in heads if name.endswith('num_batches_tracked')}
+    assert set(missing) == heads - counters
+    assert missing
+
+
+def test_the_stock_part_predicts_the_same_logits():
+    local = build(LOCAL)
+    stock = build(stock_model_config(LOCAL), seed=1)
+    stock.load_state_dict(stock_state_dict(local.state_dict()), strict=True)
+    image = torch.randn(2, 3, 64, 64)
+    for model in (local, stock):
+        model.eval()
+    with torch.no_grad():
+        assert torch.equal(local(image, mode='tensor'), stock(image, mode='tensor'))
+
+
+def test_local_heads_do_not_run_in_inference():
+    model = build(LOCAL)
+    for head in model.local_heads.modules():
+        head.register_forward_hook(lambda *_: pytest.fail('a local head ran'))
+    model.eval()
+    with torch.no_grad():
+        model(torch.randn(1, 3, 64, 64), mode='tensor')
+        model(torch.randn(1, 3, 64, 64), mode='predict')
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('trained')
+    runner = run_training(LOCAL, folder / 'run')
+    runner.save_checkpoint(str(folder), 'trained.pth')
+    return folder / 'trained.pth'
+
+
+def test_an_exported_checkpoint_is_a_stock_one(trained, tmp_path):
+    out = tmp_path / 'stock.pth'
+    report = export(Config({'model': copy.deepcopy(LOCAL)}), trained, out)
+    assert 'of local heads left out' in report
+    stock = build(Config.fromfile(out.with_suffix('.py')).model, seed=2)
+    exported = torch.load(out, weights_only=True)
+    stock.load_state_dict(exported['state_dict'], strict=True)
+    trained_weights = torch.load(trained, weights_only=False)['state_dict']
+    for name, value in stock.state_dict().items():
+        assert torch.equal(value, trained_weights[name])
+    assert exported['meta']['dataset_meta']['classes'] == list('abcde')
+
+
+def test_export_refuses_to_overwrite(trained, tmp_path):
+    out = tmp_path / 'stock.pth'
+    out.write_text('precious')
+    with pytest.raises(FileExistsError, match=r'stock.pth exists; pass --force'):
+        export(Config({'model': copy.deepcopy(LOCAL)}), trained, out)
+    assert out.read_text() == 'precious'
+
+
+def test_export_refuses_a_config_of_another_model(trained, tmp_path):
+    other = Config({'model': localized(deeplabv3(), num_modules=2)})
+    with pytest.raises(ValueError, match='do not belong together.*local_heads'):
+        export(other, trained, tmp_path / 'stock.pth')
+    assert not list(tmp_path.iterdir())

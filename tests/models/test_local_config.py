@@ -1,0 +1,81 @@
+"""The `local` setting: one error that says what to do."""
+
+import pytest
+
+from infopro_seg.units import units_of
+from tests.helpers import build, deeplabv3, localized, resnet
+
+
+def with_local(local):
+    return {**deeplabv3(), 'type': 'InfoProEncoderDecoder', 'local': local}
+
+
+@pytest.mark.parametrize(
+    ('local', 'error', 'text'),
+    [
+        ({}, ValueError, 'exactly one of splits, num_modules.*given: none'),
+        (
+            {'splits': ['layer1.0'], 'num_modules': 2},
+            ValueError,
+            'given: splits and num_modules',
+        ),
+        ({'num_module': 2}, ValueError, r"unknown settings \['num_module'\]"),
+        ({'num_modules': 2.0}, TypeError, 'num_modules=2.0 must be an integer'),
+        ({'num_modules': 10}, ValueError, 'num_modules=10 .* 9 units .* 1 .* to 9'),
+        ({'splits': ['layer3.12']}, ValueError, "'layer3.12' is not a unit"),
+        (4, TypeError, 'local=4 must be a dict'),
+        (
+            {'num_modules': 2, 'weights': {'recon': 1}},
+            ValueError,
+            r"local.weights has unknown settings \['recon'\]",
+        ),
+        (
+            {'num_modules': 2, 'weights': {'segmentation': (1, -1)}},
+            ValueError,
+            r'weights=\(1, -1\) must be finite and not negative',
+        ),
+        (
+            {'num_modules': 2, 'head': {'segmentation': {'type': 'NoSuchHead'}}},
+            KeyError,
+            'NoSuchHead is not in the registry',
+        ),
+    ],
+    ids=str,
+)
+def test_wrong_settings_are_refused_before_anything_runs(local, error, text):
+    with pytest.raises(error, match=text):
+        build(with_local(local))
+
+
+def test_an_inherited_way_to_cut_is_removed_by_none():
+    model = build(with_local({'splits': None, 'num_modules': 3}))
+    assert len(model.local_modules) == 3
+
+
+def test_every_number_of_modules_up_to_the_number_of_units_trains():
+    units = units_of(build(resnet()))
+    model = build(localized(deeplabv3(), num_modules=len(units)))
+    assert [len(m.units) for m in model.local_modules] == [1] * len(units)
+
+
+def test_the_decode_head_can_be_a_module_of_its_own():
+    model = build(localized(deeplabv3(), splits=['layer4.1']))
+    assert str(model.local_modules[-1]) == 'local_1 (decode head)'
+    assert len(model.local_heads) == 1
+
+
+def test_an_unsupported_backbone_is_refused_with_the_supported_ones():
+    model = deeplabv3(
+        {'type': 'FastSCNN', 'downsample_dw_channels': (8, 8)}, widths=(128,) * 3
+    )
+    with pytest.raises(TypeError, match='FastSCNN. Supported: .*ResNet.*register'):
+        build(localized(model))
+
+
+def test_reconstruction_needs_images_whose_normalisation_is_known():
+    model = localized(deeplabv3())
+    model['data_preprocessor'] = {'type': 'BaseDataPreprocessor'}
+    with pytest.raises(ValueError, match='data_preprocessor is a BaseDataPreprocessor'):
+        build(model)
+    model['local']['head'] = {'reconstruction': None}
+    build(model)

@@ -1,0 +1,152 @@
+"""What the command line makes of a config."""
+
+import argparse
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from infopro_seg.config import (
+    add_config_arguments,
+    divide_batch,
+    enable_amp,
+    enable_tta,
+    load_config,
+)
+
+
+def parse(*args):
+    parser = argparse.ArgumentParser()
+    add_config_arguments(parser)
+    return parser.parse_args([str(arg) for arg in args])
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    path = tmp_path / 'model.py'
+    path.write_text(
+        "optim_wrapper = dict(type='OptimWrapper',\n"
+        "    optimizer=dict(type='SGD', lr=0.1))\n"
+        'total_batch_size = 8\n'
+        "train_dataloader = dict(batch_size=1, dataset=dict(type='CamVidDataset',\n"
+        "    data_root='data/camvid'))\n"
+    )
+    return path
+
+
+def test_arguments_reach_the_config(config_file):
+    cfg = load_config(
+        parse(
+            config_file,
+            '--work-dir',
+            'runs/a',
+            '--data-root',
+            '/data/other',
+            '--cfg-options',
+            'optim_wrapper.optimizer.lr=0.5',
+        )
+    )
+    assert cfg.work_dir == 'runs/a'
+    assert cfg.train_dataloader.dataset.data_root == '/data/other'
+    assert cfg.optim_wrapper.optimizer.lr == 0.5
+    assert cfg.train_dataloader.batch_size == 8
+    assert cfg.launcher == 'none'
+
+
+def test_the_work_dir_is_named_after_the_config(config_file):
+    assert load_config(parse(config_file)).work_dir == 'work_dirs/model'
+
+
+def test_a_missing_config_is_named_with_the_folder_of_ours(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'none.py does not exist.*configs'):
+        load_config(parse(tmp_path / 'none.py'))
+
+
+@pytest.mark.parametrize(('processes', 'each'), [(1, 8), (2, 4), (8, 1)])
+def test_the_total_batch_is_divided_over_the_processes(processes, each):
+    cfg = Config({'total_batch_size': 8, 'train_dataloader': {}})
+    divide_batch(cfg, processes)
+    assert cfg.train_dataloader.batch_size == each
+
+
+def test_a_total_batch_that_does_not_divide_is_refused():
+    cfg = Config({'total_batch_size': 8, 'train_dataloader': {}})
+    with pytest.raises(ValueError, match=r'=8 does not divide over 3 .*\[1, 2, 4, 8\]'):
+        divide_batch(cfg, 3)
+
+
+def test_the_hosts_batch_size_stays_without_a_total():
+    cfg = Config({'train_dataloader': {'batch_size': 3}})
+    divide_batch(cfg, 2)
+    assert cfg.train_dataloader.batch_size == 3
+
+
+def test_several_cpu_processes_get_a_wrapper_that_torch_accepts(
+    config_file, monkeypatch
+):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    cfg = load_config(parse(config_file, '--launcher', 'pytorch'))
+    assert cfg.model_wrapper_cfg.device_ids is None
+    assert cfg.env_cfg.dist_cfg.backend == 'gloo'
+    assert cfg.train_dataloader.batch_size == 4
+
+
+def test_amp_is_refused_without_a_gpu(config_file, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    with pytest.raises(RuntimeError, match='--amp needs a CUDA device'):
+        enable_amp(Config.fromfile(config_file))
+
+
+def test_amp_sets_the_wrapper(config_file, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    cfg = Config.fromfile(config_file)
+    enable_amp(cfg)
+    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
+    assert cfg.optim_wrapper.loss_scale == 'dynamic'
+
+
+def test_amp_is_refused_with_a_foreign_wrapper(config_file):
+    cfg = Config.fromfile(config_file)
+    cfg.optim_wrapper.type = 'ApexOptimWrapper'
+    with pytest.raises(ValueError, match="'OptimWrapper' .* got 'ApexOptimWrapper'"):
+        enable_amp(cfg)
+
+
+def tta_config():
+    return Config(
+        {
+            'model': {'type': 'EncoderDecoder'},
+            'tta_pipeline': [
+                {'type': 'LoadImageFromFile'},
+                {
+                    'type': 'TestTimeAug',
+                    'transforms': [
+                        [{'type': 'Resize', 'scale_factor': r} for r in (0.5, 1.0)],
+                        [{'type': 'RandomFlip', 'prob': p} for p in (0.0, 1.0)],
+                    ],
+                },
+            ],
+            'test_dataloader': {'dataset': {'type': 'A', 'pipeline': []}},
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ('flip', 'probabilities'), [(True, [0.0, 1.0]), (False, [0.0])]
+)
+def test_tta_averages_scales_with_or_without_mirror_images(flip, probabilities):
+    cfg = tta_config()
+    enable_tta(cfg, flip=flip)
+    transforms = cfg.test_dataloader.dataset.pipeline[1].transforms
+    assert [t.scale_factor for t in transforms[0]] == [0.5, 1.0]
+    assert [t.prob for t in transforms[1]] == probabilities
+    assert cfg.model.type == 'SegTTAModel'
+    assert cfg.model.module.type == 'EncoderDecoder'
+
+
+def test_tta_without_a_pipeline_is_refused():
+    cfg = tta_config()
+    cfg.pop('tta_pipeline')
+    with pytest.raises(ValueError, match='--tta needs a tta_pipeline'):
+        enable_tta(cfg, flip=True)
