@@ -15,7 +15,7 @@ model = dict(
         splits=['layer2.1', 'layer3.1'],
         head=dict(preset='lean')))
 total_batch_size = 8
-max_iters = 500
+max_iters = 300
 optim_wrapper = dict(optimizer=dict(lr=0.05))
 param_scheduler = [
     dict(type='PolyLR', eta_min=1e-4, power=0.9, end=max_iters, by_epoch=False)
@@ -24,3 +24,5 @@ train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 default_hooks = dict(
     logger=dict(interval=25),
     checkpoint=dict(interval=max_iters, max_keep_ckpts=1))
+val_dataloader = dict(dataset=dict(num_scenes=100))
+test_dataloader = val_dataloader

@@ -14,6 +14,7 @@ from .probe import Boundary
 from .splits import check_splits, even_splits, linear_weights
 
 _CUTS = ('splits', 'num_modules')
+_WIDTH_FREE_NORMS = ('BN', 'SyncBN', 'IN')
 _PARTS = ('reconstruction', 'segmentation')
 # lambda1 and lambda2 of the paper's 512x1024, batch 8 setting (Wang et al., ICLR 2021,
 # released segmentation code).
@@ -29,12 +30,16 @@ class LocalConfig:
         value: Its value.
         head: Configs of both halves of a local head, see `complete_head`.
         weights: (first, last but one) of both losses, see `linear_weights`.
+        recompute: See `resolve_recompute`.
+        lean_loss: Whether all heads take their loss in chunks, see `use_lean_loss`.
     """
 
     cut: str
     value: Any
     head: dict[str, dict | None]
     weights: dict[str, Any]
+    recompute: str | Sequence[str] | None = None
+    lean_loss: bool = False
 
     @classmethod
     def parse(cls, local: Mapping) -> 'LocalConfig':
@@ -44,7 +49,7 @@ class LocalConfig:
             local: As in the config; entries that are None count as absent.
 
         Raises:
-            TypeError: if it is not a dict.
+            TypeError: if it is not a dict, or if ``lean_loss`` is not a bool.
             ValueError: if a setting is unknown, if not exactly one way to cut is
                 given, or if a weight is negative.
         """
@@ -52,7 +57,7 @@ class LocalConfig:
             raise TypeError(
                 f'local={local!r} must be a dict, such as local=dict(num_modules=4).'
             )
-        allowed = (*_CUTS, 'head', 'weights')
+        allowed = (*_CUTS, 'head', 'weights', 'recompute', 'lean_loss')
         _refuse_unknown('local', local, allowed)
         cuts = [key for key in _CUTS if local.get(key) is not None]
         if len(cuts) != 1:
@@ -65,7 +70,17 @@ class LocalConfig:
         _refuse_unknown('local.weights', weights, _PARTS)
         for part in _PARTS:
             linear_weights(weights[part], 2)
-        return cls(cuts[0], local[cuts[0]], complete_head(local.get('head')), weights)
+        lean_loss = local.get('lean_loss') or False
+        if not isinstance(lean_loss, bool):
+            raise TypeError(f'lean_loss={lean_loss!r} must be True or False.')
+        return cls(
+            cuts[0],
+            local[cuts[0]],
+            complete_head(local.get('head')),
+            weights,
+            local.get('recompute'),
+            lean_loss,
+        )
 
     def resolve_splits(self, unit_names: Sequence[str]) -> tuple[str, ...]:
         """The names of the last units of all modules but the last.
@@ -109,7 +124,7 @@ def build_local_heads(
         'num_classes': decode_head.num_classes,
         'out_channels': decode_head.num_classes,
         'ignore_index': decode_head.ignore_index,
-        'norm_cfg': decode_head.norm_cfg,
+        'norm_cfg': _norm_of(decode_head),
         'align_corners': decode_head.align_corners,
         'in_index': 0,
     }
@@ -141,6 +156,15 @@ def build_local_heads(
             )
         )
     return heads
+
+
+def _norm_of(decode_head: nn.Module) -> dict:
+    """The decode head's norm layers if they fit maps of any width, else BN.
+
+    Group norm does not, and some heads (K-Net, Segmenter) have no setting for it.
+    """
+    norm_cfg = getattr(decode_head, 'norm_cfg', None) or {}
+    return norm_cfg if norm_cfg.get('type') in _WIDTH_FREE_NORMS else {'type': 'BN'}
 
 
 def _fill(config: dict | None, values: dict[str, Any]) -> dict | None:

@@ -5,6 +5,7 @@ import dataclasses
 from torch import nn
 
 from ..units import State, Unit
+from .recompute import run_recomputed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,10 +18,13 @@ class LocalModule:
         index: Position in the network, from 0.
         units: The units it runs, in order; empty for a last module that is the
             decode head alone.
+        recompute: Names of the units that keep only their input for backward; names
+            of other modules' units are allowed and have no effect.
     """
 
     index: int
     units: tuple[Unit, ...]
+    recompute: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -35,7 +39,10 @@ class LocalModule:
     def __call__(self, backbone: nn.Module, state: State) -> State:
         """Run all units of the module on a state."""
         for unit in self.units:
-            state = unit(backbone, state)
+            if unit.name in self.recompute:
+                state = run_recomputed(unit, backbone, state)
+            else:
+                state = unit(backbone, state)
         return state
 
     def parameters(self, backbone: nn.Module) -> list[nn.Parameter]:

@@ -12,6 +12,8 @@ from ..units import State, Unit
 # A multiple of all strides, patch and window sizes in use, and large enough for
 # stride 32 to leave a map to look at.
 _PROBE_SIZE = (224, 224)
+# Backbones with fixed positions (BEiT) run on images of this attribute's size only.
+_SIZE_ATTRIBUTE = 'img_size'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +48,7 @@ def probe_backbone(
     backbone: nn.Module,
     units: Sequence[Unit],
     in_channels: int = 3,
-    size: tuple[int, int] = _PROBE_SIZE,
+    size: tuple[int, int] | None = None,
 ) -> Probe:
     """Measure what leaves each unit, without data, weights or side effects.
 
@@ -54,11 +56,13 @@ def probe_backbone(
         backbone: Any supported backbone, on any device; it is not changed.
         units: Its units.
         in_channels: Channels of the input image.
-        size: (height, width) of the probe image.
+        size: (height, width) of the probe image. Default: that of the backbone if
+            it has a fixed one, else 224x224.
     """
+    height, width = size or getattr(backbone, _SIZE_ATTRIBUTE, None) or _PROBE_SIZE
     backbone = meta_copy(backbone)
     backbone.eval()  # mmseg backbones return None here
-    state = State(torch.empty(1, in_channels, *size, device='meta'))
+    state = State(torch.empty(1, in_channels, height, width, device='meta'))
     boundaries = []
     with torch.no_grad():
         for unit in units:
@@ -67,7 +71,7 @@ def probe_backbone(
             boundaries.append(
                 Boundary(
                     channels=feature_map.shape[1],
-                    stride=max(1, round(size[0] / feature_map.shape[2])),
+                    stride=max(1, round(height / feature_map.shape[2])),
                     num_outputs=len(state.outputs),
                 )
             )

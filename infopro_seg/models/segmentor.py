@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from ..units import State, units_of
 from .build import LocalConfig, build_local_heads
 from .local_module import LocalModule
+from .losses.chunked import use_lean_loss
 from .probe import Probe, outputs_read, probe_backbone
+from .recompute import (
+    DECODE_HEAD,
+    check_recompute,
+    recomputed_activations,
+    resolve_recompute,
+)
 from .splits import module_ranges
 
 Losses = dict[str, Tensor]
@@ -33,10 +40,13 @@ class InfoProEncoderDecoder(EncoderDecoder):
 
                 dict(splits=['layer3.12'],     # or num_modules=2
                      head=dict(preset='lean'), # see `complete_head`
-                     weights=dict(reconstruction=(1.5, 1.5), segmentation=(1., 1.)))
+                     weights=dict(reconstruction=(1.5, 1.5), segmentation=(1., 1.)),
+                     recompute=['layer4.2', 'decode_head'],  # see `resolve_recompute`
+                     lean_loss=True)           # see `use_lean_loss`
 
             Weights are lambda1 and lambda2 of the first module and of the last but
-            one, linear in between.
+            one, linear in between. Nothing is recomputed, and losses are the stock
+            ones, unless asked for.
         kwargs: Of EncoderDecoder.
 
     Raises:
@@ -56,8 +66,11 @@ class InfoProEncoderDecoder(EncoderDecoder):
         units = units_of(self.backbone)
         names = [unit.name for unit in units]
         splits = config.resolve_splits(names)
+        recompute = resolve_recompute(config.recompute, names)
+        check_recompute(recompute, self.backbone, self.decode_head)
+        self._recomputes_decode_head = DECODE_HEAD in recompute
         self.local_modules = tuple(
-            LocalModule(i, tuple(units[j] for j in indices))
+            LocalModule(i, tuple(units[j] for j in indices), recompute)
             for i, indices in enumerate(module_ranges(names, splits))
         )
         image_channels = len(getattr(self.data_preprocessor, 'mean', (0, 0, 0)))
@@ -69,6 +82,8 @@ class InfoProEncoderDecoder(EncoderDecoder):
         if any(head.reconstruction is not None for head in self.local_heads):
             self._require_known_normalisation()
         self._find_readers(probe, [end.num_outputs for end in ends])
+        if config.lean_loss:
+            self._use_lean_losses()
 
     def loss(self, inputs: Tensor, data_samples: list) -> Losses:
         """Run the local modules one after the other, each with its own losses.
@@ -107,6 +122,27 @@ class InfoProEncoderDecoder(EncoderDecoder):
             inputs = inputs * preprocessor.std + preprocessor.mean
         return (inputs / 255).clamp(0, 1)
 
+    @torch.no_grad()
+    def reconstruct(self, inputs: Tensor) -> Losses:
+        """What each local head can still tell of the images.
+
+        Args:
+            inputs: Normalised images (N, 3, H, W).
+
+        Returns:
+            For every module with a reconstruction head, ``local_<k>``: images
+            (N, 3, H, W) in [0, 1].
+        """
+        images = {}
+        state = State(inputs)
+        for module in self.local_modules[:-1]:
+            state = module(self.backbone, state)
+            half = self.local_heads[module.index].reconstruction
+            if half is not None:
+                logits = half(state.feature_map(), tuple(inputs.shape[-2:]))
+                images[module.name] = logits.sigmoid()
+        return images
+
     def _local_losses(
         self, module: LocalModule, state: State, inputs: Tensor, data_samples: list
     ) -> Losses:
@@ -143,6 +179,14 @@ class InfoProEncoderDecoder(EncoderDecoder):
             self._auxiliary_losses(self.local_modules[-1], features, data_samples)
         )
         return losses
+
+    def _decode_head_forward_train(
+        self, inputs: tuple[Tensor, ...], data_samples: list
+    ) -> Losses:
+        if not self._recomputes_decode_head:
+            return super()._decode_head_forward_train(inputs, data_samples)
+        with recomputed_activations(self.decode_head):
+            return super()._decode_head_forward_train(inputs, data_samples)
 
     def _auxiliary_losses(
         self, module: LocalModule, features: tuple, data_samples: list
@@ -197,6 +241,16 @@ class InfoProEncoderDecoder(EncoderDecoder):
             )
             for k in range(last)
         )
+
+    def _use_lean_losses(self) -> None:
+        heads = {'decode_head': self.decode_head, **dict(self._auxiliary_heads())}
+        for module, local_head in zip(
+            self.local_modules[:-1], self.local_heads, strict=True
+        ):
+            if local_head.segmentation is not None:
+                heads[f'the local head of {module.name}'] = local_head.segmentation
+        for name, head in heads.items():
+            use_lean_loss(head, name)
 
     def _require_known_normalisation(self) -> None:
         if not isinstance(self.data_preprocessor, ImgDataPreprocessor):

@@ -1,21 +1,39 @@
 """What backbones are made of; importing it registers every supported family."""
 
-from . import mobilenet, resnet  # noqa: F401
+from . import (  # noqa: F401
+    beit,
+    convnext,
+    erfnet,
+    hrnet,
+    mit,
+    mobilenet,
+    mscan,
+    poolformer,
+    resnet,
+    stdc,
+    swin,
+    timm_backbone,
+    twins,
+    unet,
+    vit,
+)
 from .base import (
-    State,
     Unit,
     describes,
+    describes_optional,
     fold,
     run_submodule,
     submodule_unit,
     supported_backbones,
     units_of,
 )
+from .state import State
 
 __all__ = [
     'State',
     'Unit',
     'describes',
+    'describes_optional',
     'fold',
     'run_submodule',
     'submodule_unit',

@@ -7,97 +7,18 @@ or re-parented. Nothing here knows about losses, heads or devices.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-Maps = Tensor | tuple[Tensor, ...]
+from .state import State
+
 Describe = TypeVar('Describe', bound=Callable[[Any], 'tuple[Unit, ...]'])
+Run = Callable[[Any, State], State]
 
-
-@dataclasses.dataclass(frozen=True)
-class State:
-    """What flows from one unit to the next.
-
-    Args:
-        x: The running value: an image or map (N, C, h, w), tokens (N, L, C), or a
-            tuple of maps for networks with several branches.
-        grid: Rows and columns of the token grid if ``x`` is tokens, else None.
-        outputs: The stage outputs so far, in the order of the backbone's own
-            output. Behind a wall, an output that nobody reads is None.
-        is_bare: Whether the backbone returns its only output without a tuple.
-    """
-
-    x: Maps
-    grid: tuple[int, int] | None = None
-    outputs: tuple[Tensor | None, ...] = ()
-    is_bare: bool = False
-
-    def step(self, x: Maps, *, emits: bool = False) -> 'State':
-        """The state after a unit gave ``x``; ``emits`` makes it a stage output."""
-        outputs = (*self.outputs, x) if emits else self.outputs
-        return dataclasses.replace(self, x=x, outputs=outputs)
-
-    def detach(self, reads: Collection[int] | None = None) -> 'State':
-        """The wall: the same values without their history.
-
-        Args:
-            reads: Indices of the outputs that are read later. Others are dropped, so
-                that their memory is freed. None keeps all.
-
-        Returns:
-            A state whose tensors share storage with this one and need no gradient.
-        """
-        return dataclasses.replace(
-            self,
-            x=_detach(self.x),
-            outputs=tuple(
-                None
-                if out is None or (reads is not None and i not in reads)
-                else out.detach()
-                for i, out in enumerate(self.outputs)
-            ),
-        )
-
-    def feature_map(self) -> Tensor:
-        """A view of ``x`` as one map, for a local head.
-
-        Returns:
-            (N, C, h, w), with gradient. Tokens are laid out on their grid; several
-            branches are resized to the finest one and concatenated, so that a loss on
-            the map reaches every branch.
-        """
-        if isinstance(self.x, Tensor):
-            return self.x if self.grid is None else _on_grid(self.x, self.grid)
-        finest = max(self.x, key=lambda branch: branch.shape[-2] * branch.shape[-1])
-        size = finest.shape[-2:]
-        return torch.cat(
-            [
-                branch
-                if branch.shape[-2:] == size
-                else functional.interpolate(
-                    branch, size=size, mode='bilinear', align_corners=False
-                )
-                for branch in self.x
-            ],
-            dim=1,
-        )
-
-    @property
-    def requires_grad(self) -> bool:
-        """Whether any part of ``x`` has a history to send gradients into."""
-        maps = (self.x,) if isinstance(self.x, Tensor) else self.x
-        return any(branch.requires_grad for branch in maps)
-
-    def result(self) -> Maps:
-        """What the backbone's own ``forward`` would have returned."""
-        return self.outputs[0] if self.is_bare else self.outputs
-
-
-Run = Callable[[nn.Module, State], State]
+# Descriptions of classes from packages that may be absent, by full class name.
+_OPTIONAL: dict[str, Callable[[Any], 'tuple[Unit, ...]']] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +74,11 @@ def units_of(backbone: nn.Module) -> tuple[Unit, ...]:
         TypeError: if the family is unknown, or if the backbone's class has a
             ``forward`` of its own that its parent's description does not fit.
     """
-    raise TypeError(_unsupported(type(backbone)))
+    for cls in type(backbone).__mro__:
+        describe = _OPTIONAL.get(f'{cls.__module__}.{cls.__qualname__}')
+        if describe is not None:
+            return _checked(cls, describe, backbone)
+    raise TypeError(unsupported(type(backbone)))
 
 
 def describes(*classes: type) -> Callable[[Describe], Describe]:
@@ -176,9 +101,33 @@ def describes(*classes: type) -> Callable[[Describe], Describe]:
     return decorate
 
 
+def describes_optional(*class_names: str) -> Callable[[Describe], Describe]:
+    """Register a description of classes from a package that may be absent.
+
+    Like `describes`, but nothing is imported: a class is recognised by its name when
+    a backbone of it is given.
+
+    Args:
+        class_names: Full names, such as ``timm.models.resnet.ResNet``.
+
+    Returns:
+        A decorator for a function ``backbone -> tuple[Unit, ...]``.
+    """
+
+    def decorate(describe: Describe) -> Describe:
+        _OPTIONAL.update(dict.fromkeys(class_names, describe))
+        return describe
+
+    return decorate
+
+
 def supported_backbones() -> tuple[str, ...]:
     """Names of the classes that `units_of` knows, sorted."""
-    return tuple(sorted(c.__name__ for c in units_of.registry if c is not object))
+    names = {cls.__name__ for cls in units_of.registry if cls is not object}
+    optional = {
+        f'{name.split(".")[-1]} (package {name.split(".")[0]})' for name in _OPTIONAL
+    }
+    return tuple(sorted(names | optional))
 
 
 def fold(backbone: nn.Module, image: Tensor) -> Any:
@@ -201,17 +150,18 @@ def submodule_unit(path: str, *, emits: bool = False) -> Unit:
     return Unit(path, functools.partial(run_submodule, path=path, emits=emits))
 
 
-def _checked(cls: type, describe: Describe, backbone: nn.Module) -> tuple[Unit, ...]:
+def _checked(cls: Any, describe: Describe, backbone: nn.Module) -> tuple[Unit, ...]:
     if type(backbone).forward is not cls.forward:
         raise TypeError(
             f'{type(backbone).__name__} inherits from {cls.__name__} but has its own '
             f'forward, so the units of {cls.__name__} would not run it faithfully. '
-            + _unsupported(type(backbone))
+            + unsupported(type(backbone))
         )
     return describe(backbone)
 
 
-def _unsupported(cls: type) -> str:
+def unsupported(cls: type) -> str:
+    """The message that refuses a backbone class: what is there, and what to do."""
     return (
         f'no units are known for backbone {cls.__name__}. Supported: '
         f'{", ".join(supported_backbones())}. To register your own:\n'
@@ -220,14 +170,3 @@ def _unsupported(cls: type) -> str:
         "    def units(backbone): return (submodule_unit('stem'), "
         "submodule_unit('layer1', emits=True), ...)"
     )
-
-
-def _detach(x: Maps) -> Maps:
-    return x.detach() if isinstance(x, Tensor) else tuple(b.detach() for b in x)
-
-
-def _on_grid(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Tokens (N, L, C) as a map (N, C, rows, columns); leading extra tokens dropped."""
-    rows, columns = grid
-    tokens = tokens[:, tokens.shape[1] - rows * columns :]
-    return tokens.transpose(1, 2).reshape(tokens.shape[0], -1, rows, columns)

@@ -1,12 +1,14 @@
-"""Units of MobileNetV2: the stem, then one unit an inverted residual block."""
+"""Units of MobileNetV2 and V3: the stem, then one unit an inverted residual block."""
 
 import dataclasses
 import functools
+from typing import Any
 
 from mmseg.models.backbones.mobilenet_v2 import MobileNetV2
-from torch import nn
+from mmseg.models.backbones.mobilenet_v3 import MobileNetV3
 
-from .base import State, Unit, describes, submodule_unit
+from .base import Run, Unit, describes, submodule_unit
+from .state import State
 
 
 @describes(MobileNetV2)
@@ -30,5 +32,14 @@ def mobilenet_v2_units(backbone: MobileNetV2) -> tuple[Unit, ...]:
     return tuple(units)
 
 
-def _run_last_bare(backbone: nn.Module, state: State, *, run) -> State:
+@describes(MobileNetV3)
+def mobilenet_v3_units(backbone: MobileNetV3) -> tuple[Unit, ...]:
+    """MobileNetV3: its layers are single blocks."""
+    return tuple(
+        submodule_unit(layer_name, emits=i in backbone.out_indices)
+        for i, layer_name in enumerate(backbone.layers)
+    )
+
+
+def _run_last_bare(backbone: Any, state: State, *, run: Run) -> State:
     return dataclasses.replace(run(backbone, state), is_bare=True)

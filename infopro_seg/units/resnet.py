@@ -1,9 +1,11 @@
 """Units of the ResNet family: the stem, then one unit a residual block."""
 
-from mmseg.models.backbones.resnet import ResNet
-from torch import nn
+from typing import Any
 
-from .base import State, Unit, describes, submodule_unit
+from mmseg.models.backbones.resnet import ResNet
+
+from .base import Unit, describes, submodule_unit
+from .state import State
 
 
 @describes(ResNet)
@@ -28,10 +30,10 @@ def _stem_unit(backbone: ResNet) -> Unit:
     return Unit('conv1', _run_plain_stem, owns=('conv1', backbone.norm1_name))
 
 
-def _run_deep_stem(backbone: nn.Module, state: State) -> State:
+def _run_deep_stem(backbone: Any, state: State) -> State:
     return state.step(backbone.maxpool(backbone.stem(state.x)))
 
 
-def _run_plain_stem(backbone: nn.Module, state: State) -> State:
+def _run_plain_stem(backbone: Any, state: State) -> State:
     x = backbone.relu(backbone.norm1(backbone.conv1(state.x)))
     return state.step(backbone.maxpool(x))

@@ -7,32 +7,45 @@ import pytest
 import torch
 
 from infopro_seg.units import State, fold, units_of
-from tests.backbones import BACKBONES
+from tests.backbones import BACKBONES, SIZE
 from tests.helpers import assert_equal, build, gradients
 
 
-def as_tuple(outputs):
-    return (outputs,) if isinstance(outputs, torch.Tensor) else outputs
+def flat(outputs):
+    """All tensors of an output, in order."""
+    if isinstance(outputs, torch.Tensor):
+        return [outputs]
+    return [tensor for output in outputs for tensor in flat(output)]
+
+
+def structure(outputs):
+    """The output with tuples for sequences and None for tensors."""
+    if isinstance(outputs, torch.Tensor):
+        return None
+    return tuple(structure(output) for output in outputs)
 
 
 def run(network, forward):
-    """Outputs, gradients and buffers of one training step."""
+    """Outputs, gradients, buffers and random state after one training step."""
     torch.manual_seed(1)
-    image = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    image = torch.randn(2, 3, *SIZE, generator=torch.Generator().manual_seed(2))
     outputs = forward(network, image)
-    bare = isinstance(outputs, torch.Tensor)
-    outputs = as_tuple(outputs)
+    tensors = flat(outputs)
     # Different weights, so that a swap of outputs shows in the gradients.
-    sum((i + 1) * out.square().mean() for i, out in enumerate(outputs)).backward()
-    named = {f'output {i}': out.detach() for i, out in enumerate(outputs)}
-    return bare, {**named, **gradients(network), **dict(network.named_buffers())}
+    sum((i + 1) * out.square().mean() for i, out in enumerate(tensors)).backward()
+    return structure(outputs), {
+        **{f'output {i}': out.detach() for i, out in enumerate(tensors)},
+        **{f'gradient {name}': g for name, g in gradients(network).items()},
+        **dict(network.named_buffers()),
+        'random state': torch.get_rng_state(),
+    }
 
 
 @pytest.mark.parametrize('name', BACKBONES)
 def test_fold_is_the_stock_forward_bit_for_bit(name):
-    stock_bare, stock = run(build(BACKBONES[name]), lambda net, image: net(image))
-    bare, folded = run(build(BACKBONES[name]), fold)
-    assert bare == stock_bare
+    stock_structure, stock = run(build(BACKBONES[name]), lambda net, image: net(image))
+    folded_structure, folded = run(build(BACKBONES[name]), fold)
+    assert folded_structure == stock_structure
     assert_equal(stock, folded)
 
 
@@ -63,11 +76,10 @@ def test_units_run_the_copy_after_deepcopy_and_pickle(name):
     with torch.no_grad():
         for parameter in changed.parameters():
             parameter.mul_(1.5)
-    image = torch.randn(1, 3, 64, 64)
+    image = torch.randn(1, 3, *SIZE)
     with torch.no_grad():
         stock, state = changed(image), State(image)
         for unit in units:
             state = unit(changed, state)
-    stock, folded = as_tuple(stock), as_tuple(state.result())
-    for left, right in zip(stock, folded, strict=True):
+    for left, right in zip(flat(stock), flat(state.result()), strict=True):
         assert torch.equal(left, right)
