@@ -8,10 +8,12 @@ from pathlib import Path
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
 
+from .localize import localize
+
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that all tools share, under mmseg's names."""
-    parser.add_argument('config', help='config file (.py)')
+    parser.add_argument('config', help='config file (.py), or mmseg::NAME')
     parser.add_argument(
         '--work-dir',
         help='folder of logs and checkpoints; default: work_dirs/<name of the config>',
@@ -27,11 +29,48 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         help='override settings, e.g. train_cfg.max_iters=100',
     )
     parser.add_argument(
+        '--local',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='cut the model into local modules, e.g. num_modules=4; works on any '
+        'config of a supported model',
+    )
+    parser.add_argument(
         '--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none'
     )
     # torch's launchers of before 2.0 pass this argument instead of the variable.
     parser.add_argument(
         '--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS
+    )
+
+
+def read_config(path: str) -> Config:
+    """Read a config.
+
+    Args:
+        path: A file, or the name of one in an installed package, such as
+            ``mmseg::pspnet/pspnet_r50-d8_4xb2-40k_cityscapes-512x1024.py``.
+
+    Raises:
+        FileNotFoundError: if the file does not exist.
+    """
+    if '::' in path:
+        return Config.fromstring(f'_base_ = {path!r}\n', '.py')
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f'config file {path} does not exist; the ones that come with the package '
+            f'are in {Path(__file__).resolve().parents[1] / "configs"}.'
+        )
+    return Config.fromfile(path)
+
+
+def add_trust_argument(parser: argparse.ArgumentParser) -> None:
+    """The opt-in of tools that load checkpoints."""
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='load pickled objects; they can run any code: trusted sources only',
     )
 
 
@@ -47,13 +86,10 @@ def load_config(args: argparse.Namespace) -> Config:
     """
     from .datasets import set_data_root
 
-    if not Path(args.config).is_file():
-        raise FileNotFoundError(
-            f'config file {args.config} does not exist; the ones that come with the '
-            f'package are in {Path(__file__).resolve().parents[1] / "configs"}.'
-        )
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = Config.fromfile(args.config)
+    cfg = read_config(args.config)
+    if args.local:
+        localize(cfg, args.local)
     cfg.launcher = args.launcher
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)

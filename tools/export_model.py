@@ -6,9 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmengine.config import Config
-
-import infopro_seg  # noqa: F401  lets configs inherit from mmseg::
+from infopro_seg.config import read_config
 from infopro_seg.export import export
 
 EXAMPLE = """example:
@@ -40,7 +38,7 @@ def main() -> None:
     """Export, check the result against the local model, report."""
     args = parse_args()
     report = export(
-        Config.fromfile(args.config),
+        read_config(args.config),
         args.checkpoint,
         args.out,
         force=args.force,

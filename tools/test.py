@@ -9,8 +9,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmengine.runner import Runner
 
-from infopro_seg.config import add_config_arguments, enable_tta, load_config
+from infopro_seg.config import (
+    add_config_arguments,
+    add_trust_argument,
+    enable_tta,
+    load_config,
+)
 from infopro_seg.datasets import check_datasets
+from infopro_seg.loading import weights_only_loading
 
 EXAMPLE = """example:
   python tools/test.py configs/infopro_deeplabv3_r101_cityscapes.py \\
@@ -39,6 +45,7 @@ def parse_args() -> argparse.Namespace:
         '--out', help='folder for predictions: one PNG of class indices an image'
     )
     parser.add_argument('--json', help='file for the metrics')
+    add_trust_argument(parser)
     return parser.parse_args()
 
 
@@ -54,7 +61,8 @@ def main() -> None:
         cfg.test_evaluator.output_dir = args.out
     cfg.load_from = args.checkpoint
     check_datasets(cfg)
-    metrics = Runner.from_cfg(cfg).test()
+    with weights_only_loading(trust_pickle=args.trust_checkpoint):
+        metrics = Runner.from_cfg(cfg).test()
     if args.json:
         Path(args.json).write_text(json.dumps(metrics, indent=2, default=float) + '\n')
 

@@ -8,8 +8,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmengine.runner import Runner
 
-from infopro_seg.config import add_config_arguments, enable_amp, load_config
+from infopro_seg.config import (
+    add_config_arguments,
+    add_trust_argument,
+    enable_amp,
+    load_config,
+)
 from infopro_seg.datasets import check_datasets
+from infopro_seg.loading import resume_last_checkpoint, weights_only_loading
 
 EXAMPLE = """example:
   python tools/train.py configs/infopro_deeplabv3_r101_cityscapes.py \\
@@ -28,8 +34,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--resume',
         action='store_true',
-        help='go on from the last checkpoint in the work dir',
+        help='go on from the last whole checkpoint in the work dir',
     )
+    add_trust_argument(parser)
     parser.add_argument(
         '--amp', action='store_true', help='automatic mixed precision (needs a GPU)'
     )
@@ -42,9 +49,12 @@ def main() -> None:
     cfg = load_config(args)
     if args.amp:
         enable_amp(cfg)
-    cfg.resume = args.resume
     check_datasets(cfg)
-    Runner.from_cfg(cfg).train()
+    trust_pickle = args.trust_checkpoint
+    if args.resume:
+        print(resume_last_checkpoint(cfg, trust_pickle=trust_pickle))
+    with weights_only_loading(trust_pickle=trust_pickle):
+        Runner.from_cfg(cfg).train()
 
 
 if __name__ == '__main__':

@@ -120,7 +120,8 @@ def _is_remote(dataset: ConfigDict) -> bool:
 def _problems(cls: type[BaseSegDataset], dataset: ConfigDict) -> list[str]:
     if cls is DrawnStreetDataset:
         return []
-    args = {key: value for key, value in dataset.items() if key != 'type'}
+    # Configs inherited from a package carry its scope.
+    args = {k: v for k, v in dataset.items() if k not in ('type', '_scope_')}
     args.update(pipeline=[], lazy_init=True)
     try:
         # Without its files, for the joined paths and the class's own defaults.

@@ -1,0 +1,72 @@
+"""One line turns a stock config into a local one."""
+
+import pytest
+from mmengine.config import Config
+
+from infopro_seg.config import read_config
+from infopro_seg.datasets import check_datasets
+from infopro_seg.localize import localize, write_localized
+from tests.helpers import build, deeplabv3, localized
+
+STOCK = 'mmseg::pspnet/pspnet_r50-d8_4xb2-40k_cityscapes-512x1024.py'
+
+
+def test_a_stock_config_becomes_local_with_all_that_belongs_to_it():
+    cfg = Config({'model': deeplabv3()})
+    localize(cfg, {'num_modules': 3, 'head': {'preset': 'paper'}})
+    assert cfg.model.type == 'InfoProEncoderDecoder'
+    assert [hook.type for hook in cfg.custom_hooks] == [
+        'LocalBackwardHook',
+        'CheckLabelsHook',
+    ]
+    assert cfg.find_unused_parameters
+    assert cfg.custom_imports.imports == ['infopro_seg']
+    assert len(build(cfg.model).local_modules) == 3
+
+
+def test_what_the_config_has_is_kept_and_nothing_is_doubled():
+    hooks = [{'type': 'EMAHook'}, {'type': 'LocalBackwardHook'}]
+    cfg = Config(
+        {
+            'model': localized(deeplabv3(), splits=['layer2.1'], head='paper'),
+            'custom_hooks': hooks,
+            'custom_imports': {'imports': ['mine']},
+        }
+    )
+    localize(cfg, {'num_modules': 4})
+    assert [hook['type'] for hook in cfg.custom_hooks] == [
+        'EMAHook',
+        'LocalBackwardHook',
+        'CheckLabelsHook',
+    ]
+    assert cfg.custom_imports.imports == ['mine', 'infopro_seg']
+    assert cfg.model.local.head == 'paper'
+    assert len(build(cfg.model).local_modules) == 4
+
+
+def test_the_written_config_is_the_localized_one(tmp_path):
+    cfg = read_config(STOCK)
+    settings = localize(cfg, {'splits': ['layer3.2'], 'weights': {'segmentation': 0.5}})
+    write_localized(STOCK, settings, tmp_path / 'mine.py', force=False)
+    read = Config.fromfile(tmp_path / 'mine.py')
+    for key in ('model', 'custom_hooks', 'find_unused_parameters'):
+        assert read[key] == cfg[key]
+
+
+def test_a_config_is_never_overwritten_unasked(tmp_path):
+    out = tmp_path / 'mine.py'
+    out.write_text('precious')
+    with pytest.raises(FileExistsError, match='mine.py exists; pass --force'):
+        write_localized(STOCK, {}, out, force=False)
+    assert out.read_text() == 'precious'
+
+
+def test_another_segmentor_is_refused():
+    cfg = Config({'model': {'type': 'CascadeEncoderDecoder'}})
+    with pytest.raises(ValueError, match="'CascadeEncoderDecoder' cannot be cut"):
+        localize(cfg, {'num_modules': 2})
+
+
+def test_data_of_an_inherited_stock_config_are_checked():
+    with pytest.raises(FileNotFoundError, match='prepare_cityscapes'):
+        check_datasets(read_config(STOCK))
