@@ -24,8 +24,6 @@ def twins_units(backbone: PCPVT) -> tuple[Unit, ...]:
                 owns.append(f'position_encodings.{i}')
             if is_last:
                 owns.append(f'norm_list.{i}')
-            if is_last and i == len(backbone.layers) - 1:
-                owns.append(backbone.norm_name)  # built by mmseg but never run
             run = functools.partial(_run_block, stage=i, index=j, ends=is_last)
             units.append(Unit(path, run, owns=tuple(owns)))
     return tuple(units)

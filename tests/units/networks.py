@@ -88,6 +88,8 @@ def decode_head(name, widths):
             'LightHamHead',
             widths,
             ham_channels=8,
+            # Does not fit the local heads, which must not take it over.
+            norm_cfg={'type': 'GN', 'num_groups': 8},
             ham_kwargs={'MD_S': 1, 'MD_R': 4, 'train_steps': 2, 'rand_init': True},
         )
     if family in ('swin', 'beit', 'convnext', 'poolformer'):

@@ -1,0 +1,247 @@
+"""Which of mmseg's configs can be trained as local modules, and why others cannot.
+
+Models are built without memory for their weights, so that hundreds take minutes.
+Nothing is run but the probe of shapes; that the families train is tested elsewhere.
+"""
+
+import copy
+import dataclasses
+import importlib.util
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
+from torch.overrides import TorchFunctionMode
+
+from ..units import units_of
+
+#: Stock segmentors and what they become.
+LOCAL_SEGMENTORS = {'EncoderDecoder': 'InfoProEncoderDecoder'}
+
+# Settings without influence on what a network is made of.
+_IGNORED = (
+    'checkpoint',
+    'class_weight',
+    'init_cfg',
+    'loss_decode',
+    'num_classes',
+    'pad_val',
+    'pretrained',
+    'seg_pad_val',
+    'size',
+    'test_cfg',
+    'train_cfg',
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What became of one config.
+
+    Args:
+        config: Path below the folder of configs.
+        family: Type of the backbone, or of the segmentor if it has none.
+        num_units: Units of the backbone; 0 if refused.
+        reason: Why it is refused; empty if it is supported.
+    """
+
+    config: str
+    family: str
+    num_units: int
+    reason: str = ''
+
+    @property
+    def is_supported(self) -> bool:
+        """Whether the config can be trained as local modules."""
+        return not self.reason
+
+
+class WithoutStorage(TorchFunctionMode):
+    """Weights made inside have shapes but no memory, and their initialisation is free.
+
+    Unlike ``torch.device('meta')``, small tensors that constructors compute with stay
+    real: many backbones read the rates of stochastic depth out of one.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is torch.empty and kwargs.get('device') is None:
+            kwargs['device'] = 'meta'
+        return func(*args, **kwargs)
+
+
+def classify_folder(
+    folder: Path, *, one_per_combination: bool = False
+) -> Iterator[Verdict]:
+    """Classify all configs below a folder.
+
+    Configs with equal networks are classified once.
+
+    Args:
+        folder: Such as mmseg's ``configs``; ``_base_`` is left out.
+        one_per_combination: Take one config for each combination of segmentor,
+            backbone, neck and heads, and skip the others.
+
+    Yields:
+        Verdicts in the order of the paths.
+    """
+    seen: dict[str, Verdict] = {}
+    for path in sorted(folder.rglob('*.py')):
+        if '_base_' in path.parts:
+            continue
+        model = Config.fromfile(path, import_custom_modules=False).model
+        parts = model_types(model) if one_per_combination else _network(model)
+        key = json.dumps(parts, sort_keys=True, default=str)
+        name = path.relative_to(folder).as_posix()
+        if key not in seen:
+            family, num_units, reason = classify_model(model)
+            seen[key] = Verdict(name, family, num_units, reason)
+        elif one_per_combination:
+            continue
+        yield dataclasses.replace(seen[key], config=name)
+
+
+def classify_model(model: ConfigDict) -> tuple[str, int, str]:
+    """Classify one model.
+
+    Args:
+        model: The ``model`` of a config; it is not changed.
+
+    Returns:
+        Family, number of units and reason of a `Verdict`.
+
+    Raises:
+        Exception: whatever building the local model raises although the stock one
+            can be built and its backbone has units: a defect of ours.
+    """
+    family = model.get('backbone', model).type
+    if model.type not in LOCAL_SEGMENTORS:
+        return family, 0, f'segmentor {model.type} has no local form'
+    missing = missing_packages(model)
+    if missing:
+        return family, 0, f'needs {", ".join(missing)}, not installed'
+    init_default_scope('mmseg')
+    local = ConfigDict(
+        copy.deepcopy(model),
+        type=LOCAL_SEGMENTORS[model.type],
+        local={'num_modules': 2},
+    )
+    with WithoutStorage():
+        try:
+            segmentor = MODELS.build(local)
+        except Exception:
+            reason = _why_refused(model)
+            if not reason:
+                raise
+            return family, 0, reason
+    return family, sum(len(module.units) for module in segmentor.local_modules), ''
+
+
+def _why_refused(model: ConfigDict) -> str:
+    """Why a model cannot be local; empty if it should have been."""
+    try:
+        stock = MODELS.build(copy.deepcopy(model))
+    except Exception as error:  # any: mmseg's own model, built by mmseg alone
+        return f'mmseg cannot build it here: {_first_sentence(error)}'
+    try:
+        units_of(stock.backbone)
+    except (TypeError, ValueError) as error:
+        return _first_sentence(error)
+    return ''
+
+
+def missing_packages(model: Any) -> list[str]:
+    """Packages that types such as ``mmdet.FocalLoss`` name and that are missing."""
+    scopes = {name.split('.')[0] for name in _all_types(model) if '.' in name}
+    return sorted(s for s in scopes if importlib.util.find_spec(s) is None)
+
+
+def model_types(model: Mapping) -> dict[str, Any]:
+    """The types of a model's segmentor, backbone, neck and heads."""
+    parts = ('backbone', 'neck', 'decode_head', 'auxiliary_head')
+    types = {part: _types(model.get(part)) for part in parts}
+    return {'segmentor': model['type'], **types}
+
+
+def as_markdown(verdicts: Sequence[Verdict], versions: Mapping[str, str]) -> str:
+    """The verdicts as a page: a table by family, then every refusal.
+
+    Args:
+        verdicts: Of all configs.
+        versions: Names and versions of what they were classified with.
+    """
+    num_supported = sum(verdict.is_supported for verdict in verdicts)
+    lines = [
+        '# Which mmseg configs can be trained as local modules',
+        '',
+        f'{num_supported} of the {len(verdicts)} configs of '
+        f'{", ".join(f"{name} {v}" for name, v in versions.items())}. '
+        'Written by `python tools/classify_models.py`; do not edit.',
+        '',
+        'A supported model was built as local modules and probed at every unit '
+        'boundary. "Units" is how many local modules it can have at most.',
+        '',
+        '| backbone | supported | units | refused | reason |',
+        '|---|---|---|---|---|',
+        *_family_rows(verdicts),
+        '',
+        '## Refused configs',
+        '',
+        '| config | reason |',
+        '|---|---|',
+        *(f'| {v.config} | {v.reason} |' for v in verdicts if not v.is_supported),
+        '',
+    ]
+    return '\n'.join(lines)
+
+
+def _family_rows(verdicts: Sequence[Verdict]) -> Iterator[str]:
+    for family in sorted({verdict.family for verdict in verdicts}, key=str.lower):
+        own = [verdict for verdict in verdicts if verdict.family == family]
+        units = [verdict.num_units for verdict in own if verdict.is_supported]
+        reasons: dict[str, int] = {}
+        for verdict in own:
+            if not verdict.is_supported:
+                reasons[verdict.reason] = reasons.get(verdict.reason, 0) + 1
+        ends = sorted({min(units), max(units)}) if units else []
+        span = ' to '.join(str(end) for end in ends)
+        why = '; '.join(f'{reason} ({num})' for reason, num in reasons.items())
+        refused = len(own) - len(units)
+        yield f'| {family} | {len(units)} | {span} | {refused} | {why} |'
+
+
+def _network(node: Any) -> Any:
+    """A config without the settings that do not change the network."""
+    if isinstance(node, Mapping):
+        return {k: _network(v) for k, v in node.items() if k not in _IGNORED}
+    if isinstance(node, list | tuple):
+        return [_network(value) for value in node]
+    return node
+
+
+def _types(part: Any) -> Any:
+    if isinstance(part, list | tuple):
+        return [_types(one) for one in part]
+    return part and part['type']
+
+
+def _all_types(node: Any) -> Iterable[str]:
+    if isinstance(node, Mapping):
+        if isinstance(node.get('type'), str):
+            yield node['type']
+        node = list(node.values())
+    if isinstance(node, list | tuple):
+        for value in node:
+            yield from _all_types(value)
+
+
+def _first_sentence(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].split('. ')[0].replace('|', '/')

@@ -1,0 +1,67 @@
+"""The walk-through of docs/extending.md works as it is written."""
+
+import importlib
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from infopro_seg.units import units_of
+from tests.helpers import batch, losses_of
+
+PAGE = Path(__file__).parents[2] / 'docs' / 'extending.md'
+
+
+def blocks(language):
+    text = PAGE.read_text(encoding='utf-8')
+    return re.findall(rf'```{language}\n(.*?)```', text, flags=re.DOTALL)
+
+
+@pytest.fixture(scope='module')
+def page(tmp_path_factory):
+    """The code of the page as a module, run from top to bottom."""
+    folder = tmp_path_factory.mktemp('extending')
+    (folder / 'extending_page.py').write_text('\n'.join(blocks('python')))
+    sys.path.insert(0, str(folder))
+    yield importlib.import_module('extending_page')
+    sys.path.remove(str(folder))
+
+
+def test_the_units_take_less_than_40_lines():
+    description = next(block for block in blocks('python') if '@describes' in block)
+    assert len(description.splitlines()) < 40
+
+
+def test_the_page_shows_the_local_modules_that_it_builds(page):
+    printed = '\n'.join(str(module) for module in page.model.local_modules)
+    assert blocks('text') == [f'{printed}\n']
+
+
+def test_the_new_backbone_trains_as_local_modules(page):
+    page.model.init_weights()
+    page.model.train()
+    losses = losses_of(page.model, batch())
+    page.model.parse_losses(losses)[0].backward()
+    untrained = {
+        name for name, p in page.model.backbone.named_parameters() if p.grad is None
+    }
+    # The decode head does not read the normalised output, as the page says.
+    assert untrained == {'norm.weight', 'norm.bias'}
+    assert torch.isfinite(losses['local_1.loss_seg'])
+
+
+def test_its_units_pass_the_contract_of_the_package(page):
+    from tests.equivalence import test_unit_fold as contract
+
+    config = {'type': 'LadderNet', 'channels': 8}
+    contract.BACKBONES['ladder'] = config
+    try:
+        contract.test_fold_is_the_stock_forward_bit_for_bit('ladder')
+        contract.test_units_own_every_parameter_exactly_once('ladder')
+        contract.test_unit_names_are_unique_and_spelt_as_in_the_state_dict('ladder')
+        contract.test_units_run_the_copy_after_deepcopy_and_pickle('ladder')
+    finally:
+        del contract.BACKBONES['ladder']
+    assert [unit.name for unit in units_of(page.net)][-1] == 'up'
