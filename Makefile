@@ -21,10 +21,10 @@ demo: .venv/installed  ## train, evaluate and draw a small local-module network
 	$(PY) tools/demo.py
 
 test: .venv/installed  ## run every test
-	$(PY) -m pytest
+	$(PY) -m pytest --numprocesses auto
 
 test-fast: .venv/installed  ## run the tests that take under a second each
-	$(PY) -m pytest -m 'not slow and not dist'
+	$(PY) -m pytest --numprocesses auto -m 'not slow and not dist'
 
 lint: .venv/installed  ## ruff (lint, imports, format, docstrings) and mypy
 	$(PY) -m ruff check .

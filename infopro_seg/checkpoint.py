@@ -1,7 +1,9 @@
 """Checkpoints: from a local model to a stock mmseg one."""
 
 import copy
+import io
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,7 +63,7 @@ def read_checkpoint(path: str | Path, *, trust_pickle: bool = False) -> dict[str
     if not path.is_file():
         raise FileNotFoundError(f'checkpoint {path} does not exist.')
     try:
-        with torch.serialization.safe_globals(_runner_globals()):
+        with torch.serialization.safe_globals(runner_globals()):
             checkpoint = torch.load(
                 path, map_location='cpu', weights_only=not trust_pickle
             )
@@ -93,16 +95,72 @@ def write_checkpoint(checkpoint: Mapping, path: str | Path, *, force: bool) -> N
     if path.exists() and not force:
         raise FileExistsError(f'{path} exists; pass --force to overwrite it.')
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'{path.name}.partial')
+    buffer = io.BytesIO()
+    torch.save(dict(checkpoint), buffer)
+    write_whole(buffer.getbuffer(), path)
+
+
+def write_whole(data: bytes | memoryview, path: str | Path) -> None:
+    """Write a file that is complete as soon as it has its name.
+
+    Whatever ends the process or fills the disk meanwhile, an earlier file stays.
+
+    Args:
+        data: All of it.
+        path: Of the file; its folder exists. Overwritten.
+
+    Raises:
+        OSError: if the disk is full.
+    """
+    path = Path(path)
+    partial = path.with_name(f'.{path.name}.partial')
     try:
-        torch.save(dict(checkpoint), partial)
+        with partial.open('wb') as file:
+            file.write(data)
+            file.flush()
+            # Without it a power cut may leave the new name with an empty file.
+            os.fsync(file.fileno())
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _runner_globals() -> list:
-    """Plain types besides tensors that a Runner's checkpoints hold: its log."""
+def last_whole_checkpoint(
+    work_dir: str | Path, *, trust_pickle: bool = False
+) -> tuple[Path | None, list[str]]:
+    """The checkpoint of a run that is furthest and can be read.
+
+    Args:
+        work_dir: Folder of the run; its ``iter_*.pth`` and ``epoch_*.pth`` are tried.
+        trust_pickle: See `read_checkpoint`.
+
+    Returns:
+        Path, or None without any, and what was wrong with those that are further.
+    """
+    found = [
+        (int(match[1]), path)
+        for path in Path(work_dir).glob('*.pth')
+        if (match := re.fullmatch(r'(?:iter|epoch)_(\d+)\.pth', path.name))
+    ]
+    problems = []
+    for _, path in sorted(found, reverse=True):
+        try:
+            checkpoint = read_checkpoint(path, trust_pickle=trust_pickle)
+        except ValueError as error:
+            problems.append(str(error))
+            continue
+        missing = {'optimizer', 'message_hub', 'meta'} - checkpoint.keys()
+        if not missing:
+            return path, problems
+        problems.append(f'{path} has no {", ".join(sorted(missing))}.')
+    return None, problems
+
+
+def runner_globals() -> list:
+    """Plain types besides tensors that a Runner's checkpoints hold: its log.
+
+    For `torch.serialization.safe_globals`.
+    """
     # numpy 2 pickles arrays and scalars through the last two.
     names = ('float64', 'float32', 'int64', 'int32', 'uint8', 'bool')
     return [

@@ -3,10 +3,13 @@
 import argparse
 import copy
 import os
+import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.dist import is_distributed
 
 from .localize import localize
 
@@ -147,17 +150,33 @@ def enable_amp(cfg: Config) -> None:
             "--amp needs optim_wrapper.type='OptimWrapper' in the config, got "
             f'{wrapper.type!r}.'
         )
-    if not torch.cuda.is_available():
-        raise RuntimeError(
-            '--amp needs a CUDA device and none is available: mixed precision is not '
-            'supported in CPU training. Train without --amp.'
-        )
     wrapper.type = 'AmpOptimWrapper'
     wrapper.setdefault('loss_scale', 'dynamic')
+    check_amp(cfg)
+
+
+def check_amp(cfg: Config) -> None:
+    """Check that mixed precision is not asked for where it does not exist.
+
+    Raises:
+        RuntimeError: if the config sets AmpOptimWrapper and there is no GPU.
+    """
+    if cfg.optim_wrapper.type == 'AmpOptimWrapper' and not torch.cuda.is_available():
+        raise RuntimeError(
+            '--amp needs a CUDA device and none is available: mixed precision is not '
+            'supported in CPU training. Train without --amp (optim_wrapper.type='
+            "'OptimWrapper')."
+        )
 
 
 def _use_cpu_processes(cfg: Config) -> None:
-    """Several CPU processes: gloo, and a wrapper without device ids."""
+    """Several CPU processes: gloo, a wrapper without device ids, no SyncBN."""
+    if 'model' in cfg and _replace_sync_bn(cfg.model):
+        warnings.warn(
+            'torch has no SyncBN for CPUs: each process normalises by the statistics '
+            'of its own images (BN).',
+            stacklevel=3,
+        )
     cfg.merge_from_dict({'env_cfg.dist_cfg.backend': 'gloo'})
     cfg.model_wrapper_cfg = {
         'type': 'MMDistributedDataParallel',
@@ -165,6 +184,26 @@ def _use_cpu_processes(cfg: Config) -> None:
         'broadcast_buffers': False,
         'find_unused_parameters': cfg.get('find_unused_parameters', False),
     }
+
+
+def _replace_sync_bn(config: Any) -> bool:
+    """Turn every SyncBN of a model config into BN; whether there was one."""
+    parts = config.values() if isinstance(config, dict) else config
+    found = [_replace_sync_bn(x) for x in parts if isinstance(x, dict | list | tuple)]
+    if isinstance(config, dict) and config.get('type') == 'SyncBN':
+        config['type'] = 'BN'
+        return True
+    return any(found)
+
+
+def init_cpu_processes(cfg: Config) -> None:
+    """Connect the processes of ``--launcher pytorch`` on a machine without GPUs.
+
+    The runner does it where there are GPUs; it sets a CUDA device in any case.
+    """
+    is_cpu = not torch.cuda.is_available()
+    if cfg.launcher == 'pytorch' and is_cpu and not is_distributed():
+        torch.distributed.init_process_group('gloo')
 
 
 def enable_tta(cfg: Config, *, flip: bool) -> None:

@@ -65,15 +65,12 @@ def load_from_http(filename: str, map_location: Any = None) -> dict:
         ) from error
 
 
-def resume_last_checkpoint(cfg: Config, *, trust_pickle: bool = False) -> str:
-    """Let a run go on from its last whole checkpoint.
+def resume_last_checkpoint(cfg: Config, *, trust_pickle: bool = False) -> None:
+    """Let a run go on from its last whole checkpoint, and print which that is.
 
     Args:
         cfg: Changed in place (``resume``, ``load_from``).
         trust_pickle: See `read_checkpoint`.
-
-    Returns:
-        What was found, for people.
 
     Raises:
         RuntimeError: if there are checkpoints, but none that can be read; to start
@@ -91,12 +88,11 @@ def resume_last_checkpoint(cfg: Config, *, trust_pickle: bool = False) -> str:
             + '\nTo start again, take another --work-dir or move them away.'
         )
     cfg.resume = path is not None
+    lines = [f'left out: {problem}' for problem in problems]
     if path is None:
-        return f'--resume: no checkpoint in {folder}; training starts at iteration 0.'
-    cfg.load_from = str(path)
-    return '\n'.join(
-        [
-            *(f'--resume: left out: {problem}' for problem in problems),
-            f'--resume: going on from {path}, the last whole checkpoint.',
-        ]
-    )
+        lines.append(f'no checkpoint in {folder}; training starts at iteration 0.')
+    else:
+        cfg.load_from = str(path)
+        lines.append(f'going on from {path}, the last whole checkpoint.')
+    if int(os.environ.get('RANK', 0)) == 0:
+        print('\n'.join(f'--resume: {line}' for line in lines))

@@ -92,6 +92,21 @@ def test_several_cpu_processes_get_a_wrapper_that_torch_accepts(
     assert cfg.train_dataloader.batch_size == 4
 
 
+def test_sync_bn_becomes_bn_in_cpu_processes_and_that_is_said(tmp_path, monkeypatch):
+    path = tmp_path / 'model.py'
+    path.write_text(
+        'model = dict(\n'
+        "    backbone=dict(norm_cfg=dict(type='SyncBN', requires_grad=True)),\n"
+        "    auxiliary_head=[dict(norm_cfg=dict(type='SyncBN'), channels=(1, 2))])\n"
+    )
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    with pytest.warns(UserWarning, match='no SyncBN for CPUs'):
+        cfg = load_config(parse(path, '--launcher', 'pytorch'))
+    assert 'SyncBN' not in cfg.pretty_text
+    assert cfg.model.backbone.norm_cfg == {'type': 'BN', 'requires_grad': True}
+    assert 'SyncBN' in load_config(parse(path)).pretty_text
+
+
 def test_amp_is_refused_without_a_gpu(config_file, monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     with pytest.raises(RuntimeError, match='--amp needs a CUDA device'):

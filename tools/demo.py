@@ -4,15 +4,14 @@ import argparse
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmengine.runner import Runner
 
 from infopro_seg.analysis.pictures import save_grid, see
 from infopro_seg.config import add_config_arguments, load_config
 
-CONFIG = ROOT / 'configs' / 'infopro_deeplabv3_r18_streets.py'
+CONFIG = Path(__file__).parents[1] / 'configs' / 'infopro_deeplabv3_r18_streets.py'
 EXAMPLE = """example:
   python tools/demo.py
   python tools/demo.py --cfg-options train_cfg.max_iters=50
@@ -28,8 +27,7 @@ def parse_args() -> argparse.Namespace:
     )
     add_config_arguments(parser)
     parser.set_defaults(work_dir='demo_output')
-    args = parser.parse_args([str(CONFIG), *sys.argv[1:]])
-    return args
+    return parser.parse_args([str(CONFIG), *sys.argv[1:]])
 
 
 def print_table(runner: Runner) -> None:

@@ -13,9 +13,10 @@ from infopro_seg.config import (
     add_config_arguments,
     add_trust_argument,
     enable_tta,
+    init_cpu_processes,
     load_config,
 )
-from infopro_seg.datasets import check_datasets
+from infopro_seg.datasets import check_datasets, check_images
 from infopro_seg.loading import weights_only_loading
 
 EXAMPLE = """example:
@@ -61,6 +62,8 @@ def main() -> None:
         cfg.test_evaluator.output_dir = args.out
     cfg.load_from = args.checkpoint
     check_datasets(cfg)
+    check_images(cfg)
+    init_cpu_processes(cfg)
     with weights_only_loading(trust_pickle=args.trust_checkpoint):
         metrics = Runner.from_cfg(cfg).test()
     if args.json:

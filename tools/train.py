@@ -11,10 +11,12 @@ from mmengine.runner import Runner
 from infopro_seg.config import (
     add_config_arguments,
     add_trust_argument,
+    check_amp,
     enable_amp,
+    init_cpu_processes,
     load_config,
 )
-from infopro_seg.datasets import check_datasets
+from infopro_seg.datasets import check_datasets, check_images
 from infopro_seg.loading import resume_last_checkpoint, weights_only_loading
 
 EXAMPLE = """example:
@@ -49,10 +51,13 @@ def main() -> None:
     cfg = load_config(args)
     if args.amp:
         enable_amp(cfg)
+    check_amp(cfg)
     check_datasets(cfg)
+    check_images(cfg)
     trust_pickle = args.trust_checkpoint
     if args.resume:
-        print(resume_last_checkpoint(cfg, trust_pickle=trust_pickle))
+        resume_last_checkpoint(cfg, trust_pickle=trust_pickle)
+    init_cpu_processes(cfg)
     with weights_only_loading(trust_pickle=trust_pickle):
         Runner.from_cfg(cfg).train()
 

@@ -1,6 +1,9 @@
 default_scope = 'mmseg'
 custom_imports = dict(imports=['infopro_seg'], allow_failed_imports=False)
-custom_hooks = [dict(type='LocalBackwardHook'), dict(type='CheckLabelsHook')]
+custom_hooks = [
+    dict(type='LocalBackwardHook'), dict(type='CheckLabelsHook'),
+    dict(type='DataGuardHook'), dict(type='CheckWeightsHook')
+]
 # Early backward passes in distributed training need it; LocalBackwardHook checks.
 find_unused_parameters = True
 env_cfg = dict(

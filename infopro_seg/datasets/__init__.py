@@ -6,6 +6,7 @@ Importing this package registers ``DrawnStreetDataset``, ``CamVidDataset``,
 
 from .camvid import CamVidDataset
 from .check import check_datasets, set_data_root
+from .check_images import check_images
 from .check_labels import CheckLabelsHook
 from .drawing import draw_scene
 from .streets import DrawnStreetDataset, DrawScene
@@ -16,6 +17,7 @@ __all__ = [
     'DrawScene',
     'DrawnStreetDataset',
     'check_datasets',
+    'check_images',
     'draw_scene',
     'set_data_root',
 ]

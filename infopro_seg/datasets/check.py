@@ -80,6 +80,26 @@ def set_data_root(cfg: Config, path: str) -> None:
         )
 
 
+def file_pairs(cfg: Config, loaders: Sequence[str]) -> list[tuple[str, str | None]]:
+    """Image and label file of every sample on disk; each pair once.
+
+    Args:
+        cfg: a config that passed ``check_datasets``.
+        loaders: the dataloaders to look at.
+
+    Returns:
+        Paths; the label is None where a data set has none.
+    """
+    pairs: dict[tuple[str, str | None], None] = {}
+    for _, dataset in _leaves(cfg, loaders):
+        cls = _class_of(dataset)
+        if cls is None or cls is DrawnStreetDataset or _is_remote(dataset):
+            continue
+        for info in _without_files(cls, dataset).load_data_list():
+            pairs[info['img_path'], info.get('seg_map_path')] = None
+    return list(pairs)
+
+
 def _leaves(cfg: Config, loaders: Sequence[str]) -> Iterator[tuple[str, ConfigDict]]:
     """Every data set config that wraps no other, with its place in the config."""
     stack = []
@@ -139,6 +159,13 @@ def _problems(cls: type[BaseSegDataset], dataset: ConfigDict) -> list[str]:
     if missing and built.data_root and not Path(built.data_root).is_dir():
         return [f'no folder {built.data_root} (data_root)']
     return missing or _listing_problems(built)
+
+
+def _without_files(cls: type[BaseSegDataset], dataset: ConfigDict) -> BaseSegDataset:
+    """The data set unread, for the joined paths and the class's own defaults."""
+    args = {key: value for key, value in dataset.items() if key != 'type'}
+    args.update(pipeline=[], lazy_init=True)
+    return cls(**args)
 
 
 def _listing_problems(built: BaseSegDataset) -> list[str]:

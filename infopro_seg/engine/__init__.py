@@ -1,5 +1,19 @@
 """Runner hooks; importing it registers them in mmseg."""
 
+from .check_weights_hook import CheckWeightsHook
+from .data_guard_hook import DataGuardHook
 from .local_backward_hook import LocalBackwardHook
+from .local_module_monitor_hook import LocalModuleMonitorHook
+from .safe_checkpoint_hook import SafeCheckpointHook
+from .seeded_sampler import SeededSampler
+from .whole_file_backend import WholeFileBackend
 
-__all__ = ['LocalBackwardHook']
+__all__ = [
+    'CheckWeightsHook',
+    'DataGuardHook',
+    'LocalBackwardHook',
+    'LocalModuleMonitorHook',
+    'SafeCheckpointHook',
+    'SeededSampler',
+    'WholeFileBackend',
+]

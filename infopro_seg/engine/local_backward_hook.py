@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from ..models import InfoProEncoderDecoder, LocalModule
+from .loss_guard import LossGuard
+from .memory_advice import MemoryAdvice
 
 
 @HOOKS.register_module()
@@ -22,7 +24,18 @@ class LocalBackwardHook(Hook):
     saved. The runner's own backward is left with the last module, and everything
     after it (clipping, the optimizer step, gradient scaling, hooks) with the runner.
     Gradients equal those of one backward over the sum of all losses.
+
+    Args:
+        on_divergence: What to do about a loss that is NaN or infinite: ``stop`` or
+            ``skip`` (the batch), see `LossGuard`.
+
+    Raises:
+        ValueError: if ``on_divergence`` is something else.
     """
+
+    def __init__(self, on_divergence: str = 'stop') -> None:
+        self._loss_guard = LossGuard(on_divergence)
+        self._memory_advice = MemoryAdvice()
 
     def before_train(self, runner: Runner) -> None:
         """Check the set-up and install the callback.
@@ -38,10 +51,21 @@ class LocalBackwardHook(Hook):
         if isinstance(runner.model, DistributedDataParallel):
             _check_distributed(runner.model)
         model.local_backward = functools.partial(local_backward, runner.optim_wrapper)
+        self._loss_guard.install(model, runner.optim_wrapper)
+        self._memory_advice.install(runner.model, model)
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
+    ) -> None:
+        """Keep in mind which batch the next losses belong to."""
+        self._loss_guard.start_iteration(batch_idx, data_batch)
 
     def after_train(self, runner: Runner) -> None:
-        """Remove the callback, so that the model can be used elsewhere."""
-        _unwrap(runner.model).local_backward = None
+        """Remove all callbacks, so that the model can be used elsewhere."""
+        model = _unwrap(runner.model)
+        model.local_backward = None
+        self._loss_guard.remove(runner.optim_wrapper)
+        self._memory_advice.remove(runner.model, model)
 
 
 def local_backward(

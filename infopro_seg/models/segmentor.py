@@ -1,6 +1,8 @@
 """The segmentor that trains its network as gradient-isolated local modules."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import torch
 from mmengine.model import ImgDataPreprocessor
@@ -59,6 +61,8 @@ class InfoProEncoderDecoder(EncoderDecoder):
     #: Called with the losses of a module as soon as they are known; returns them
     #: without history. `LocalBackwardHook` sets it for the time of training.
     local_backward: Callable[[LocalModule, Losses], Losses] | None = None
+    #: Each is entered while a module runs, with its losses and local backward pass.
+    watchers: tuple[Callable[[LocalModule], AbstractContextManager], ...] = ()
 
     def __init__(self, *args, local: dict, **kwargs):
         super().__init__(*args, **kwargs)
@@ -101,11 +105,13 @@ class InfoProEncoderDecoder(EncoderDecoder):
         losses = {}
         state = State(inputs)
         for module in self.local_modules[:-1]:
-            state = module(self.backbone, state)
-            losses.update(self._local_losses(module, state, inputs, data_samples))
+            with self._watched(module):
+                state = module(self.backbone, state)
+                losses.update(self._local_losses(module, state, inputs, data_samples))
             state = state.detach(reads=self._read_later[module.index])
-        state = self.local_modules[-1](self.backbone, state)
-        losses.update(self._last_losses(state, data_samples))
+        with self._watched(self.local_modules[-1]):
+            state = self.local_modules[-1](self.backbone, state)
+            losses.update(self._last_losses(state, data_samples))
         return losses
 
     def reconstruction_target(self, inputs: Tensor) -> Tensor:
@@ -142,6 +148,13 @@ class InfoProEncoderDecoder(EncoderDecoder):
                 logits = half(state.feature_map(), tuple(inputs.shape[-2:]))
                 images[module.name] = logits.sigmoid()
         return images
+
+    @contextlib.contextmanager
+    def _watched(self, module: LocalModule) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            for watch in self.watchers:
+                stack.enter_context(watch(module))
+            yield
 
     def _local_losses(
         self, module: LocalModule, state: State, inputs: Tensor, data_samples: list
@@ -263,7 +276,8 @@ class InfoProEncoderDecoder(EncoderDecoder):
             )
 
     def __getstate__(self) -> dict:
-        """Copies and pickles (EMA, export) have no callback: it is one runner's."""
+        """Copies and pickles (EMA, export) have no callbacks: they are one runner's."""
         state = self.__dict__.copy()
         state.pop('local_backward', None)
+        state.pop('watchers', None)
         return state

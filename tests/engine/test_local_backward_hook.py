@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from torch.nn.parallel import DistributedDataParallel
 
@@ -165,7 +166,7 @@ def test_distributed_settings_that_give_wrong_gradients_are_refused(
 
 
 def test_distributed_with_unused_parameters_is_accepted(process_group):
-    wrapped = DistributedDataParallel(
+    wrapped = MMDistributedDataParallel(
         build(localized(deeplabv3())), find_unused_parameters=True
     )
     LocalBackwardHook().before_train(runner_of(wrapped, wrapper_of(wrapped)))

@@ -1,0 +1,64 @@
+"""The numbers of a run, from the JSON log that mmengine writes."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+
+@dataclasses.dataclass(frozen=True)
+class RunLog:
+    """Logged values by name.
+
+    Args:
+        series: (iterations, values) of every name, in order of iterations. Of an
+            iteration that was logged twice, by a resumed run, the later one counts.
+    """
+
+    series: dict[str, tuple[list[int], list[float]]]
+
+    def matching(self, *endings: str) -> dict[str, tuple[list[int], list[float]]]:
+        """The series whose names end in one of these, sorted by name."""
+        return {
+            name: self.series[name]
+            for name in sorted(self.series)
+            if name.endswith(endings)
+        }
+
+
+def read_run(path: str | Path) -> RunLog:
+    """Read a run with all its resumptions.
+
+    Args:
+        path: Folder of the run (searched for ``*/vis_data/scalars.json``), or such a
+            file.
+
+    Raises:
+        FileNotFoundError: if there is no log.
+        ValueError: if a line is damaged, unless it is the last of its file, which a
+            kill may have cut off.
+    """
+    path = Path(path)
+    files = [path] if path.is_file() else sorted(path.glob('*/vis_data/scalars.json'))
+    if not files:
+        raise FileNotFoundError(
+            f'no */vis_data/scalars.json in {path}; give the work dir of a run.'
+        )
+    points: dict[str, dict[int, float]] = {}
+    for file in files:
+        lines = file.read_text().splitlines()
+        for number, line in enumerate(lines, 1):
+            try:
+                entry = json.loads(line)
+            except json.JSONDecodeError as error:
+                if number == len(lines):
+                    continue
+                raise ValueError(f'{file}, line {number}: {error}') from error
+            for name, value in entry.items():
+                if isinstance(value, int | float) and 'step' in entry:
+                    points.setdefault(name, {})[entry['step']] = value
+    series = {}
+    for name, values in points.items():
+        if name not in ('step', 'iter', 'epoch'):
+            iterations = sorted(values)
+            series[name] = (iterations, [values[i] for i in iterations])
+    return RunLog(series)

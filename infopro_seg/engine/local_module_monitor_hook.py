@@ -1,0 +1,198 @@
+"""What each local module costs and how strongly it learns, for the logs."""
+
+import contextlib
+import functools
+import time
+from collections.abc import Iterator
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from mmseg.registry import HOOKS
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+
+from ..models import InfoProEncoderDecoder, LocalModule
+
+
+@HOOKS.register_module()
+class LocalModuleMonitorHook(Hook):
+    """Logs time, memory and gradient norm of every local module now and then.
+
+    Entries ``train/local_<k>.<quantity>`` of the message hub, so that every log backend
+    shows them:
+
+    - ``seconds``: forward and backward pass with the module's losses. Of the last
+      module: until the end of the iteration, with the optimizer's step.
+    - ``saved_gib``: what its forward pass keeps for backward, parameters and buffers
+      not counted. What recomputed units keep, their inputs, is counted only where
+      another operation keeps it too.
+    - ``peak_allocated_gib`` and ``peak_reserved_gib`` while it ran, of all tensors on
+      the GPU (of the last module: to the end of the iteration); only on a GPU.
+    - ``grad_norm``: 2-norm of the gradients the optimizer steps with, those of the
+      local head included (clipped, if they are). Not in iterations without a step.
+
+    In the iterations in between there is no cost. A measured iteration on a GPU
+    resets the peak that the log shows as ``memory``.
+
+    Args:
+        interval: Measure one iteration of so many; 0 switches the hook off.
+
+    Raises:
+        ValueError: if the interval is negative.
+    """
+
+    def __init__(self, interval: int = 50) -> None:
+        if interval < 0:
+            raise ValueError(f'interval={interval} must be 0 (off) or more.')
+        self._interval = interval
+        self._is_on = False
+        self._handle = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Start watching the modules.
+
+        Raises:
+            TypeError: if the model has no local modules.
+        """
+        if not self._interval:
+            return
+        model = _unwrap(runner.model)
+        self._parameters = _parameters_of(model)
+        self._ignored = {
+            tensor.untyped_storage().data_ptr()
+            for tensor in (*model.parameters(), *model.buffers())
+        }
+        self._watcher = functools.partial(self._watch, len(model.local_modules) - 1)
+        model.watchers = (*model.watchers, self._watcher)
+        self._handle = runner.optim_wrapper.optimizer.register_step_pre_hook(
+            self._measure_gradients
+        )
+
+    def after_train(self, runner: Runner) -> None:
+        """Stop watching."""
+        if self._handle is not None:
+            model = _unwrap(runner.model)
+            model.watchers = tuple(w for w in model.watchers if w != self._watcher)
+            self._handle.remove()
+            self._handle = None
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
+    ) -> None:
+        """Decide whether this iteration is measured."""
+        self._is_on = bool(self._interval) and batch_idx % self._interval == 0
+        self._values: dict[str, float | Tensor] = {}
+        self._clocks: dict[str, _Clock] = {}
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """Hand the numbers to the message hub."""
+        if not self._is_on:
+            return
+        last = list(self._clocks)[-1]
+        self._clocks[last].stop()
+        self._measure_peak(last)
+        for name, clock in self._clocks.items():
+            self._values[f'{name}.seconds'] = clock.seconds()
+        for name, value in self._values.items():
+            runner.message_hub.update_scalar(f'train/{name}', value)
+        self._is_on = False
+
+    @contextlib.contextmanager
+    def _watch(self, last: int, module: LocalModule) -> Iterator[None]:
+        if not self._is_on:
+            yield
+            return
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        clock = self._clocks[module.name] = _Clock()
+        saved: dict[int, int] = {}
+        with saved_tensors_hooks(functools.partial(self._count, saved), _same):
+            yield
+        self._values[f'{module.name}.saved_gib'] = sum(saved.values()) / 2**30
+        if module.index != last:
+            clock.stop()
+            self._measure_peak(module.name)
+
+    def _count(self, saved: dict[int, int], tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._ignored:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    def _measure_peak(self, name: str) -> None:
+        if torch.cuda.is_available():
+            peak = torch.cuda.max_memory_allocated() / 2**30
+            self._values[f'{name}.peak_allocated_gib'] = peak
+            peak = torch.cuda.max_memory_reserved() / 2**30
+            self._values[f'{name}.peak_reserved_gib'] = peak
+
+    @torch.no_grad()
+    def _measure_gradients(self, *_: object) -> None:
+        if not self._is_on:
+            return
+        for name, parameters in self._parameters.items():
+            norms = [p.grad.norm() for p in parameters if p.grad is not None]
+            if norms:
+                self._values[f'{name}.grad_norm'] = torch.stack(norms).norm()
+
+
+class _Clock:
+    """Time on the GPU's stream without waiting for it, or on the CPU."""
+
+    def __init__(self) -> None:
+        self._begin = self._mark()
+
+    def stop(self) -> None:
+        self._end = self._mark()
+
+    def seconds(self) -> float:
+        """Elapsed time; waits for the GPU to get there."""
+        if isinstance(self._end, float):
+            return self._end - self._begin
+        self._end.synchronize()
+        return self._begin.elapsed_time(self._end) / 1000
+
+    @staticmethod
+    def _mark() -> float | torch.cuda.Event:
+        if not torch.cuda.is_available():
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+
+def _unwrap(model: nn.Module) -> InfoProEncoderDecoder:
+    model = model.module if is_model_wrapper(model) else model
+    if not isinstance(model, InfoProEncoderDecoder):
+        raise TypeError(
+            'LocalModuleMonitorHook needs model.type InfoProEncoderDecoder, got '
+            f'{type(model).__name__}. Remove the hook.'
+        )
+    return model
+
+
+def _parameters_of(model: InfoProEncoderDecoder) -> dict[str, list[nn.Parameter]]:
+    """Parameters by the module that trains them; the last has all heads."""
+    *local, last = model.local_modules
+    owned = {
+        module.name: [
+            *module.parameters(model.backbone),
+            *model.local_heads[module.index].parameters(),
+        ]
+        for module in local
+    }
+    taken = {id(p) for parameters in owned.values() for p in parameters}
+    owned[last.name] = [p for p in model.parameters() if id(p) not in taken]
+    return owned
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor

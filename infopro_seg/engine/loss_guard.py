@@ -1,0 +1,179 @@
+"""Stop at a loss that is not finite, or leave its batch out as if it had never come."""
+
+import functools
+from typing import Any
+
+import torch
+from mmengine.dist import all_reduce, is_distributed
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.optim import OptimWrapper
+from torch import Tensor
+
+from ..models import InfoProEncoderDecoder
+
+POLICIES = ('stop', 'skip')
+#: Message hub entry: number of steps that were left out.
+NUM_SKIPPED = 'num_skipped_steps'
+
+
+class LossGuard:
+    """Looks at all losses of an iteration after forward, before the last backward.
+
+    The optimizer has not stepped by then. That is one wait for the device an iteration,
+    whatever the number of modules; the runner waits once an iteration too, to log
+    the losses. Gradients are not looked at: the gradient scaler does that.
+
+    Args:
+        policy: ``stop`` raises an error. ``skip`` leaves the optimizer's whole step out
+            on all processes, with all gradients that were accumulated for it:
+            parameters, buffers, the optimizer's and the scaler's state stay.
+        max_skips: Consecutive steps to leave out before that is an error too; weights
+            that are not finite would be skipped forever.
+
+    Raises:
+        ValueError: if the policy is unknown.
+    """
+
+    def __init__(self, policy: str, max_skips: int = 10) -> None:
+        if policy not in POLICIES:
+            raise ValueError(
+                f'on_divergence={policy!r} is unknown; choose one of {POLICIES}.'
+            )
+        self._skips = policy == 'skip'
+        self._max_skips = max_skips
+        self._num_consecutive = 0
+        self._iteration = 0
+        self._data_batch: Any = None
+        self._is_bad_batch = False
+        self._is_bad_step = False
+        self._buffers: list[Tensor] = []
+
+    def install(
+        self, model: InfoProEncoderDecoder, optim_wrapper: OptimWrapper
+    ) -> None:
+        """Start looking."""
+        self._handles = [model.register_forward_hook(self._check)]
+        if self._skips:
+            self._handles.append(model.register_forward_pre_hook(self._keep_buffers))
+            optim_wrapper.update_params = functools.partial(
+                self._update_params, model, optim_wrapper
+            )
+
+    def remove(self, optim_wrapper: OptimWrapper) -> None:
+        """Stop looking."""
+        for handle in self._handles:
+            handle.remove()
+        vars(optim_wrapper).pop('update_params', None)
+        self._data_batch = None
+        self._buffers = []
+
+    def start_iteration(self, iteration: int, data_batch: Any) -> None:
+        """Note what an error has to name.
+
+        Args:
+            iteration: Counted from 0.
+            data_batch: From the loader.
+        """
+        self._iteration = iteration
+        self._data_batch = data_batch
+
+    def _check(self, model: InfoProEncoderDecoder, args: Any, output: Any) -> None:
+        """A forward hook of the model."""
+        if not isinstance(output, dict) or not model.training:
+            return
+        _, losses = model.parse_losses(output)
+        losses = {name: value.detach() for name, value in losses.items()}
+        self._is_bad_batch = not torch.isfinite(losses['loss'])
+        if self._is_bad_batch:
+            message = self._describe(model, losses)
+            if not self._skips:
+                raise FloatingPointError(
+                    f'{message} No parameter was changed in this iteration. Lower the '
+                    'learning rate, look at these images, or leave such batches out '
+                    "with LocalBackwardHook(on_divergence='skip')."
+                )
+            MMLogger.get_current_instance().warning(
+                f'{message} The step is skipped for all modules.'
+            )
+        if self._skips and is_distributed():
+            self._is_bad_batch = _any_process(self._is_bad_batch, losses['loss'])
+        self._is_bad_step |= self._is_bad_batch
+
+    def _describe(self, model: InfoProEncoderDecoder, losses: dict) -> str:
+        bad = [
+            f'{name} of {_module_of(model, name)} is {value.item()}'
+            for name, value in losses.items()
+            if name != 'loss' and 'loss' in name and not torch.isfinite(value)
+        ]
+        images = [
+            sample.metainfo.get('img_path', '(unnamed)')
+            for sample in (self._data_batch or {}).get('data_samples', [])
+        ]
+        return (
+            f'iteration {self._iteration + 1}: {"; ".join(bad)}. Images of the batch: '
+            f'{", ".join(images) or "(unknown)"}.'
+        )
+
+    def _keep_buffers(self, model: InfoProEncoderDecoder, args: Any) -> None:
+        """A forward pre-hook: running statistics as they were before the batch."""
+        if model.training:
+            with torch.no_grad():
+                buffers = list(model.buffers())
+                if not self._buffers:
+                    self._buffers = [buffer.clone() for buffer in buffers]
+                for kept, buffer in zip(self._buffers, buffers, strict=True):
+                    kept.copy_(buffer)
+
+    def _update_params(
+        self,
+        model: InfoProEncoderDecoder,
+        optim_wrapper: OptimWrapper,
+        loss: Tensor,
+        step_kwargs: dict | None = None,
+        zero_kwargs: dict | None = None,
+    ) -> None:
+        """In place of the wrapper's own: the same without the step if it is bad."""
+        if not self._is_bad_step:
+            type(optim_wrapper).update_params(
+                optim_wrapper, loss, step_kwargs, zero_kwargs
+            )
+            if optim_wrapper.should_update():
+                self._num_consecutive = 0
+            return
+        # DDP waits for the gradients of this batch, and the wrapper counts it.
+        optim_wrapper.backward(optim_wrapper.scale_loss(loss))
+        if self._is_bad_batch:
+            with torch.no_grad():
+                for kept, buffer in zip(self._buffers, model.buffers(), strict=True):
+                    buffer.copy_(kept)
+        if optim_wrapper.should_update():
+            optim_wrapper.zero_grad(**(zero_kwargs or {}))
+            self._is_bad_step = False
+            self._count_skip()
+
+    def _count_skip(self) -> None:
+        hub = MessageHub.get_current_instance()
+        total = hub.get_info(NUM_SKIPPED, 0) + 1
+        hub.update_info(NUM_SKIPPED, total)
+        hub.update_scalar(f'train/{NUM_SKIPPED}', total)
+        self._num_consecutive += 1
+        if self._num_consecutive >= self._max_skips:
+            raise FloatingPointError(
+                f'{self._num_consecutive} steps in a row were skipped, up to iteration '
+                f'{self._iteration + 1}, because losses were not finite: the weights '
+                'are no longer usable. Go on from an earlier checkpoint with a lower '
+                'learning rate or gradient clipping.'
+            )
+
+
+def _module_of(model: InfoProEncoderDecoder, loss_name: str) -> str:
+    prefix = loss_name.partition('.')[0]
+    names = {module.name: module for module in model.local_modules}
+    index = model._auxiliary_module.get(prefix, -1)
+    return str(names.get(prefix, model.local_modules[index]))
+
+
+def _any_process(is_bad: bool, like: Tensor) -> bool:
+    flag = torch.tensor(float(is_bad), device=like.device)
+    all_reduce(flag, 'max')
+    return bool(flag)

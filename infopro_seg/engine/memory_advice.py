@@ -1,0 +1,92 @@
+"""What to do when memory runs out, and in which local module it did."""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..models import InfoProEncoderDecoder, LocalModule
+
+# torch.OutOfMemoryError is its name since torch 2.5.
+OutOfMemoryError = getattr(torch, 'OutOfMemoryError', torch.cuda.OutOfMemoryError)
+
+
+class MemoryAdvice:
+    """Adds to an out-of-memory error the module that ran and the settings that help."""
+
+    def __init__(self) -> None:
+        self._running: LocalModule | None = None
+        self._bytes_before = 0
+        self._has_run = False
+
+    def install(self, train_model: nn.Module, model: InfoProEncoderDecoder) -> None:
+        """Start watching.
+
+        Args:
+            train_model: What the runner calls ``train_step`` of: the model or its
+                wrapper.
+            model: The model itself.
+        """
+        model.watchers = (*model.watchers, self._watch)
+        train_model.train_step = functools.partial(
+            self._train_step, train_model.train_step
+        )
+
+    def remove(self, train_model: nn.Module, model: InfoProEncoderDecoder) -> None:
+        """Stop watching."""
+        model.watchers = tuple(w for w in model.watchers if w != self._watch)
+        vars(train_model).pop('train_step', None)
+
+    @contextlib.contextmanager
+    def _watch(self, module: LocalModule) -> Iterator[None]:
+        self._running, self._has_run = module, False
+        self._bytes_before = _allocated_bytes()
+        yield
+        self._has_run = True
+
+    def _train_step(self, train_step: Callable, *args: Any, **kwargs: Any) -> dict:
+        self._running = None
+        try:
+            return train_step(*args, **kwargs)
+        except OutOfMemoryError as error:
+            raise type(error)(f'{error}\n{self._advice()}') from error
+
+    def _advice(self) -> str:
+        where = 'before the first local module ran'
+        if self._running is not None:
+            verb = 'in the backward pass or step after' if self._has_run else 'in'
+            where = f'{verb} {self._running}'
+        total = _allocated_bytes()
+        share = ''
+        if total:
+            own = total - self._bytes_before
+            share = (
+                f', which had allocated {own / 2**30:.2f} GiB of '
+                f'{total / 2**30:.2f} GiB ({own / total:.0%})'
+            )
+        return (
+            f'Memory ran out {where}{share}. What helps, the cheapest first: '
+            f'{"; ".join(self._remedies())}. tools/plan.py finds splits for the memory '
+            'of a GPU.'
+        )
+
+    def _remedies(self) -> list[str]:
+        remedies = ['local=dict(lean_loss=True)']
+        module = self._running
+        if module is None or len(module.units) > 1:
+            remedies.append('more local modules (num_modules, or a split in this one)')
+        open_units = [u.name for u in module.units] if module else []
+        open_units = [u for u in open_units if u not in module.recompute]
+        if open_units:
+            remedies.append(f'local=dict(recompute={open_units})')
+        remedies.append('mixed precision (--amp)')
+        remedies.append('a smaller crop_size, or fewer images per GPU')
+        return remedies
+
+
+def _allocated_bytes() -> int:
+    """Memory of tensors on the current GPU; 0 without one."""
+    return torch.cuda.memory_allocated() if torch.cuda.is_available() else 0

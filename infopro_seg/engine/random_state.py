@@ -1,0 +1,43 @@
+"""The state of all random generators of a process, in a form that checkpoints hold.
+
+Augmentations and initialisation of the host draw from numpy's global generator.
+"""
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def random_state() -> dict[str, Any]:
+    """The state of Python's, numpy's and torch's global generators.
+
+    Returns:
+        Tensors and plain Python values only, so that it can be read with
+        ``weights_only=True``. Of GPUs only the current one.
+    """
+    algorithm, keys, *rest = np.random.get_state()  # noqa: NPY002  the host's
+    state = {
+        'python': random.getstate(),
+        'numpy': (algorithm, keys.tolist(), *rest),
+        'torch': torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        state['cuda'] = torch.cuda.get_rng_state()
+    return state
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Continue from a state that `random_state` gave.
+
+    The GPU's part is left out if there is none, or was none.
+    """
+    random.setstate(state['python'])
+    algorithm, keys, *rest = state['numpy']
+    keys = np.array(keys, dtype=np.uint32)
+    np.random.set_state((algorithm, keys, *rest))  # noqa: NPY002  the host's
+    # A checkpoint may have been read to the GPU.
+    torch.set_rng_state(state['torch'].cpu())
+    if 'cuda' in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state['cuda'].cpu())

@@ -1,0 +1,103 @@
+"""What every process of the distributed tests runs; imported by the children."""
+
+from types import SimpleNamespace
+
+import torch
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper
+from torch import nn
+
+from infopro_seg.engine import LocalBackwardHook
+from tests.helpers import batch, build, deeplabv3, localized
+
+NUM_RANKS = 2
+NUM_STEPS = 3
+BAD_ITERATION = 1
+CASES = {
+    'plain': {},
+    'accumulation': {'accumulative_counts': 2},
+    'recompute': {'local': {'recompute': 'all'}},
+    'clipping': {'clip_grad': {'max_norm': 0.1}},
+}
+
+
+def model_of(local):
+    """A network without randomness, whose norm layers do not mix the images."""
+    config = localized(deeplabv3(), num_modules=3, **local)
+    for head in ('decode_head', 'auxiliary_head'):
+        config[head]['dropout_ratio'] = 0.0
+    model = build(config)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+    return model
+
+
+def data_of(iteration, ranks):
+    """The images that these ranks see in one iteration, 2 each."""
+    parts = [batch(2, seed=NUM_RANKS * iteration + rank) for rank in ranks]
+    return {key: sum((part[key] for part in parts), []) for key in parts[0]}
+
+
+def train(model, data, *, accumulative_counts=1, clip_grad=None, on_divergence='stop'):
+    """One training iteration for each batch, as the runner does it."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    wrapper = OptimWrapper(
+        optimizer,
+        accumulative_counts=accumulative_counts,
+        clip_grad=dict(clip_grad) if clip_grad else None,
+    )
+    wrapper.initialize_count_status(model, 0, len(data))
+    hook = LocalBackwardHook(on_divergence)
+    runner = SimpleNamespace(model=model, optim_wrapper=wrapper)
+    hook.before_train(runner)
+    for i, item in enumerate(data):
+        hook.before_train_iter(runner, i, item)
+        model.train_step(item, optim_wrapper=wrapper)
+    hook.after_train(runner)
+
+
+def num_iterations(accumulative_counts=1, **_):
+    """Iterations of one process that make NUM_STEPS steps of the optimizer."""
+    return NUM_STEPS * accumulative_counts
+
+
+def poison(model, iteration):
+    """Let one iteration of this process end in NaN."""
+    calls = []
+
+    def forward_hook(module, args, output):
+        calls.append(1)
+        return output * float('nan') if len(calls) == iteration + 1 else output
+
+    model.backbone.stem[0].register_forward_hook(forward_hook)
+
+
+def train_wrapped(model, rank, num, **settings):
+    """Train in this process, on its share of the images."""
+    wrapped = MMDistributedDataParallel(
+        model, broadcast_buffers=False, find_unused_parameters=True
+    )
+    train(wrapped, [data_of(i, [rank]) for i in range(num)], **settings)
+    return model.state_dict()
+
+
+def run_rank(rank, folder):
+    """Train all cases in one of the processes and save the weights."""
+    torch.set_num_threads(1)
+    store = torch.distributed.FileStore(f'{folder}/store', NUM_RANKS)
+    torch.distributed.init_process_group(
+        'gloo', store=store, rank=rank, world_size=NUM_RANKS
+    )
+    weights = {}
+    for name, case in CASES.items():
+        settings = dict(case)
+        model = model_of(settings.pop('local', {}))
+        num = num_iterations(**settings)
+        weights[name] = train_wrapped(model, rank, num, **settings)
+    model = model_of({})
+    if rank == 1:
+        poison(model, BAD_ITERATION)
+    weights['skipped'] = train_wrapped(model, rank, NUM_STEPS, on_divergence='skip')
+    torch.save(weights, f'{folder}/rank_{rank}.pth')
+    torch.distributed.destroy_process_group()

@@ -1,0 +1,101 @@
+"""Checkpoints are whole or not there, and old ones go last."""
+
+import errno
+import os
+
+import pytest
+
+from infopro_seg import checkpoint as checkpoint_module
+from infopro_seg.checkpoint import last_whole_checkpoint, read_checkpoint
+from tests.engine.runs import Killed, KillHook, resume, runner_of
+from tests.engine.test_resume import VALIDATION
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir() if '.pth' in path.name)
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """The disk is full from the n-th file on, after half of it was written."""
+
+    def fill(num_files):
+        calls = []
+
+        def fsync(descriptor):
+            calls.append(descriptor)
+            if len(calls) > num_files:
+                os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(checkpoint_module.os, 'fsync', fsync)
+
+    return fill
+
+
+def test_a_full_disk_leaves_the_earlier_checkpoint(tmp_path, full_disk):
+    full_disk(1)
+    runner = runner_of(tmp_path, checkpoint={'max_keep_ckpts': 1})
+    with pytest.raises(OSError, match='No space left.*iter_4.pth. Earlier.*--resume'):
+        runner.train()
+    assert names(tmp_path) == ['iter_2.pth']
+    assert last_whole_checkpoint(tmp_path)[0] == tmp_path / 'iter_2.pth'
+
+
+def test_a_full_disk_leaves_the_earlier_best_checkpoint(tmp_path, full_disk):
+    # iter_2, best at 2, iter_2 with the score; then the disk is full.
+    full_disk(3)
+    runner = runner_of(
+        tmp_path, checkpoint={'max_keep_ckpts': 1, 'save_best': 'mIoU'}, **VALIDATION
+    )
+    with pytest.raises(OSError, match='No space left'):
+        runner.train()
+    assert names(tmp_path) == ['best_mIoU_iter_2.pth', 'iter_2.pth']
+    for name in names(tmp_path):
+        read_checkpoint(tmp_path / name)
+
+
+def test_old_checkpoints_go_when_the_new_one_is_there(tmp_path):
+    runner_of(tmp_path, checkpoint={'max_keep_ckpts': 2}).train()
+    assert names(tmp_path) == ['iter_4.pth', 'iter_6.pth']
+
+
+def test_the_best_checkpoint_stays_when_it_is_written_again(tmp_path):
+    settings = {'checkpoint': {'save_best': 'mIoU', 'rule': 'greater'}, **VALIDATION}
+    with pytest.raises(Killed):
+        runner_of(tmp_path, hooks=[KillHook(3)], **settings).train()
+    best = [name for name in names(tmp_path) if name.startswith('best')]
+    assert best == ['best_mIoU_iter_2.pth']
+    resume(tmp_path, **settings)
+    assert sum(name.startswith('best') for name in names(tmp_path)) == 1
+
+
+def test_half_written_files_of_killed_runs_are_cleared_away(tmp_path):
+    left = tmp_path / '.iter_2.pth.partial'
+    left.write_bytes(b'half')
+    runner_of(tmp_path, iterations=1).train()
+    assert not left.exists()
+
+
+@pytest.mark.parametrize('damage', ['truncated', 'empty', 'pointer'])
+def test_a_damaged_checkpoint_is_not_resumed_from(tmp_path, damage):
+    runner_of(tmp_path).train()
+    last = tmp_path / 'iter_6.pth'
+    data = last.read_bytes()
+    last.write_bytes({'truncated': data[: len(data) // 2]}.get(damage, b''))
+    if damage == 'pointer':
+        (tmp_path / 'last_checkpoint').write_text('')
+    path, problems = last_whole_checkpoint(tmp_path)
+    assert path == tmp_path / 'iter_4.pth'
+    assert len(problems) == 1
+    assert 'iter_6.pth cannot be read' in problems[0]
+    assert resume(tmp_path).train_loop.iter == 6
+
+
+def test_a_checkpoint_without_the_optimizer_is_not_resumed_from(tmp_path):
+    settings = {'checkpoint': {'save_optimizer': False}}
+    runner_of(tmp_path, iterations=2, **settings).train()
+    assert last_whole_checkpoint(tmp_path) == (
+        None,
+        [f'{tmp_path}/iter_2.pth has no optimizer.'],
+    )
