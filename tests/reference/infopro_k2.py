@@ -3,7 +3,7 @@
 From the description of the released segmentation code of Wang et al., ICLR 2021: one
 cut inside stage 3, a reconstruction decoder that ends in a sigmoid and binary
 cross-entropy against the image in [0, 1], a segmentation head on the same map, the
-second part trained with the network's own heads. Plain torch; nothing of infopro_seg is used.
+second part trained with the network's own heads. Plain torch, nothing of infopro_seg.
 """
 
 import torch
