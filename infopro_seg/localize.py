@@ -6,7 +6,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-_HOOKS = ('LocalBackwardHook', 'CheckLabelsHook')
+_HOOKS = ('LocalBackwardHook', 'CheckLabelsHook', 'DataGuardHook', 'CheckWeightsHook')
 _SEGMENTORS = ('EncoderDecoder', 'InfoProEncoderDecoder')
 
 
@@ -30,7 +30,7 @@ def localize(cfg: Config, local: dict[str, Any]) -> dict[str, Any]:
             f'model.type={cfg.model.type!r} cannot be cut into local modules; '
             f'supported is {_SEGMENTORS[0]}.'
         )
-    cuts = {'splits', 'num_modules'}
+    cuts = {'splits', 'num_modules', 'plan', 'gpu_memory'}
     earlier = dict(cfg.model.get('local') or {})
     if cuts & local.keys():
         # None removes an inherited way to cut.
@@ -45,8 +45,13 @@ def localize(cfg: Config, local: dict[str, Any]) -> dict[str, Any]:
         'custom_imports': {'imports': imports, 'allow_failed_imports': False},
         'model': {'type': _SEGMENTORS[1], 'local': {**earlier, **local}},
         'custom_hooks': hooks,
+        'default_hooks': {'checkpoint': {'type': 'SafeCheckpointHook'}},
         'find_unused_parameters': True,
     }
+    sampler = (cfg.get('train_dataloader') or {}).get('sampler') or {}
+    if sampler.get('type') == 'InfiniteSampler':
+        # The same order, with augmentations that a resumed run repeats.
+        settings['train_dataloader'] = {'sampler': {'type': 'SeededSampler'}}
     cfg.merge_from_dict(settings)
     return settings
 

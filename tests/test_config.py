@@ -1,6 +1,7 @@
 """What the command line makes of a config."""
 
 import argparse
+import json
 
 import pytest
 import torch
@@ -12,7 +13,9 @@ from infopro_seg.config import (
     enable_amp,
     enable_tta,
     load_config,
+    resolve_plan,
 )
+from tests.helpers import build, deeplabv3, localized
 
 
 def parse(*args):
@@ -165,3 +168,44 @@ def test_tta_without_a_pipeline_is_refused():
     cfg.pop('tta_pipeline')
     with pytest.raises(ValueError, match='--tta needs a tta_pipeline'):
         enable_tta(cfg, flip=True)
+
+
+def test_a_plan_becomes_splits_in_the_config_of_the_run(tmp_path):
+    plan = {'splits': ['layer2.1'], 'recompute': [], 'predicted_peak_bytes': 1}
+    (tmp_path / 'plan.json').write_text(json.dumps(plan))
+    cfg = Config(
+        {
+            'model': {'local': {'plan': str(tmp_path / 'plan.json')}},
+            'optim_wrapper': {'type': 'OptimWrapper'},
+            'train_dataloader': {'batch_size': 2},
+        }
+    )
+    resolve_plan(cfg)
+    assert cfg.model.local.splits == ['layer2.1']
+    assert cfg.model.local.recompute == []
+    assert cfg.model.local.plan is None
+
+
+@pytest.mark.slow
+def test_gpu_memory_is_planned_for_the_batch_of_the_config(monkeypatch, tmp_path):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    cfg = Config(
+        {
+            'model': localized(deeplabv3(), num_modules=2),
+            'optim_wrapper': {'type': 'OptimWrapper', 'optimizer': {'type': 'SGD'}},
+            'train_dataloader': {'batch_size': 2},
+        }
+    )
+    cfg.model.local = {'gpu_memory': '24GiB'}
+    resolve_plan(cfg)
+    assert cfg.model.local.splits == []
+    build(cfg.model)
+    cfg.model.local = {'gpu_memory': '3GiB'}
+    with pytest.raises(ValueError, match="nothing fits in gpu_memory='3GiB'"):
+        resolve_plan(cfg)
+
+
+def test_a_config_without_a_plan_is_left_alone():
+    cfg = Config({'model': {'local': {'splits': ['layer2.1']}}})
+    resolve_plan(cfg)
+    assert cfg.model.local == {'splits': ['layer2.1']}

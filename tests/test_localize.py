@@ -18,7 +18,10 @@ def test_a_stock_config_becomes_local_with_all_that_belongs_to_it():
     assert [hook.type for hook in cfg.custom_hooks] == [
         'LocalBackwardHook',
         'CheckLabelsHook',
+        'DataGuardHook',
+        'CheckWeightsHook',
     ]
+    assert cfg.default_hooks.checkpoint.type == 'SafeCheckpointHook'
     assert cfg.find_unused_parameters
     assert cfg.custom_imports.imports == ['infopro_seg']
     assert len(build(cfg.model).local_modules) == 3
@@ -38,6 +41,8 @@ def test_what_the_config_has_is_kept_and_nothing_is_doubled():
         'EMAHook',
         'LocalBackwardHook',
         'CheckLabelsHook',
+        'DataGuardHook',
+        'CheckWeightsHook',
     ]
     assert cfg.custom_imports.imports == ['mine', 'infopro_seg']
     assert cfg.model.local.head == 'paper'
@@ -49,7 +54,8 @@ def test_the_written_config_is_the_localized_one(tmp_path):
     settings = localize(cfg, {'splits': ['layer3.2'], 'weights': {'segmentation': 0.5}})
     write_localized(STOCK, settings, tmp_path / 'mine.py', force=False)
     read = Config.fromfile(tmp_path / 'mine.py')
-    for key in ('model', 'custom_hooks', 'find_unused_parameters'):
+    assert cfg.train_dataloader.sampler.type == 'SeededSampler'
+    for key in ('model', 'custom_hooks', 'default_hooks', 'train_dataloader'):
         assert read[key] == cfg[key]
 
 

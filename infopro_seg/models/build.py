@@ -9,11 +9,12 @@ from mmengine.model import ModuleList
 from mmseg.registry import MODELS
 from torch import nn
 
+from ..planner.plan import Plan
 from .local_head import LocalHead, complete_head
 from .probe import Boundary
 from .splits import check_splits, even_splits, linear_weights
 
-_CUTS = ('splits', 'num_modules')
+_CUTS = ('splits', 'num_modules', 'plan')
 _WIDTH_FREE_NORMS = ('BN', 'SyncBN', 'IN')
 _PARTS = ('reconstruction', 'segmentation')
 # lambda1 and lambda2 of the paper's 512x1024, batch 8 setting (Wang et al., ICLR 2021,
@@ -50,6 +51,7 @@ class LocalConfig:
 
         Raises:
             TypeError: if it is not a dict, or if ``lean_loss`` is not a bool.
+            FileNotFoundError: if the plan does not exist.
             ValueError: if a setting is unknown, if not exactly one way to cut is
                 given, or if a weight is negative.
         """
@@ -58,6 +60,13 @@ class LocalConfig:
                 f'local={local!r} must be a dict, such as local=dict(num_modules=4).'
             )
         allowed = (*_CUTS, 'head', 'weights', 'recompute', 'lean_loss')
+        if local.get('gpu_memory') is not None:
+            raise ValueError(
+                f'local.gpu_memory={local["gpu_memory"]!r} is turned into splits by '
+                'tools/train.py, which knows the batch. Elsewhere write a plan with '
+                'tools/plan.py --gpu-memory and set local=dict(plan=...).'
+            )
+        local = {k: v for k, v in local.items() if k != 'gpu_memory'}
         _refuse_unknown('local', local, allowed)
         cuts = [key for key in _CUTS if local.get(key) is not None]
         if len(cuts) != 1:
@@ -70,15 +79,19 @@ class LocalConfig:
         _refuse_unknown('local.weights', weights, _PARTS)
         for part in _PARTS:
             linear_weights(weights[part], 2)
+        cut, value, recompute = cuts[0], local[cuts[0]], local.get('recompute')
+        if cut == 'plan':
+            plan = Plan.load(value)
+            cut, value, recompute = 'splits', plan.splits, list(plan.recompute)
         lean_loss = local.get('lean_loss') or False
         if not isinstance(lean_loss, bool):
             raise TypeError(f'lean_loss={lean_loss!r} must be True or False.')
         return cls(
-            cuts[0],
-            local[cuts[0]],
+            cut,
+            value,
             complete_head(local.get('head')),
             weights,
-            local.get('recompute'),
+            recompute,
             lean_loss,
         )
 

@@ -1,1 +1,11 @@
-"""."""
+"""Predicts the memory of a training step and chooses the local modules.
+
+``profile`` measures on fake tensors, ``partition`` decides with pure numbers, ``make``
+puts both together; the rest is in their service. Nothing of it needs a GPU.
+"""
+
+from .local_settings import resolve
+from .plan import Plan, PlannedModule
+from .sizes import parse_bytes
+
+__all__ = ['Plan', 'PlannedModule', 'parse_bytes', 'resolve']

@@ -50,6 +50,20 @@ def test_the_module_is_named_with_what_helps(tmp_path, path, in_backward, where)
     assert ('recompute=[' in message) == (path != 'data_preprocessor')
 
 
+def test_the_module_of_an_earlier_iteration_is_not_named(tmp_path):
+    runner = runner_of(tmp_path)
+    calls = []
+
+    def fail(*_):
+        calls.append(1)
+        if len(calls) == 2:
+            raise torch.OutOfMemoryError('CUDA out of memory')
+
+    runner.model.data_preprocessor.register_forward_hook(fail)
+    with pytest.raises(torch.OutOfMemoryError, match='before the first local module'):
+        runner.train()
+
+
 def test_recomputed_units_are_not_advised_again(tmp_path):
     model = {**MODEL, 'local': {**MODEL['local'], 'recompute': ['layer2.1']}}
     runner = runner_of(tmp_path, model=model)

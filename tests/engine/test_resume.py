@@ -55,6 +55,7 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(tmp_path, settings):
     assert {'state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers'} <= set(end)
 
 
+@pytest.mark.slow
 def test_workers_draw_the_same_augmentations_as_the_main_process(tmp_path):
     for name, workers in (('none', 0), ('one', 1)):
         runner_of(
@@ -70,6 +71,7 @@ def test_workers_draw_the_same_augmentations_as_the_main_process(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_checkpoint_in_the_middle_of_accumulation_waits_for_the_step(tmp_path):
     settings = {'interval': 1, 'optim_wrapper': {'accumulative_counts': 2}}
     runner_of(tmp_path / 'whole', iterations=6, **settings).train()

@@ -7,7 +7,7 @@ import pytest
 
 from infopro_seg import checkpoint as checkpoint_module
 from infopro_seg.checkpoint import last_whole_checkpoint, read_checkpoint
-from tests.engine.runs import Killed, KillHook, resume, runner_of
+from tests.engine.runs import resume, runner_of
 from tests.engine.test_resume import VALIDATION
 
 
@@ -60,14 +60,10 @@ def test_old_checkpoints_go_when_the_new_one_is_there(tmp_path):
     assert names(tmp_path) == ['iter_4.pth', 'iter_6.pth']
 
 
-def test_the_best_checkpoint_stays_when_it_is_written_again(tmp_path):
-    settings = {'checkpoint': {'save_best': 'mIoU', 'rule': 'greater'}, **VALIDATION}
-    with pytest.raises(Killed):
-        runner_of(tmp_path, hooks=[KillHook(3)], **settings).train()
-    best = [name for name in names(tmp_path) if name.startswith('best')]
-    assert best == ['best_mIoU_iter_2.pth']
-    resume(tmp_path, **settings)
-    assert sum(name.startswith('best') for name in names(tmp_path)) == 1
+def test_a_checkpoint_that_is_always_called_the_same_stays(tmp_path):
+    settings = {'max_keep_ckpts': 1, 'filename_tmpl': 'latest.pth'}
+    runner_of(tmp_path, iterations=4, checkpoint=settings).train()
+    assert names(tmp_path) == ['latest.pth']
 
 
 def test_half_written_files_of_killed_runs_are_cleared_away(tmp_path):

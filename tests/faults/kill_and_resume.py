@@ -1,12 +1,12 @@
 """Break a short training run on purpose, resume it, compare with an unbroken one.
 
-    python tests/faults/kill_and_resume.py --kills 20 --truncated 5 --full-disk 5
+    python tests/faults/kill_and_resume.py --kills 20 --saving 5 --truncated 5
 
 Every experiment is a run of tools/train.py in a folder of its own: kill -9 at a random
-moment; the same, and the last checkpoint cut off; the disk full while a checkpoint is
-written. It is resumed with --resume, and everything in its last checkpoint (weights,
-their average, momentum, schedule, random generators) must be bit-equal to that of
-a run that nobody disturbed. The exit code is 0 if all are. Linux, CPU.
+moment, or while a checkpoint is written; the last checkpoint cut off; the disk full
+(--full-disk). It is resumed with --resume, and everything in its last checkpoint
+(weights, their average, momentum, schedule, random generators) must be bit-equal to
+that of a run that nobody disturbed. The exit code is 0 if all are. Linux, CPU.
 """
 
 import argparse
@@ -21,8 +21,11 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -84,8 +87,6 @@ def start(config: Path, work_dir: Path) -> int:
         runpy.run_path(str(ROOT / 'tools' / 'train.py'), run_name='__main__')
         code = 0
     except BaseException:
-        import traceback
-
         traceback.print_exc()
     finally:
         sys.stdout.flush()
@@ -104,34 +105,58 @@ def kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def break_by_kill(pid: int, work_dir: Path, rng: random.Random, seconds: float) -> str:
-    """Kill at a moment that is uniform over the whole run."""
-    moment = rng.uniform(0, seconds)
-    time.sleep(moment)
+def kill_at(pid: int, work_dir: Path, progress: float) -> None:
+    """Kill when a fraction of the iterations is done, at any moment in between."""
+    target = progress * NUM_ITERATIONS
+    times = [time.monotonic()]
+    while len(times) <= int(target):
+        if num_logged(work_dir) >= len(times):
+            times.append(time.monotonic())
+        time.sleep(0.002)
+    # From the last log line on, at most as long as the iteration before took: that is
+    # while a checkpoint is written, in validation, or in the next iteration.
+    time.sleep(target % 1 * (times[-1] - times[-2] if len(times) > 1 else 1.0))
     kill_group(pid)
-    finish(pid)
-    return f'kill -9 after {moment:.2f} s'
+    if finish(pid) != -signal.SIGKILL:
+        raise RuntimeError(f'{work_dir.name} had ended before it could be killed')
 
 
-def break_by_truncation(
-    pid: int, work_dir: Path, rng: random.Random, seconds: float
-) -> str:
-    """Kill in the second half, then cut the last checkpoint off."""
-    time.sleep(rng.uniform(0.6 * seconds, 0.95 * seconds))
-    kill_group(pid)
-    finish(pid)
+def num_logged(work_dir: Path) -> int:
+    """Iterations in the log so far."""
+    log = Path(f'{work_dir}.txt')
+    return log.read_text().count('Iter(train)') if log.exists() else 0
+
+
+def break_by_kill(pid: int, work_dir: Path, rng: random.Random) -> str:
+    """Kill at a moment that is uniform over the iterations."""
+    kill_at(pid, work_dir, rng.uniform(0, 0.95))
+    return f'kill -9 after {num_logged(work_dir)} iterations'
+
+
+def break_by_truncation(pid: int, work_dir: Path, rng: random.Random) -> str:
+    """Kill when two checkpoints are there, then cut the last one off."""
+    kill_at(pid, work_dir, rng.uniform(5 / NUM_ITERATIONS, 0.95))
     path, _ = last_whole_checkpoint(work_dir)
-    if path is None:
-        return 'kill -9 before the first checkpoint'
     kept = rng.random()
     with path.open('r+b') as file:
         file.truncate(int(kept * path.stat().st_size))
     return f'kill -9, {path.name} cut to {kept:.0%}'
 
 
-def break_by_full_disk(
-    pid: int, work_dir: Path, rng: random.Random, seconds: float
-) -> str:
+def break_while_saving(pid: int, work_dir: Path, rng: random.Random) -> str:
+    """Kill as soon as a checkpoint that is being written is seen."""
+    num_iterations = rng.randrange(1, NUM_ITERATIONS)
+    while num_logged(work_dir) < num_iterations:
+        time.sleep(0.005)
+    while not list(work_dir.glob('.*.partial')):
+        pass
+    kill_group(pid)
+    if finish(pid) != -signal.SIGKILL:
+        raise RuntimeError(f'{work_dir.name} had ended before it could be killed')
+    return f'kill -9 in saving, after {num_logged(work_dir)} iterations'
+
+
+def break_by_full_disk(pid: int, work_dir: Path, rng: random.Random) -> str:
     """From the first checkpoint on, no file can grow beyond a random size."""
     while not list(work_dir.glob('iter_*.pth')):
         time.sleep(0.01)
@@ -144,18 +169,16 @@ def break_by_full_disk(
     return f'no file over {num_bytes} bytes, exit code {code}'
 
 
-def experiment(number: int, kind, folder: Path, rng: random.Random, seconds: float):
+def experiment(
+    number: int, kind: Callable, folder: Path, rng: random.Random
+) -> dict[str, Any]:
     """One run that is broken and resumed; what happened."""
     work_dir = folder / f'run_{number}'
     pid = start(folder / 'tiny.py', work_dir)
-    what = kind(pid, work_dir, rng, seconds)
+    what = kind(pid, work_dir, rng)
     partial = len(list(work_dir.glob('.*.partial')))
     path, problems = last_whole_checkpoint(work_dir)
     done = 0 if path is None else int(path.stem.removeprefix('iter_'))
-    if path is None and problems:
-        # Nothing whole is left: the tool refuses to start over. Move it away.
-        for broken in work_dir.glob('*.pth'):
-            broken.unlink()
     code = finish(start(folder / 'tiny.py', work_dir))
     difference = ''
     try:
@@ -178,27 +201,26 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--kills', type=int, default=20)
+    parser.add_argument('--saving', type=int, default=0)
     parser.add_argument('--truncated', type=int, default=0)
     parser.add_argument('--full-disk', type=int, default=0)
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--json', type=Path, help='save what happened')
     args = parser.parse_args()
     kinds = [break_by_kill] * args.kills
+    kinds += [break_while_saving] * args.saving
     kinds += [break_by_truncation] * args.truncated
     kinds += [break_by_full_disk] * args.full_disk
     rng = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / 'tiny.py').write_text(CONFIG)
-        begin = time.monotonic()
         if finish(start(folder / 'tiny.py', folder / 'whole')):
             print((folder / 'whole.txt').read_text()[-3000:])
             return 1
-        seconds = time.monotonic() - begin
-        print(f'undisturbed run: {seconds:.1f} s', flush=True)
         results = []
         for number, kind in enumerate(kinds):
-            results.append(experiment(number, kind, folder, rng, seconds))
+            results.append(experiment(number, kind, folder, rng))
             print(json.dumps(results[-1]), flush=True)
             if results[-1]['difference']:
                 print((folder / f'run_{number}.txt').read_text()[-3000:])
@@ -210,7 +232,6 @@ def main() -> int:
             'machine': f'{platform.machine()}, {os.cpu_count()} CPU cores',
             'torch': torch.__version__,
             'seed': args.seed,
-            'undisturbed_seconds': seconds,
             'experiments': results,
         }
         args.json.write_text(json.dumps(record, indent=2) + '\n')

@@ -1,5 +1,7 @@
 """The `local` setting: one error that says what to do."""
 
+import json
+
 import pytest
 
 from infopro_seg.units import units_of
@@ -79,3 +81,32 @@ def test_reconstruction_needs_images_whose_normalisation_is_known():
         build(model)
     model['local']['head'] = {'reconstruction': None}
     build(model)
+
+
+@pytest.fixture
+def plan_file(tmp_path):
+    path = tmp_path / 'plan.json'
+    plan = {
+        'splits': ['layer2.0', 'layer3.1'],
+        'recompute': ['layer3.0'],
+        'predicted_peak_bytes': 1,
+    }
+    path.write_text(json.dumps(plan))
+    return path
+
+
+def test_a_plan_gives_splits_and_recompute(plan_file):
+    model = build(with_local({'plan': str(plan_file)}))
+    ends = [module.units[-1].name for module in model.local_modules[:-1]]
+    assert ends == ['layer2.0', 'layer3.1']
+    assert model.local_modules[1].recompute == {'layer3.0'}
+
+
+def test_a_missing_plan_is_named_with_the_way_to_make_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'none.json does not exist.*plan.py'):
+        build(with_local({'plan': str(tmp_path / 'none.json')}))
+
+
+def test_a_gpu_memory_needs_the_batch_that_only_the_tools_know():
+    with pytest.raises(ValueError, match=r"gpu_memory='11GiB'.*tools/train.py"):
+        build(with_local({'gpu_memory': '11GiB'}))

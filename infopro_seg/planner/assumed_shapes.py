@@ -1,0 +1,87 @@
+"""Lets fake tensors run operators whose result depends on the data.
+
+mmseg's ``accuracy`` selects the pixels that are not ignored; fake tensors have no
+values to select by. Here every such operator gives its largest possible result (all
+pixels selected), so its memory is bounded from above instead of left out.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_aten = torch.ops.aten
+_MASKS = (torch.bool, torch.uint8)
+
+
+class AssumedShapes(TorchDispatchMode):
+    """Replaces the result of data-dependent operators by an assumption.
+
+    Selections take everything. A number read from a tensor is 1, a truth value is
+    True, except that of ``==``, which is False: losses skip classes whose count
+    equals zero, and the assumption is that no class is skipped.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: Names of the operators whose result was assumed.
+        self.operators: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None) -> Any:
+        """Run an operator, or what is assumed in its place."""
+        kwargs = kwargs or {}
+        assume = _ASSUMPTIONS.get(func)
+        if assume is not None:
+            result = assume(*args, **kwargs)
+            if result is not NotImplemented:
+                self.operators.add(func._overloadpacket.__name__)
+                return result
+        result = func(*args, **kwargs)
+        if func in _EQUAL:
+            result.is_equality = True
+        return result
+
+
+def _index(x: Tensor, indices: list[Tensor | None]) -> Any:
+    if not any(i is not None and i.dtype in _MASKS for i in indices):
+        return NotImplemented
+    # A mask is as many index tensors as it has axes, of one entry a selected value.
+    expanded = []
+    for index in indices:
+        if index is not None and index.dtype in _MASKS:
+            rows = _nonzero(index)
+            expanded += [rows[:, axis] for axis in range(index.dim())]
+        else:
+            expanded.append(index)
+    return _aten.index.Tensor(x, expanded)
+
+
+def _nonzero(x: Tensor) -> Tensor:
+    return torch.empty(x.numel(), x.dim(), dtype=torch.long, device=x.device)
+
+
+def _masked_select(x: Tensor, mask: Tensor) -> Tensor:
+    shape = torch.broadcast_shapes(x.shape, mask.shape)
+    return x.new_empty(shape.numel())
+
+
+def _unique(x: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, Tensor]:
+    long = x.new_empty(x.shape, dtype=torch.long)
+    return x.new_empty(x.numel()), long, x.new_empty(x.numel(), dtype=torch.long)
+
+
+def _scalar(x: Tensor) -> bool | int | float:
+    if x.dtype == torch.bool:
+        return not getattr(x, 'is_equality', False)
+    return 1.0 if x.dtype.is_floating_point else 1
+
+
+_EQUAL = {_aten.eq.Scalar, _aten.eq.Tensor}
+_ASSUMPTIONS = {
+    _aten.index.Tensor: _index,
+    _aten.nonzero.default: _nonzero,
+    _aten.masked_select.default: _masked_select,
+    _aten._unique2.default: _unique,
+    _aten._local_scalar_dense.default: _scalar,
+}

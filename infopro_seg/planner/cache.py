@@ -1,0 +1,113 @@
+"""Keeps measured chains on disk, so that a network is measured once.
+
+They lie in ``$XDG_CACHE_HOME/infopro_seg`` (default ``~/.cache/infopro_seg``), one
+file a network, batch and crop. ``INFOPRO_SEG_CACHE=off`` switches it off.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .costs import Chain, HeadCost, Output, Pass, Reader, UnitCost, Variants
+
+_SWITCH = 'INFOPRO_SEG_CACHE'
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def cached(key: Mapping[str, Any], measure: Callable[[], Chain]) -> Chain:
+    """A chain from the cache, or measured and put there.
+
+    Args:
+        key: All that the measurement depends on, but for the versions of the code.
+        measure: Measures it.
+    """
+    if os.environ.get(_SWITCH, '').lower() in ('off', '0', 'false', 'no'):
+        return measure()
+    path = cache_folder() / f'{digest(key)}.json'
+    if path.is_file():
+        try:
+            return chain_from_json(path.read_text(encoding='utf-8'))
+        except (ValueError, TypeError, KeyError) as error:
+            warnings.warn(
+                f'{path} cannot be read ({error}); measuring again.', stacklevel=2
+            )
+    chain = measure()
+    _write(path, json.dumps(dataclasses.asdict(chain)))
+    return chain
+
+
+def cache_folder() -> Path:
+    """Where chains are kept."""
+    home = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    return Path(home) / 'infopro_seg' / 'chains'
+
+
+def digest(key: Mapping[str, Any]) -> str:
+    """A name for a key and the versions of the code that measures."""
+    versions = [torch.__version__]
+    for package in ('onedl-mmsegmentation', 'mmsegmentation', 'onedl-mmcv', 'mmcv'):
+        try:
+            versions.append(metadata.version(package))
+        except metadata.PackageNotFoundError:
+            continue
+    hashed = hashlib.sha256(repr(versions).encode())
+    for folder in ('engine', 'models', 'planner', 'units'):
+        for source in sorted((_PACKAGE / folder).rglob('*.py')):
+            hashed.update(source.read_bytes())
+    hashed.update(json.dumps(key, sort_keys=True, default=repr).encode())
+    return hashed.hexdigest()[:32]
+
+
+def chain_from_json(text: str) -> Chain:
+    """A chain from its JSON form."""
+    content = json.loads(text)
+    return Chain(
+        **{
+            **content,
+            'units': tuple(
+                UnitCost(name, _variants(passes), *rest)
+                for name, passes, *rest in content['units']
+            ),
+            'heads': tuple(
+                HeadCost(Pass(*step), weights) for step, weights in content['heads']
+            ),
+            'tail': _variants(content['tail']),
+            'tail_reads': tuple(content['tail_reads']),
+            'auxiliaries': tuple(
+                Reader(Pass(*step), tuple(reads))
+                for step, reads in content['auxiliaries']
+            ),
+            'outputs': tuple(Output(*output) for output in content['outputs']),
+            'assumed': tuple(content['assumed']),
+        }
+    )
+
+
+def _variants(passes: list) -> Variants:
+    return Variants(*(None if step is None else Pass(*step) for step in passes))
+
+
+def _write(path: Path, text: str) -> None:
+    """Write at once, so that another process never reads half a file."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            'w', dir=path.parent, suffix='.tmp', delete=False, encoding='utf-8'
+        ) as file:
+            file.write(text)
+        os.replace(file.name, path)
+    except OSError as error:
+        warnings.warn(
+            f'measured costs cannot be kept in {path.parent} ({error}); set '
+            f'XDG_CACHE_HOME, or {_SWITCH}=off.',
+            stacklevel=2,
+        )

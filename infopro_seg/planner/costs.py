@@ -1,0 +1,206 @@
+"""What the links of a network cost, and a decision about them. Pure numbers.
+
+A training step is a sequence of passes. Each says how many bytes it needs at most, how
+many stay until its backward pass and how many stay after it. `peaks` adds them up.
+Bytes are integers, FLOPs are 2 a multiply-add.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+
+class Pass(NamedTuple):
+    """One piece of the network, run forward and backward.
+
+    Args:
+        forward_peak: Most bytes at a time beyond those alive when it starts.
+        kept: Bytes that stay until its backward pass, its output included.
+        backward_peak: Most bytes at a time beyond those alive when its backward
+            starts, the gradient of its output included. May be negative.
+        released: Bytes of ``kept`` that only the reference to the output holds.
+        grads: Bytes of parameter gradients that stay.
+        casts: Bytes of weight copies in half precision, which stay until autocast
+            ends.
+        cache: Bytes of ``casts`` that nothing but autocast's cache holds.
+        flops: Forward, backward and recompute.
+    """
+
+    forward_peak: int = 0
+    kept: int = 0
+    backward_peak: int = 0
+    released: int = 0
+    grads: int = 0
+    casts: int = 0
+    cache: int = 0
+    flops: int = 0
+
+
+class Variants(NamedTuple):
+    """The passes of one piece.
+
+    Args:
+        plain: Everything is kept.
+        recomputed: Only the input is kept; None if that cannot be done.
+        first_plain: As ``plain``, for the first piece behind a wall, whose input
+            needs no gradient.
+        first_recomputed: As ``recomputed``, behind a wall.
+    """
+
+    plain: Pass
+    recomputed: Pass | None
+    first_plain: Pass
+    first_recomputed: Pass | None
+
+    def choose(self, *, recomputes: bool, is_first: bool) -> Pass:
+        """The pass for a choice; recompute has no effect where it cannot be done."""
+        if recomputes and self.recomputed is not None:
+            return self.first_recomputed if is_first else self.recomputed
+        return self.first_plain if is_first else self.plain
+
+    def recompute_flops(self) -> int:
+        """What recompute adds: at least 1, so that it is done only for a reason."""
+        if self.recomputed is None:
+            return 0
+        return max(1, self.recomputed.flops - self.plain.flops)
+
+
+class Output(NamedTuple):
+    """A stage output of the backbone.
+
+    Args:
+        unit: Index of the unit that emits it.
+        num_bytes: Its size.
+        is_flow: Whether it is the very map that goes on to the next unit.
+    """
+
+    unit: int
+    num_bytes: int
+    is_flow: bool
+
+
+class UnitCost(NamedTuple):
+    """A unit of the backbone.
+
+    Args:
+        name: As in the state dict.
+        passes: Its costs.
+        parameter_bytes: Its weights.
+        flow_bytes: What it hands to the next unit.
+        is_trainable: Whether it has parameters that need a gradient.
+    """
+
+    name: str
+    passes: Variants
+    parameter_bytes: int
+    flow_bytes: int
+    is_trainable: bool = True
+
+
+class HeadCost(NamedTuple):
+    """The local head that a cut after a unit would bring.
+
+    Args:
+        step: Its costs.
+        parameter_bytes: Its weights.
+    """
+
+    step: Pass
+    parameter_bytes: int
+
+
+class Reader(NamedTuple):
+    """An auxiliary head.
+
+    Args:
+        step: Its costs.
+        reads: Indices of the stage outputs it reads.
+    """
+
+    step: Pass
+    reads: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Chain:
+    """A network with all its candidate cuts, for one batch and crop size.
+
+    Args:
+        units: In the order they run.
+        heads: The local head behind each unit.
+        tail: Neck, decode head and its loss.
+        tail_reads: Indices of the stage outputs the tail reads.
+        auxiliaries: Auxiliary heads that are trained with the module that
+            makes their map.
+        outputs: Stage outputs of the backbone.
+        start_bytes: Alive before the step: parameters and buffers without local
+            heads, the batch. Without optimizer state.
+        parameter_bytes: Trainable parameters without local heads.
+        optimizer_factor: Bytes of optimizer state a byte of parameters.
+        step_factor: Most bytes that the optimizer needs for a moment, a byte of
+            parameters.
+        assumed: Operators whose result depends on the data.
+    """
+
+    units: tuple[UnitCost, ...]
+    heads: tuple[HeadCost, ...]
+    tail: Variants
+    tail_reads: tuple[int, ...] = ()
+    auxiliaries: tuple[Reader, ...] = ()
+    outputs: tuple[Output, ...] = ()
+    start_bytes: int = 0
+    parameter_bytes: int = 0
+    optimizer_factor: float = 0.0
+    step_factor: float = 0.0
+    assumed: tuple[str, ...] = ()
+
+    def with_optimizer(self, optimizer_factor: float, step_factor: float) -> 'Chain':
+        """The same network trained by another optimizer."""
+        return dataclasses.replace(
+            self, optimizer_factor=optimizer_factor, step_factor=step_factor
+        )
+
+    def head_state_bytes(self, cut: int) -> int:
+        """Weights and optimizer state of the local head before boundary ``cut``."""
+        return round((1 + self.optimizer_factor) * self.heads[cut - 1].parameter_bytes)
+
+    def attached(self, start: int, end: int) -> list[Reader]:
+        """Auxiliary heads that a module of units [start, end) trains."""
+        return [r for r in self.auxiliaries if start <= self.last_read(r) < end]
+
+    def last_read(self, reader: Reader) -> int:
+        """Index of the unit that makes the last map a reader needs."""
+        return max(self.outputs[i].unit for i in reader.reads)
+
+    def carried_bytes(self, start: int) -> int:
+        """What crosses the wall before unit ``start`` and is read behind it."""
+        if start == 0:
+            return 0
+        readers = [r.reads for r in self.auxiliaries if self.last_read(r) >= start]
+        read = set(self.tail_reads).union(*readers)
+        kept = (out for i, out in enumerate(self.outputs) if i in read)
+        return self.units[start - 1].flow_bytes + sum(
+            out.num_bytes
+            for out in kept
+            if out.unit < start and not (out.is_flow and out.unit == start - 1)
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Partition:
+    """A decision: where to cut and what to recompute.
+
+    Args:
+        ends: Index behind the last unit of every module, increasing; the last one
+            is the number of units, twice if the last module is the tail alone.
+        recompute: Indices of the units that are recomputed.
+        recomputes_tail: Whether the decode head is recomputed.
+    """
+
+    ends: tuple[int, ...]
+    recompute: frozenset[int] = frozenset()
+    recomputes_tail: bool = False
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """Index of the first unit of every module."""
+        return (0, *self.ends[:-1])

@@ -1,0 +1,62 @@
+"""What each module of a partition consists of, for tables and plots. Pure numbers."""
+
+from .costs import Chain, Partition
+from .peaks import base_bytes, module_peaks, total_flops, unit_step
+from .plan import PlannedModule
+
+
+def described_modules(chain: Chain, partition: Partition) -> tuple[PlannedModule, ...]:
+    """One description a module; shares are those of end-to-end training."""
+    whole = Partition((len(chain.units),))
+    whole_peak = module_peaks(chain, whole)[0]
+    whole_flops = total_flops(chain, whole)
+    return tuple(
+        _described(chain, partition, i, peak, whole_peak, whole_flops)
+        for i, peak in enumerate(module_peaks(chain, partition))
+    )
+
+
+def _described(
+    chain: Chain,
+    partition: Partition,
+    index: int,
+    peak: int,
+    whole_peak: int,
+    whole_flops: int,
+) -> PlannedModule:
+    start, end = partition.starts[index], partition.ends[index]
+    units = chain.units[start:end]
+    is_last = index == len(partition.ends) - 1
+    recomputed = [i for i in range(start, end) if i in partition.recompute]
+    extra = sum(chain.units[i].passes.recompute_flops() for i in recomputed)
+    if is_last:
+        head = chain.tail.choose(
+            recomputes=partition.recomputes_tail, is_first=start == end
+        )
+        others = sum(unit.parameter_bytes for unit in chain.units)
+        tail_bytes, head_bytes = max(0, chain.parameter_bytes - others), 0
+        extra += chain.tail.recompute_flops() if partition.recomputes_tail else 0
+    else:
+        head = chain.heads[end - 1].step
+        tail_bytes, head_bytes = 0, chain.heads[end - 1].parameter_bytes
+        extra += head.flops
+    steps = [
+        unit_step(chain, i, start, recomputes=i in partition.recompute)
+        for i in range(start, end)
+    ]
+    heads = [head, *(reader.step for reader in chain.attached(start, end))]
+    base, casts = base_bytes(chain, start, partition.ends[:-1])
+    return PlannedModule(
+        name=f'local_{index}',
+        units=(units[0].name, units[-1].name) if units else (),
+        num_units=len(units),
+        parameter_bytes=sum(unit.parameter_bytes for unit in units) + tail_bytes,
+        head_parameter_bytes=head_bytes,
+        start_bytes=base + casts,
+        activation_bytes=sum(step.kept for step in steps),
+        head_bytes=sum(step.kept for step in heads),
+        peak_bytes=peak,
+        share=peak / whole_peak,
+        recompute=tuple(chain.units[i].name for i in recomputed),
+        extra_flops=extra / whole_flops,
+    )

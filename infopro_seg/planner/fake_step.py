@@ -1,0 +1,189 @@
+"""A real training step on fake tensors: the reference for every prediction.
+
+The model's own ``loss``, the local backward callback, mmengine's optimizer wrapper and
+the optimizer itself run; only the tensors are fake.
+"""
+
+import contextlib
+import copy
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from mmengine.model import revert_sync_batchnorm
+from mmengine.optim import OptimWrapper
+from mmengine.structures import PixelData
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from ..engine.local_backward_hook import local_backward
+from ..models import InfoProEncoderDecoder, LocalModule
+from .allocation import AllocationTracker, autocast
+from .assumed_shapes import AssumedShapes
+from .optimizers import (
+    SGD_MOMENTUM,
+    fake_optim_wrapper,
+    make_optimizer_state,
+    optimizer_tensors,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrackedStep:
+    """What one training step allocates and computes.
+
+    Args:
+        peak_bytes: Most bytes alive at a time, everything included.
+        module_peaks: The same while each local module trains.
+        start_bytes: Bytes alive before and after: parameters, buffers, optimizer
+            state and the batch.
+        optimizer_peak_bytes: Most bytes alive while the optimizer steps.
+        flops: Forward, backward and recompute; 2 a multiply-add.
+        assumed: Operators whose result depends on the data, see `AssumedShapes`.
+    """
+
+    peak_bytes: int
+    module_peaks: tuple[int, ...]
+    start_bytes: int
+    optimizer_peak_bytes: int
+    flops: int
+    assumed: tuple[str, ...]
+
+
+def track_step(
+    model: Mapping | nn.Module,
+    *,
+    batch_size: int,
+    crop_size: tuple[int, int],
+    optim_wrapper: Mapping = SGD_MOMENTUM,
+    amp_dtype: torch.dtype | None = None,
+    tracker: AllocationTracker | None = None,
+) -> TrackedStep:
+    """Count the memory and FLOPs of a training step, without a GPU and without data.
+
+    The step is one of the steady state: the optimizer has its state, gradients have
+    been set to None. Local backward passes run as with `LocalBackwardHook`.
+
+    Args:
+        model: Config of a segmentor, or a built one; it is not changed.
+        batch_size: Images a step.
+        crop_size: (height, width) in pixels.
+        optim_wrapper: As in the config of a run.
+        amp_dtype: Type of mixed precision; None for none.
+        tracker: Counts; a new one by default.
+
+    Returns:
+        The counts.
+    """
+    tracker = tracker or AllocationTracker()
+    module_peaks: list[int] = []
+    with fake_tensors() as (fake_mode, assumed):
+        model = fake_segmentor(model, fake_mode)
+        wrapper = fake_optim_wrapper(model, optim_wrapper)
+        if isinstance(model, InfoProEncoderDecoder):
+            model.local_backward = functools.partial(
+                _noting_backward, wrapper, tracker, module_peaks
+            )
+        make_optimizer_state(model, wrapper.optimizer)
+        inputs, samples = fake_batch(model, batch_size, crop_size)
+        tracker.track_module(model)
+        tracker.track(optimizer_tensors(wrapper.optimizer))
+        tracker.track([inputs, *(s.gt_sem_seg.data for s in samples)])
+        start_bytes = tracker.live_bytes
+        tracker.reset_peak()
+        with tracker, assumed:
+            with autocast(amp_dtype):
+                losses = model.loss(inputs, samples)
+            total = model.parse_losses(losses)[0]
+            del losses
+            wrapper.backward(wrapper.scale_loss(total))
+            module_peaks.append(tracker.peak_bytes)
+            tracker.reset_peak()
+            wrapper.step()
+            wrapper.zero_grad()
+    return TrackedStep(
+        peak_bytes=max(*module_peaks, tracker.peak_bytes),
+        module_peaks=tuple(module_peaks),
+        start_bytes=start_bytes,
+        optimizer_peak_bytes=tracker.peak_bytes,
+        flops=tracker.flops,
+        assumed=tuple(sorted(assumed.operators)),
+    )
+
+
+def _noting_backward(
+    wrapper: OptimWrapper,
+    tracker: AllocationTracker,
+    peaks: list[int],
+    module: LocalModule,
+    losses: dict[str, Tensor],
+) -> dict[str, Tensor]:
+    """The callback of `LocalBackwardHook`, which notes the peak of each module."""
+    losses = local_backward(wrapper, module, losses)
+    peaks.append(tracker.peak_bytes)
+    tracker.reset_peak()
+    return losses
+
+
+@contextlib.contextmanager
+def fake_tensors() -> Iterator[tuple[FakeTensorMode, AssumedShapes]]:
+    """A world of fake tensors; enter the second value around data-dependent code.
+
+    The random state is left as it was found.
+    """
+    state = torch.get_rng_state()
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True) as fake_mode:
+            yield fake_mode, AssumedShapes()
+    finally:
+        torch.set_rng_state(state)
+
+
+def fake_segmentor(model: Mapping | nn.Module, fake_mode: FakeTensorMode) -> nn.Module:
+    """A copy of a segmentor in training mode whose tensors are fake.
+
+    SyncBN becomes BN, as the runner does in a run on one device.
+    """
+    if isinstance(model, Mapping):
+        with torch._subclasses.fake_tensor.unset_fake_temporarily():
+            model = MODELS.build(copy.deepcopy(dict(model)))
+    model = fake_copy(model, fake_mode)
+    model.train()
+    return revert_sync_batchnorm(model)
+
+
+def fake_copy(module: nn.Module, fake_mode: FakeTensorMode) -> nn.Module:
+    """Copy a module; its tensors are replaced while copying, never duplicated."""
+    memo: dict[int, Any] = {}
+    with fake_mode:
+        for tensor in (*module.parameters(), *module.buffers()):
+            hollow = torch.empty(tensor.shape, dtype=tensor.dtype)
+            if isinstance(tensor, nn.Parameter):
+                hollow = nn.Parameter(hollow, requires_grad=tensor.requires_grad)
+            memo[id(tensor)] = hollow
+        return copy.deepcopy(module, memo)
+
+
+def fake_batch(
+    model: nn.Module, batch_size: int, crop_size: tuple[int, int]
+) -> tuple[Tensor, list[SegDataSample]]:
+    """Images and labels as the data preprocessor gives them to ``loss``."""
+    channels = len(getattr(model.data_preprocessor, 'mean', (0, 0, 0)))
+    inputs = torch.empty(batch_size, channels, *crop_size)
+    samples = []
+    for _ in range(batch_size):
+        sample = SegDataSample(
+            metainfo={
+                'img_shape': crop_size,
+                'pad_shape': crop_size,
+                'padding_size': [0, 0, 0, 0],
+            }
+        )
+        label = torch.empty(1, *crop_size, dtype=torch.long)
+        sample.gt_sem_seg = PixelData(data=label)
+        samples.append(sample)
+    return inputs, samples

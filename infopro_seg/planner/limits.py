@@ -1,0 +1,161 @@
+"""The inverse questions: the largest batch or crop that fits, and what cards can do."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+from .costs import Chain, Partition
+from .make import RESERVE_BYTES, Setting, make_plan
+from .partition import cheapest
+from .peaks import extra_flops, predicted_peak, total_flops
+from .plan import Plan
+from .scaling import interpolate
+from .search import AUTO
+
+#: Memory of common GPUs.
+CARDS_GIB = (8, 11, 16, 24, 40, 80)
+# Strides of the backbones divide crops of this step.
+_CROP_STEP = 32
+_MAX_BATCH = 2**12
+_MAX_HEIGHT = 2**13
+
+
+class Fit(NamedTuple):
+    """What a card can do with a setting.
+
+    Args:
+        card_gib: Memory of the card.
+        end_to_end: Whether end-to-end training fits.
+        checkpointing: Whether it fits with all units recomputed.
+        num_modules: Of the plan; 0 if nothing fits.
+        num_recomputed: Recomputed units of the plan.
+        peak_bytes: Of the plan.
+        flops_overhead: Of the plan, see `Plan`.
+    """
+
+    card_gib: int
+    end_to_end: bool
+    checkpointing: bool
+    num_modules: int = 0
+    num_recomputed: int = 0
+    peak_bytes: int = 0
+    flops_overhead: float = 0.0
+
+
+def what_fits(chain: Chain, reserve: int, recompute: str = AUTO) -> list[Fit]:
+    """For common cards: what fits, and the plan of least extra work."""
+    num_units = len(chain.units)
+    whole = Partition((num_units,))
+    checkpointed = Partition((num_units,), frozenset(range(num_units)))
+    flops = total_flops(chain, whole)
+    fits = []
+    for card in CARDS_GIB:
+        budget = card * 2**30 - reserve
+        fit = Fit(
+            card,
+            predicted_peak(chain, whole) <= budget,
+            predicted_peak(chain, checkpointed) <= budget,
+        )
+        plan = cheapest(chain, budget, recompute=recompute)
+        if plan is not None:
+            fit = fit._replace(
+                num_modules=len(plan.ends),
+                num_recomputed=len(plan.recompute),
+                peak_bytes=predicted_peak(chain, plan),
+                flops_overhead=extra_flops(chain, plan) / flops,
+            )
+        fits.append(fit)
+    return fits
+
+
+def largest_batch(
+    setting: Setting,
+    gpu_memory: int,
+    *,
+    num_modules: int | None = None,
+    recompute: str = AUTO,
+    reserve: int = RESERVE_BYTES,
+) -> Plan | None:
+    """The plan of the most images a step that fits; None if not even one does."""
+    twice = dataclasses.replace(setting, batch_size=2 * setting.batch_size)
+    chains = setting.measured(), twice.measured()
+
+    def fits(batch_size: int) -> bool:
+        chain = interpolate(*chains, batch_size / setting.batch_size - 1)
+        return _fits(chain, gpu_memory - reserve, num_modules, recompute)
+
+    def plan(batch_size: int) -> Plan:
+        return make_plan(
+            dataclasses.replace(setting, batch_size=batch_size),
+            num_modules=num_modules,
+            gpu_memory=gpu_memory,
+            recompute=recompute,
+            reserve=reserve,
+        )
+
+    return _largest(fits, plan, _MAX_BATCH)
+
+
+def largest_crop(
+    setting: Setting,
+    gpu_memory: int,
+    *,
+    num_modules: int | None = None,
+    recompute: str = AUTO,
+    reserve: int = RESERVE_BYTES,
+) -> Plan | None:
+    """The plan of the largest crop of the same shape that fits, in steps of 32 rows."""
+    height, width = setting.crop_size
+    area = height * width
+
+    def crop(step: int) -> tuple[int, int]:
+        rows = step * _CROP_STEP
+        columns = round(rows * width / height / _CROP_STEP) * _CROP_STEP
+        return rows, max(_CROP_STEP, columns)
+
+    larger = crop(round(1.5 * height / _CROP_STEP) + 1)
+    slope = larger[0] * larger[1] - area
+    chains = (
+        setting.measured(),
+        dataclasses.replace(setting, crop_size=larger).measured(),
+    )
+
+    def fits(step: int) -> bool:
+        rows, columns = crop(step)
+        chain = interpolate(*chains, (rows * columns - area) / slope)
+        return _fits(chain, gpu_memory - reserve, num_modules, recompute)
+
+    def plan(step: int) -> Plan:
+        return make_plan(
+            dataclasses.replace(setting, crop_size=crop(step)),
+            num_modules=num_modules,
+            gpu_memory=gpu_memory,
+            recompute=recompute,
+            reserve=reserve,
+        )
+
+    return _largest(fits, plan, _MAX_HEIGHT // _CROP_STEP)
+
+
+def _fits(chain: Chain, budget: int, num_modules: int | None, recompute: str) -> bool:
+    found = cheapest(chain, budget, num_modules=num_modules, recompute=recompute)
+    return found is not None
+
+
+def _largest(
+    fits: Callable[[int], bool], plan: Callable[[int], Plan], most: int
+) -> Plan | None:
+    """Bisect with predictions, then measure and go down until a plan holds."""
+    low, high = 0, 1
+    while high <= most and fits(high):
+        low, high = high, 2 * high
+    high = min(high, most + 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    while low > 0:
+        found = plan(low)
+        if found.fits:
+            return found
+        low -= 1
+    return None

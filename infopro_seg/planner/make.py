@@ -1,0 +1,213 @@
+"""Makes plans: measures a network, decides, and checks the decision on a fake step."""
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ..models.recompute import DECODE_HEAD
+from .cache import cached
+from .costs import Chain, Partition
+from .describe import described_modules
+from .fake_step import fake_tensors, track_step
+from .optimizers import SGD_MOMENTUM, optimizer_factors
+from .partition import cheapest, smallest
+from .peaks import extra_flops, predicted_peak, total_flops
+from .plan import Plan
+from .profile import profile_chain
+from .scaling import interpolate
+from .search import AUTO, NEVER
+from .sizes import gib
+
+# Context, libraries and workspaces: what the memory that the paper reports exceeds our
+# prediction by, for its four settings, at most (docs/planner.md).
+RESERVE_BYTES = round(3.1 * 2**30)
+_CUTS = ('splits', 'num_modules', 'plan', 'gpu_memory', 'recompute')
+_MAX_ATTEMPTS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What is to be trained, and how.
+
+    Args:
+        model: Config of an EncoderDecoder or InfoProEncoderDecoder.
+        batch_size: Images a step and GPU.
+        crop_size: (height, width) in pixels.
+        optim_wrapper: As in the config of a run.
+        amp_dtype: ``float16``, ``bfloat16`` or None.
+    """
+
+    model: Mapping
+    batch_size: int
+    crop_size: tuple[int, int]
+    optim_wrapper: Mapping = dataclasses.field(default_factory=lambda: SGD_MOMENTUM)
+    amp_dtype: str | None = None
+
+    def measured(self) -> Chain:
+        """Costs of the network, from the cache if it was measured before."""
+        model = planned_model(self.model)
+        key = {
+            'model': model,
+            'batch_size': self.batch_size,
+            'crop_size': list(self.crop_size),
+            'amp': self.amp_dtype is not None,
+        }
+        chain = cached(key, self._measure)
+        with fake_tensors():
+            return chain.with_optimizer(*optimizer_factors(self.optim_wrapper))
+
+    def tracked_peak(self, splits: tuple, recompute: tuple) -> int:
+        """The peak of a step of a plan, counted on fake tensors."""
+        model = planned_model(self.model)
+        model['local'].update(splits=splits, recompute=recompute)
+        step = track_step(
+            model,
+            batch_size=self.batch_size,
+            crop_size=self.crop_size,
+            optim_wrapper=self.optim_wrapper,
+            amp_dtype=self._dtype,
+        )
+        return step.peak_bytes
+
+    @property
+    def _dtype(self) -> torch.dtype | None:
+        # The fake device is a CPU, whose autocast casts what a GPU's does to bfloat16;
+        # float16 has the same size.
+        return None if self.amp_dtype is None else torch.bfloat16
+
+    def _measure(self) -> Chain:
+        def measure(batch_size: int) -> Chain:
+            return profile_chain(
+                planned_model(self.model),
+                batch_size=batch_size,
+                crop_size=self.crop_size,
+                amp_dtype=self._dtype,
+            )
+
+        try:
+            return measure(self.batch_size)
+        except ValueError as error:
+            # Batch norm on one value a channel. With SyncBN over several GPUs such
+            # a batch can be trained, so follow the line through two and three images.
+            if self.batch_size > 1 or 'more than 1 value per channel' not in str(error):
+                raise
+        return interpolate(measure(2), measure(3), -1)
+
+
+def planned_model(model: Mapping) -> dict[str, Any]:
+    """A model config without cuts, weights from elsewhere and recompute settings."""
+    model = copy.deepcopy(dict(model))
+    model.update(type='InfoProEncoderDecoder', pretrained=None)
+    local = {k: v for k, v in (model.get('local') or {}).items() if k not in _CUTS}
+    model['local'] = {**local, 'splits': ()}
+    return model
+
+
+def make_plan(
+    setting: Setting,
+    *,
+    num_modules: int | None = None,
+    gpu_memory: int | None = None,
+    recompute: str = AUTO,
+    reserve: int = RESERVE_BYTES,
+    verify: bool = True,
+) -> Plan:
+    """Decide where to cut and what to recompute.
+
+    With ``gpu_memory``: what adds the fewest FLOPs among all that fits. Without: the
+    most even ``num_modules`` modules, and nothing is recomputed unless ``recompute``
+    is ``always``.
+
+    Args:
+        setting: What is to be trained.
+        num_modules: Number of local modules; None leaves it open.
+        gpu_memory: Bytes of the GPU; None for no limit.
+        recompute: ``never``, ``always``, or ``auto`` for where it is needed to fit.
+        reserve: Bytes of the GPU that the model may not use.
+        verify: Count a step of the plan, and plan again if it needs more than
+            predicted and does not fit.
+
+    Returns:
+        The plan. If nothing fits, the one of the smallest peak, with ``fits`` False.
+
+    Raises:
+        ValueError: if neither ``num_modules`` nor ``gpu_memory`` is given, or if
+            the network cannot be cut into ``num_modules``.
+    """
+    if num_modules is None and gpu_memory is None:
+        raise ValueError('give num_modules, gpu_memory or both.')
+    chain = setting.measured()
+    missed = 0
+    for _ in range(_MAX_ATTEMPTS):
+        budget = None if gpu_memory is None else gpu_memory - reserve - missed
+        partition, fits = _decide(chain, num_modules, budget, recompute)
+        plan = _plan(setting, chain, partition, recompute)
+        plan = dataclasses.replace(
+            plan, gpu_memory_bytes=gpu_memory, reserve_bytes=reserve, fits=fits
+        )
+        if not verify:
+            return plan
+        tracked = setting.tracked_peak(plan.splits, plan.recompute)
+        plan = dataclasses.replace(plan, tracked_peak_bytes=tracked)
+        if not fits or tracked <= gpu_memory - reserve:
+            return plan
+        missed += tracked - plan.predicted_peak_bytes
+    return dataclasses.replace(plan, fits=False)
+
+
+def _decide(
+    chain: Chain, num_modules: int | None, budget: int | None, recompute: str
+) -> tuple[Partition, bool | None]:
+    if budget is None:
+        policy = NEVER if recompute == AUTO else recompute
+        return smallest(chain, num_modules=num_modules, recompute=policy), None
+    least = smallest(chain, num_modules=num_modules, recompute=recompute)
+    found = cheapest(chain, budget, num_modules=num_modules, recompute=recompute)
+    return (least, False) if found is None else (found, True)
+
+
+def _plan(setting: Setting, chain: Chain, partition: Partition, recompute: str) -> Plan:
+    num_units = len(chain.units)
+    whole = Partition((num_units,))
+    checkpointed = Partition((num_units,), frozenset(range(num_units)))
+    least = smallest(chain, recompute=recompute)
+    flops = total_flops(chain, whole)
+    modules = described_modules(chain, partition)
+    return Plan(
+        splits=tuple(chain.units[cut - 1].name for cut in partition.ends[:-1]),
+        recompute=tuple(chain.units[i].name for i in sorted(partition.recompute))
+        + ((DECODE_HEAD,) if partition.recomputes_tail else ()),
+        predicted_peak_bytes=predicted_peak(chain, partition),
+        end_to_end_peak_bytes=predicted_peak(chain, whole),
+        checkpointing_peak_bytes=predicted_peak(chain, checkpointed),
+        flops_overhead=extra_flops(chain, partition) / flops,
+        flops_ratio=total_flops(chain, partition) / flops,
+        smallest_peak_bytes=predicted_peak(chain, least),
+        batch_size=setting.batch_size,
+        crop_size=setting.crop_size,
+        amp_dtype=setting.amp_dtype,
+        modules=modules,
+        end_to_end=described_modules(chain, whole)[0],
+        assumptions=_assumptions(setting, chain),
+    )
+
+
+def _assumptions(setting: Setting, chain: Chain) -> tuple[str, ...]:
+    sentences = [
+        'counted are the tensors of one process without gradient accumulation; '
+        "DistributedDataParallel's buckets come on top",
+        f'the reserve of a GPU is that of the paper ({gib(RESERVE_BYTES)}), not one '
+        'measured on yours',
+        'LocalBackwardHook is installed',
+    ]
+    if chain.assumed:
+        sentences.append(
+            f'operators whose result depends on the data ({", ".join(chain.assumed)}) '
+            'give their largest one: no label is ignored'
+        )
+    if setting.amp_dtype is not None:
+        sentences.append("mixed precision casts what the CPU's autocast casts")
+    return tuple(sentences)

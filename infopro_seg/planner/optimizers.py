@@ -1,0 +1,93 @@
+"""Optimizers on fake parameters: what they keep, and what a step needs for a moment."""
+
+import copy
+import inspect
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from mmengine.optim import OptimWrapper, build_optim_wrapper
+from mmseg.registry import OPTIMIZERS
+from torch import Tensor, nn
+
+from .allocation import AllocationTracker, num_bytes_of
+from .assumed_shapes import AssumedShapes
+
+#: What the Cityscapes recipes of mmseg use.
+SGD_MOMENTUM = {
+    'type': 'OptimWrapper',
+    'optimizer': {'type': 'SGD', 'lr': 0.01, 'momentum': 0.9, 'weight_decay': 0.0005},
+}
+_WRAPPER_SETTINGS = ('optimizer', 'paramwise_cfg', 'constructor', 'clip_grad')
+
+
+class OptimizerFactors(NamedTuple):
+    """Memory of an optimizer, as multiples of the trained parameters' bytes.
+
+    Args:
+        state: What it keeps: 1 for momentum, 2 for Adam.
+        step: What a step needs at most beyond that.
+    """
+
+    state: float
+    step: float
+
+
+def optimizer_factors(optim_wrapper: Mapping) -> OptimizerFactors:
+    """Measure an optimizer on two parameters.
+
+    Args:
+        optim_wrapper: As in a config; call it within fake tensors.
+    """
+    model = nn.Sequential(*(nn.Linear(512, 512, bias=False) for _ in range(2)))
+    optimizer = fake_optim_wrapper(model, optim_wrapper).optimizer
+    make_optimizer_state(model, optimizer)
+    tracker = AllocationTracker()
+    for parameter in model.parameters():
+        parameter.grad = torch.empty_like(parameter)
+    tracker.track_module(model)
+    tracker.track(optimizer_tensors(optimizer))
+    before = tracker.live_bytes
+    with tracker, AssumedShapes():
+        optimizer.step()
+    parameter_bytes = num_bytes_of(model.parameters())
+    return OptimizerFactors(
+        state=num_bytes_of(optimizer_tensors(optimizer)) / parameter_bytes,
+        step=(tracker.peak_bytes - before) / parameter_bytes,
+    )
+
+
+def fake_optim_wrapper(model: nn.Module, config: Mapping) -> OptimWrapper:
+    """Build the optimizer wrapper of a config for a fake model.
+
+    The wrapper for mixed precision cannot be built without a GPU, so it is the
+    plain one. The optimizer steps over all parameters at once (``foreach``), which
+    is PyTorch's default on a GPU and takes more memory than one after the other.
+    """
+    config = {k: copy.deepcopy(config[k]) for k in _WRAPPER_SETTINGS if k in config}
+    optimizer = config['optimizer']
+    cls = OPTIMIZERS.get(optimizer['type'])
+    known = inspect.signature(cls).parameters
+    if 'foreach' in known and not optimizer.get('fused'):
+        optimizer.setdefault('foreach', True)
+    return build_optim_wrapper(model, {**config, 'type': 'OptimWrapper'})
+
+
+def make_optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Take a step on empty gradients, as if training had begun before."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.grad = torch.empty_like(parameter)
+    with AssumedShapes():
+        optimizer.step()
+    optimizer.zero_grad()
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """Momentum buffers and the like."""
+    return [
+        value
+        for state in optimizer.state.values()
+        for value in state.values()
+        if isinstance(value, Tensor)
+    ]

@@ -1,0 +1,133 @@
+"""Where to cut, and what to recompute: the decisions of the planner. Pure numbers."""
+
+from .costs import Chain, Partition
+from .peaks import extra_flops, predicted_peak
+from .search import ALWAYS, AUTO, NEVER, cheapest_within, least_peaks
+
+# Attempts to meet a budget exactly, each setting room for local heads aside as the
+# attempt before has shown.
+_MAX_ATTEMPTS = 4
+# Halvings in the search for a partition of the same work in less memory.
+_TIGHTENINGS = 4
+
+
+def cheapest(
+    chain: Chain,
+    budget: int,
+    *,
+    num_modules: int | None = None,
+    recompute: str = AUTO,
+) -> Partition | None:
+    """The partition of least extra FLOPs whose training step fits.
+
+    Exact for local heads without weights. Their weights, gradients and optimizer state
+    are in memory for all modules at once: if the partition that is best without them
+    does not fit with them, room is set aside for them and what is found fits, but
+    need not be the best.
+
+    Args:
+        chain: Costs.
+        budget: Bytes.
+        num_modules: Number of modules; None leaves it open.
+        recompute: ``never``, ``always``, or ``auto`` for where it is needed.
+
+    Returns:
+        The partition, or None if none fits. Among equal FLOPs, one of a low peak.
+    """
+    found = cheapest_within(chain, budget, num_modules=num_modules, recompute=recompute)
+    if found is None:
+        return None
+    if predicted_peak(chain, found) <= budget:
+        return _tightened(chain, found, num_modules, recompute)
+    found = _with_reserve(chain, budget, num_modules, recompute)
+    if found is None:
+        found = smallest(chain, num_modules=num_modules, recompute=recompute)
+    return found if predicted_peak(chain, found) <= budget else None
+
+
+def smallest(
+    chain: Chain, *, num_modules: int | None = None, recompute: str = NEVER
+) -> Partition:
+    """The partition whose largest module is smallest.
+
+    Exact for local heads without weights, see `cheapest`. Of the ways to recompute
+    that reach this peak, the one of least extra FLOPs.
+
+    Args:
+        chain: Costs.
+        num_modules: Number of modules, from 1; None leaves it open.
+        recompute: ``never``, ``always``, or ``auto`` for whatever needs least.
+
+    Raises:
+        ValueError: if the chain cannot be cut into so many modules.
+    """
+    options = least_peaks(chain, recompute)
+    if num_modules is not None:
+        if not 1 <= num_modules <= len(options):
+            raise ValueError(
+                f'num_modules={num_modules} is out of range: this network of '
+                f'{len(chain.units)} units can be cut into 1 (end-to-end) to '
+                f'{len(options)} modules with something to train in each.'
+            )
+        options = options[num_modules - 1 : num_modules]
+    # The state of local heads comes on top: go on while it might be less elsewhere.
+    at_least = [
+        (peak + sum(chain.head_state_bytes(cut) for cut in cuts), peak, cuts)
+        for peak, cuts in options
+    ]
+    best, least = None, None
+    for bound, peak, cuts in sorted(at_least, key=lambda option: option[:2]):
+        if least is not None and bound >= least:
+            break
+        found = _decided(chain, peak, cuts, recompute)
+        total = predicted_peak(chain, found)
+        if least is None or total < least:
+            best, least = found, total
+    return best
+
+
+def _tightened(
+    chain: Chain, found: Partition, num_modules: int | None, recompute: str
+) -> Partition:
+    """Another partition of the same extra FLOPs that leaves more memory free."""
+    flops = extra_flops(chain, found)
+    low, high = 0, predicted_peak(chain, found)
+    for _ in range(_TIGHTENINGS):
+        limit = (low + high) // 2
+        other = cheapest_within(
+            chain, limit, num_modules=num_modules, recompute=recompute
+        )
+        if other is not None and extra_flops(chain, other) == flops:
+            found, high = other, limit
+        else:
+            low = limit
+    return found
+
+
+def _decided(
+    chain: Chain, peak: int, cuts: tuple[int, ...], recompute: str
+) -> Partition:
+    """What to recompute between given cuts, so that a peak is not exceeded."""
+    ends = (*cuts, len(chain.units))
+    if recompute == NEVER:
+        return Partition(ends)
+    if recompute == ALWAYS:
+        return Partition(ends, frozenset(range(len(chain.units))), True)
+    return cheapest_within(chain, peak, recompute=recompute, cuts=cuts)
+
+
+def _with_reserve(
+    chain: Chain, budget: int, num_modules: int | None, recompute: str
+) -> Partition | None:
+    reserve = 0
+    for _ in range(_MAX_ATTEMPTS):
+        found = cheapest_within(
+            chain, budget - reserve, num_modules=num_modules, recompute=recompute
+        )
+        if found is None:
+            return None
+        missing = predicted_peak(chain, found) - budget
+        if missing <= 0:
+            return found
+        reserve += missing
+    return None

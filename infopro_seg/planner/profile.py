@@ -1,0 +1,209 @@
+"""Measures what each link of a network costs, on fake tensors.
+
+Every unit, every candidate local head, every auxiliary head and the decode head run
+once forward and backward, alone, on maps of the right shape, in each way a plan could
+run them: behind a wall or not, recomputed or not. What is measured is put
+together in `costs`; a whole step for comparison is in `fake_step`.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import torch
+from mmengine.model import revert_sync_batchnorm
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.registry import MODELS
+from torch import nn
+
+from ..models.build import LocalConfig, build_local_heads
+from ..models.losses.chunked import use_lean_loss
+from ..models.probe import Probe, outputs_read, probe_backbone
+from ..models.recompute import run_recomputed
+from ..units import State, Unit, units_of
+from .allocation import num_bytes_of
+from .costs import Chain, HeadCost, Output, Pass, Reader, UnitCost, Variants
+from .fake_step import fake_batch, fake_copy, fake_segmentor, fake_tensors
+from .flow import flow_tensors, fresh_state, tensors_of
+from .meter import Meter
+
+_CUTS = ('num_modules', 'plan', 'gpu_memory', 'recompute')
+
+
+def profile_chain(
+    model: Mapping,
+    *,
+    batch_size: int,
+    crop_size: tuple[int, int],
+    amp_dtype: torch.dtype | None = None,
+) -> Chain:
+    """Measure a network, cut nowhere, with all candidate local heads.
+
+    Args:
+        model: Config of an `InfoProEncoderDecoder`; its cuts and recompute settings
+            have no effect.
+        batch_size: Images a step.
+        crop_size: (height, width) in pixels.
+        amp_dtype: Type of mixed precision; None for none.
+
+    Returns:
+        Costs without an optimizer, see `Chain.with_optimizer`.
+    """
+    local = {k: v for k, v in model['local'].items() if k not in _CUTS}
+    local['splits'] = ()
+    with torch.random.fork_rng(devices=[]):
+        network = MODELS.build({**model, 'local': local})
+        probe = probe_backbone(network.backbone, units_of(network.backbone))
+        heads = _candidate_heads(LocalConfig.parse(local), network, probe)
+    with fake_tensors() as (fake_mode, assumed):
+        fake = fake_segmentor(network, fake_mode)
+        heads = [fake_copy(head, fake_mode) for head in heads]
+        inputs, samples = fake_batch(fake, batch_size, crop_size)
+        profile = _Profile(fake, Meter(fake, amp_dtype, assumed), inputs, samples)
+        chain = profile.chain(heads, probe)
+    return dataclasses.replace(chain, assumed=tuple(sorted(assumed.operators)))
+
+
+class _Profile:
+    """Measures all links of one fake network."""
+
+    def __init__(self, network: nn.Module, meter: Meter, inputs, samples):
+        self.network = network
+        self.backbone = network.backbone
+        self.meter = meter
+        self.inputs = inputs
+        self.samples = samples
+        meter.tracker.track([inputs, *(s.gt_sem_seg.data for s in samples)])
+
+    def chain(self, heads: list[nn.Module], probe: Probe) -> Chain:
+        """Costs of the whole network, link by link."""
+        start_bytes = self.meter.tracker.live_bytes
+        units, candidates, outputs = [], [], []
+        state = State(self.inputs)
+        for unit, head in zip(units_of(self.backbone), heads, strict=True):
+            before, state = state, self._next(unit, state)
+            units.append(self._unit(unit, before, state, is_first=not units))
+            candidates.append(self._head(head, state))
+            flow = {id(t) for t in flow_tensors(state)}
+            outputs += [
+                Output(
+                    unit=len(units) - 1,
+                    num_bytes=num_bytes_of(tensors_of(output)),
+                    is_flow=all(id(t) in flow for t in tensors_of(output)),
+                )
+                for output in state.outputs[len(outputs) :]
+            ]
+        tail_reads, auxiliaries = self._readers(state, probe)
+        return Chain(
+            units=tuple(units),
+            heads=tuple(candidates),
+            tail=self._tail(state),
+            tail_reads=tail_reads,
+            auxiliaries=auxiliaries,
+            outputs=tuple(outputs),
+            start_bytes=start_bytes,
+            parameter_bytes=_trainable_bytes(self.network),
+        )
+
+    def _next(self, unit: Unit, state: State) -> State:
+        """The state after a unit, in new storage and without history."""
+        with self.meter._running(), torch.no_grad():
+            state = unit(self.backbone, state)
+        return fresh_state(state, requires_grad=False)
+
+    def _unit(
+        self, unit: Unit, before: State, after: State, *, is_first: bool
+    ) -> UnitCost:
+        def plain(state: State) -> State:
+            return unit(self.backbone, state)
+
+        def recomputed(state: State) -> State:
+            return run_recomputed(unit, self.backbone, state)
+
+        def measure(run, first: bool) -> Pass:
+            return self.meter.unit(run, before, is_first=first or is_first)
+
+        parameters = unit.parameters(self.backbone)
+        return UnitCost(
+            name=unit.name,
+            passes=Variants(
+                plain=measure(plain, False),
+                recomputed=_only_cached(measure(recomputed, False)),
+                first_plain=measure(plain, True),
+                first_recomputed=_only_cached(measure(recomputed, True)),
+            ),
+            parameter_bytes=num_bytes_of(parameters),
+            flow_bytes=num_bytes_of(flow_tensors(after)),
+            is_trainable=any(p.requires_grad for p in parameters),
+        )
+
+    def _head(self, head: nn.Module, state: State) -> HeadCost:
+        def run(given: State):
+            return head.loss(
+                given.feature_map(),
+                self.network.reconstruction_target(self.inputs),
+                self.samples,
+                self.network.train_cfg,
+            )
+
+        return HeadCost(self.meter.losses(run, state, head), _trainable_bytes(head))
+
+    def _readers(
+        self, state: State, probe: Probe
+    ) -> tuple[tuple[int, ...], tuple[Reader, ...]]:
+        """What the tail reads, and the auxiliary heads that are not part of it."""
+        if self.network.with_neck:
+            return tuple(range(len(state.outputs))), ()
+        auxiliaries = []
+        for prefix, head in self.network._auxiliary_heads():
+            # The tail is measured without it.
+            self.network._auxiliary_module[prefix] = -1
+            reads = tuple(sorted(outputs_read(head, probe.outputs)))
+
+            def run(given: State, head=head):
+                return head.loss(given.outputs, self.samples, self.network.train_cfg)
+
+            auxiliaries.append(Reader(self.meter.losses(run, state, head), reads))
+        tail_reads = outputs_read(self.network.decode_head, probe.outputs)
+        return tuple(sorted(tail_reads)), tuple(auxiliaries)
+
+    def _tail(self, state: State) -> Variants:
+        def measure(recomputes: bool, is_first: bool) -> Pass:
+            self.network._recomputes_decode_head = recomputes
+            return self.meter.losses(
+                lambda given: self.network._last_losses(given, self.samples),
+                state,
+                self.network,
+                requires_grad=not is_first,
+                outlives_autocast=True,
+            )
+
+        plain, first_plain = measure(False, False), measure(False, True)
+        if type(self.network.decode_head).loss is not BaseDecodeHead.loss:
+            return Variants(plain, None, first_plain, None)
+        return Variants(plain, measure(True, False), first_plain, measure(True, True))
+
+
+def _candidate_heads(
+    config: LocalConfig, network: nn.Module, probe: Probe
+) -> list[nn.Module]:
+    """A local head behind every unit, with both halves that any module would have."""
+    channels = len(getattr(network.data_preprocessor, 'mean', (0, 0, 0)))
+    heaviest = {
+        part: max(ends) if isinstance(ends, list | tuple) else ends
+        for part, ends in config.weights.items()
+    }
+    config = dataclasses.replace(config, weights=heaviest)
+    heads = build_local_heads(config, probe.boundaries, network.decode_head, channels)
+    for head in heads:
+        if config.lean_loss and head.segmentation is not None:
+            use_lean_loss(head.segmentation, 'a local head')
+    return [revert_sync_batchnorm(head).train() for head in heads]
+
+
+def _only_cached(step: Pass) -> Pass:
+    """A recomputed pass saves no weight copies: only autocast's cache holds them."""
+    return step._replace(cache=step.casts)
+
+
+def _trainable_bytes(module: nn.Module) -> int:
+    return num_bytes_of(p for p in module.parameters() if p.requires_grad)

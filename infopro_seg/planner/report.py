@@ -1,0 +1,134 @@
+"""A plan as text."""
+
+from collections.abc import Sequence
+
+from .limits import Fit
+from .plan import Plan, PlannedModule
+from .sizes import gib
+
+_HEADER = (
+    'module',
+    'units',
+    'parameters (M)',
+    'activations (GiB)',
+    'head (GiB)',
+    'peak (GiB)',
+    'share (%)',
+    'extra FLOPs (%)',
+)
+
+
+def plan_report(plan: Plan) -> str:
+    """The modules of a plan and what it is to be compared with."""
+    rows = [_HEADER, *(_row(module, module.name) for module in plan.modules)]
+    lines = [_table(rows), '']
+    names = f'splits: {", ".join(plan.splits) or "none (end-to-end)"}'
+    lines += [names, f'recompute: {_listed(plan.recompute)}', '']
+    lines.append(_table(_comparison(plan)))
+    lines.append('')
+    lines += _verdict(plan)
+    lines += ['assumed:', *(f'  - {sentence};' for sentence in plan.assumptions)]
+    return '\n'.join(lines)
+
+
+def fits_report(fits: Sequence[Fit], reserve: int) -> str:
+    """What common cards can do."""
+    rows = [
+        (
+            'card (GiB)',
+            'end-to-end',
+            '+ checkpointing',
+            'local modules',
+            'recomputed units',
+            'peak (GiB)',
+            'extra FLOPs (%)',
+        )
+    ]
+    for fit in fits:
+        plan = ('none fits', '', '', '')
+        if fit.num_modules:
+            plan = (
+                str(fit.num_modules),
+                str(fit.num_recomputed),
+                f'{fit.peak_bytes / 2**30:.2f}',
+                f'{100 * fit.flops_overhead:.1f}',
+            )
+        fitting = ('fits' if flag else 'no' for flag in fit[1:3])
+        rows.append((str(fit.card_gib), *fitting, *plan))
+    return f'what would fit ({gib(reserve)} of each card set aside):\n' + _table(rows)
+
+
+def _row(module: PlannedModule, name: str) -> tuple[str, ...]:
+    units = ' ... '.join(dict.fromkeys(module.units)) or 'decode head'
+    if module.recompute:
+        units += f' ({len(module.recompute)} recomputed)'
+    weights = module.parameter_bytes + module.head_parameter_bytes
+    return (
+        name,
+        units,
+        f'{weights / 4e6:.2f}',
+        f'{module.activation_bytes / 2**30:.2f}',
+        f'{module.head_bytes / 2**30:.2f}',
+        f'{module.peak_bytes / 2**30:.2f}',
+        f'{100 * module.share:.1f}',
+        f'{100 * module.extra_flops:.1f}',
+    )
+
+
+def _comparison(plan: Plan) -> list[tuple[str, ...]]:
+    whole = plan.end_to_end_peak_bytes
+    rows = [('training', 'peak (GiB)', 'of end-to-end (%)')]
+    for name, peak in (
+        ('end-to-end', whole),
+        ('end-to-end + checkpointing', plan.checkpointing_peak_bytes),
+        ('this plan', plan.predicted_peak_bytes),
+        ('smallest possible', plan.smallest_peak_bytes),
+    ):
+        rows.append((name, f'{peak / 2**30:.2f}', f'{100 * peak / whole:.1f}'))
+    return rows
+
+
+def _verdict(plan: Plan) -> list[str]:
+    height, width = plan.crop_size
+    lines = [
+        f'{plan.batch_size} images of {height}x{width}, '
+        f'{plan.amp_dtype or "float32"}: local heads and recompute add '
+        f'{100 * plan.flops_overhead:.1f}% FLOPs; with what walls save, '
+        f'{plan.flops_ratio:.3f} times end-to-end.'
+    ]
+    if plan.tracked_peak_bytes is not None:
+        lines.append(
+            f'checked: a step of this plan on fake tensors needs '
+            f'{gib(plan.tracked_peak_bytes)}, predicted were '
+            f'{gib(plan.predicted_peak_bytes)}.'
+        )
+    if plan.gpu_memory_bytes is not None:
+        budget = plan.gpu_memory_bytes - plan.reserve_bytes
+        lines.append(
+            f'{"fits" if plan.fits else "DOES NOT FIT"}: of '
+            f'{gib(plan.gpu_memory_bytes)}, {gib(plan.reserve_bytes)} are set aside '
+            f'and {gib(max(0, budget))} are for the model.'
+        )
+        if not plan.fits:
+            lines.append(
+                f'the smallest possible peak is {gib(plan.smallest_peak_bytes)}: use '
+                'a smaller batch or crop, --recompute auto, --amp, or '
+                'local=dict(lean_loss=True).'
+            )
+    return lines
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ', '.join(names) or 'nothing'
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    left = 2 if rows[0][0] == 'module' else 1
+    return '\n'.join(
+        '  '.join(
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )

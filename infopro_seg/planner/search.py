@@ -1,0 +1,161 @@
+"""Finds partitions: least extra FLOPs within a limit, or least memory. Pure numbers.
+
+Weights, optimizer state and gradients of local heads are left out here: they depend on
+all cuts at once. `partition` sets room for them aside.
+"""
+
+from collections.abc import Collection
+
+import numpy as np
+
+from .costs import Chain, Partition
+from .fold import LINK, NO_LINK, WORST, Closed, Fold, Kind, Labels, Trunk
+from .needs import IMPOSSIBLE, module_needs
+from .peaks import end_room
+
+NEVER, AUTO, ALWAYS = 'never', 'auto', 'always'
+CHOICES = {NEVER: (False,), AUTO: (False, True), ALWAYS: (True,)}
+_UNLIMITED = 2**62
+
+
+def cheapest_within(
+    chain: Chain,
+    limit: int,
+    *,
+    recompute: str = AUTO,
+    num_modules: int | None = None,
+    cuts: Collection[int] | None = None,
+) -> Partition | None:
+    """The partition of least extra FLOPs whose modules stay within a limit.
+
+    Args:
+        chain: Costs.
+        limit: Bytes that a module may reach, without local heads' state.
+        recompute: ``never``, ``always``, or ``auto`` for where it is needed.
+        num_modules: Number of modules; None leaves it open.
+        cuts: Cut exactly before these units; None leaves it open.
+
+    Returns:
+        The partition; among equal FLOPs, one of low peaks. None if there is none.
+    """
+    fold = Fold(chain, limit, CHOICES[recompute])
+    must_cut = frozenset(cuts or ())
+    may_cut = range(fold.num_units + 1) if cuts is None else must_cut | {0}
+    ended, closed = _tails(fold, num_modules, must_cut, may_cut)
+    opened: Labels = {}
+    trunk: Trunk | None = None
+    for a in reversed(range(fold.num_units)):
+        if a + 1 in must_cut:
+            opened, trunk = {}, None
+        if a + 1 < fold.num_units:
+            ended = _ended(fold, a + 1, closed, num_modules)
+        if chain.units[a].is_trainable:
+            trunk = (a, ended, opened)
+        closed = fold.close(a, trunk) if a in may_cut else {}
+        opened = fold.extend(a, 0, ended, opened, a - 1)
+    best = closed.get(num_modules or 0)
+    return None if best is None else _partition(fold, best)
+
+
+def least_peaks(chain: Chain, recompute: str) -> list[tuple[int, tuple[int, ...]]]:
+    """The cuts that make the largest module smallest, for every number of modules.
+
+    Args:
+        chain: Costs.
+        recompute: ``never``, ``always``, or ``auto`` for whatever needs least.
+
+    Returns:
+        For K = 1, 2, ...: the peak of the largest module, without local heads' state,
+        and the K - 1 cuts, as indices of the unit behind.
+    """
+    num_units = len(chain.units)
+    needs = np.full((num_units + 1, num_units + 1), IMPOSSIBLE, dtype=np.int64)
+    needs[:num_units] = module_needs(chain, CHOICES[recompute])
+    # peak[a]: of the best partition from unit a on, in one, two, ... modules.
+    peak, nexts = _last_needs(chain, recompute), []
+    result = [(int(peak[0]), ())]
+    for _ in range(num_units):
+        by_cut = np.maximum(needs, peak)
+        nexts.append(by_cut.argmin(axis=1))
+        peak = by_cut.min(axis=1)
+        if peak[0] == IMPOSSIBLE:
+            break
+        cuts, a = [], 0
+        for cut_after in reversed(nexts):
+            a = int(cut_after[a])
+            cuts.append(a)
+        result.append((int(peak[0]), tuple(cuts)))
+    return result
+
+
+def _last_needs(chain: Chain, recompute: str) -> np.ndarray:
+    """The least peak of every possible last module, by its first unit."""
+    fold = Fold(chain, _UNLIMITED, CHOICES[recompute], counts_flops=False)
+    num_units = fold.num_units
+    needs = np.full(num_units + 1, IMPOSSIBLE, dtype=np.int64)
+    ended, closed = _tails(fold, 1, (), (num_units,))
+    needs[num_units] = closed[1][WORST]
+    opened: Labels = {}
+    trunk: Trunk | None = None
+    for a in reversed(range(num_units)):
+        if chain.units[a].is_trainable:
+            trunk = (a, ended, opened)
+        closed = fold.close(a, trunk)
+        if closed:
+            needs[a] = closed[1][WORST]
+        opened, ended = fold.extend(a, 0, ended, opened, a - 1), {}
+    return needs
+
+
+def _tails(
+    fold: Fold,
+    num_modules: int | None,
+    must_cut: Collection[int],
+    may_cut: Collection[int],
+) -> tuple[Labels, Closed]:
+    """Labels of modules that end with the last unit, and of the tail alone."""
+    end = fold.num_units
+    kind = Kind(0 if num_modules is None else 1, True, end, end)
+    ended: Labels = {}
+    closed: Closed = {}
+    for recomputes, cost in fold.tail_choices():
+        link = fold.decide('tail', recomputes, NO_LINK)
+        label = np.array([cost, 0, 0, 0, 0, link], dtype=np.int64)
+        if end not in must_cut:
+            step = fold.chain.tail.choose(recomputes=recomputes, is_first=False)
+            fold.begin(ended, end, label, kind, step)
+        if end in may_cut:
+            step = fold.chain.tail.choose(recomputes=recomputes, is_first=True)
+            room = end_room(fold.chain, end, end, step)
+            alone = np.array([[cost, *room[:3], 0, link]], dtype=np.int64)
+            fold.offer(closed, end, kind, alone)
+    ended.update(_ended(fold, end, closed, num_modules))
+    return ended, closed
+
+
+def _ended(fold: Fold, end: int, closed: Closed, num_modules: int | None) -> Labels:
+    """Labels of modules that end before a cut."""
+    ended: Labels = {}
+    for count, label in closed.items():
+        if num_modules is None or count < num_modules:
+            step = fold.chain.heads[end - 1].step
+            label = label.copy()
+            label[0] += step.flops
+            label[LINK] = fold.decide('cut', end, int(label[LINK]))
+            kind = Kind(0 if num_modules is None else count + 1, False)
+            fold.begin(ended, end, label, kind, step)
+    return ended
+
+
+def _partition(fold: Fold, label: np.ndarray) -> Partition:
+    cuts, recompute, recomputes_tail = [], set(), False
+    link = int(label[LINK])
+    while link != NO_LINK:
+        what, value, link = fold.decisions[link]
+        if what == 'cut':
+            cuts.append(value)
+        elif what == 'unit':
+            recompute.add(value)
+        else:
+            recomputes_tail = bool(value)
+    return Partition((*cuts, fold.num_units), frozenset(recompute), recomputes_tail)

@@ -1,0 +1,46 @@
+"""Amounts of memory, as people write them."""
+
+import math
+import re
+
+_UNITS = {
+    'B': 1,
+    **{f'{prefix}B': 1000 ** (i + 1) for i, prefix in enumerate('KMGT')},
+    **{f'{prefix}iB': 1024 ** (i + 1) for i, prefix in enumerate('KMGT')},
+}
+_PATTERN = re.compile(r'\s*([0-9.]+(?:e[0-9]+)?)\s*([a-z]*)\s*', re.IGNORECASE)
+
+
+def parse_bytes(text: str | float, name: str = 'gpu_memory') -> int:
+    """Read an amount of memory.
+
+    Args:
+        text: Such as ``'11GiB'``, ``'8 GB'`` or ``12e9``; without a unit, bytes.
+        name: How the error calls it.
+
+    Raises:
+        TypeError: if it is neither text nor a number.
+        ValueError: if it cannot be read or is not a positive number of bytes.
+    """
+    if isinstance(text, bool) or not isinstance(text, str | int | float):
+        raise TypeError(
+            f"{name}={text!r} must be text such as '11GiB' or a number of bytes."
+        )
+    match = _PATTERN.fullmatch(str(text))
+    units = {unit.lower(): factor for unit, factor in _UNITS.items()}
+    unit = (match[2] or 'B').lower() if match else ''
+    try:
+        num_bytes = float(match[1]) * units[unit]
+    except (TypeError, ValueError, KeyError):
+        raise ValueError(
+            f'{name}={text!r} is not an amount of memory; write a number and one of '
+            f"{', '.join(_UNITS)}, such as '11GiB' or '8 GB'."
+        ) from None
+    if not (math.isfinite(num_bytes) and num_bytes >= 1):
+        raise ValueError(f'{name}={text!r} must be at least one byte.')
+    return int(num_bytes)
+
+
+def gib(num_bytes: float) -> str:
+    """Bytes as text in GiB, such as ``4.35 GiB``."""
+    return f'{num_bytes / 2**30:.2f} GiB'

@@ -1,0 +1,116 @@
+"""Chains of small integer costs, and every partition of them."""
+
+import itertools
+
+from hypothesis import strategies as st
+
+from infopro_seg.planner.costs import (
+    Chain,
+    HeadCost,
+    Output,
+    Partition,
+    Pass,
+    Reader,
+    UnitCost,
+    Variants,
+)
+
+_SMALL = st.integers(0, 6)
+
+
+def passes(*, casts=False, freed=False):
+    """Any pass; it may free some of its input."""
+    return st.builds(
+        Pass,
+        forward_peak=st.integers(0, 18),
+        kept=st.integers(-2 if freed else 0, 9),
+        backward_peak=st.integers(-3, 12),
+        released=_SMALL,
+        grads=_SMALL,
+        casts=_SMALL if casts else st.just(0),
+        cache=st.just(0),
+        flops=st.integers(0, 9),
+    )
+
+
+@st.composite
+def variants(draw, *, can_recompute=True, **kwargs):
+    plain = draw(passes(**kwargs))
+    # Gradients and weight copies are the same however a piece is run.
+    same = {'grads': plain.grads, 'casts': plain.casts}
+    first_plain = draw(passes(**kwargs))._replace(**same)
+    if not (can_recompute and draw(st.booleans())):
+        return Variants(plain, None, first_plain, None)
+    same['cache'] = plain.casts
+    again, first_again = (draw(passes(**kwargs))._replace(**same) for _ in range(2))
+    return Variants(plain, again, first_plain, first_again)
+
+
+@st.composite
+def chains(draw, *, max_units=5, max_state=0, casts=True):
+    """A chain; ``max_state`` bounds the weights of its local heads."""
+    num_units = draw(st.integers(1, max_units))
+    num_frozen = draw(st.sampled_from([0, 0, 0, 1, 2]))
+    units = tuple(
+        UnitCost(
+            name=f'unit{i}',
+            passes=draw(variants(casts=casts, freed=True)),
+            parameter_bytes=draw(_SMALL),
+            flow_bytes=draw(_SMALL),
+            is_trainable=i >= min(num_frozen, num_units - 1),
+        )
+        for i in range(num_units)
+    )
+    outputs = tuple(
+        Output(i, units[i].flow_bytes, True)
+        if draw(st.booleans())
+        else Output(i, draw(_SMALL), False)
+        for i in range(num_units)
+        if draw(st.booleans()) or i == num_units - 1
+    )
+    indices = st.lists(
+        st.integers(0, len(outputs) - 1), min_size=1, max_size=2, unique=True
+    ).map(tuple)
+    state = st.integers(0, max_state)
+    heads = [
+        HeadCost(draw(passes(casts=casts)), draw(state) if max_state else 0)
+        for _ in units
+    ]
+    if not max_state:
+        # Gradients of local heads are state, too.
+        heads = [h._replace(step=h.step._replace(grads=0, casts=0)) for h in heads]
+    return Chain(
+        units=units,
+        heads=tuple(heads),
+        tail=draw(variants(casts=casts)),
+        tail_reads=draw(indices),
+        auxiliaries=tuple(
+            Reader(draw(passes(casts=casts)), draw(indices))
+            for _ in range(draw(st.integers(0, 2)))
+        ),
+        outputs=outputs,
+        start_bytes=draw(st.integers(0, 20)),
+        parameter_bytes=sum(unit.parameter_bytes for unit in units),
+        optimizer_factor=draw(st.sampled_from([0.0, 1.0, 2.0])),
+    )
+
+
+def all_partitions(chain, recompute='auto', num_modules=None):
+    """Every partition in which each module has something to train."""
+    num_units = len(chain.units)
+    choices = {'never': [False], 'auto': [False, True], 'always': [True]}[recompute]
+    for num_cuts in range(num_units + 1):
+        if num_modules is not None and num_cuts != num_modules - 1:
+            continue
+        for cuts in itertools.combinations(range(1, num_units + 1), num_cuts):
+            ends = (*cuts, num_units)
+            if not all(
+                any(unit.is_trainable for unit in chain.units[start:end])
+                or start == num_units
+                for start, end in zip((0, *cuts), ends, strict=True)
+            ):
+                continue
+            for flags in itertools.product(choices, repeat=num_units):
+                chosen = frozenset(i for i, flag in enumerate(flags) if flag)
+                for tail in choices:
+                    yield Partition(ends, chosen, tail)

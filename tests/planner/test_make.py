@@ -1,0 +1,205 @@
+import dataclasses
+
+import pytest
+
+from infopro_seg.planner import Plan, make, resolve
+from infopro_seg.planner.limits import CARDS_GIB, largest_batch, largest_crop, what_fits
+from infopro_seg.planner.make import Setting, make_plan
+from infopro_seg.planner.report import fits_report, plan_report
+from tests.helpers import build, losses_of
+from tests.planner.networks import BATCH, CROP, tiny
+
+SETTING = Setting(tiny(), BATCH, CROP)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def measured_once(tmp_path_factory):
+    """All tests of this file share measurements."""
+    chains = {}
+    original = make.cached
+
+    def remembered(key, measure):
+        name = repr(sorted(key.items(), key=str))
+        if name not in chains:
+            chains[name] = measure()
+        return chains[name]
+
+    make.cached = remembered
+    yield
+    make.cached = original
+
+
+@pytest.fixture(scope='module')
+def whole():
+    """Peaks of end-to-end training."""
+    return make_plan(SETTING, num_modules=1, verify=False)
+
+
+def between(whole, part):
+    """Memory between that of the smallest plan (0) and of end-to-end training (1)."""
+    least = make_plan(
+        SETTING, gpu_memory=1, reserve=0, verify=False
+    ).smallest_peak_bytes
+    return int(least + part * (whole.end_to_end_peak_bytes - least))
+
+
+def test_a_number_of_modules_is_balanced(whole):
+    plan = make_plan(SETTING, num_modules=3)
+    assert len(plan.splits) == 2
+    assert plan.recompute == ()
+    assert plan.fits is None
+    assert plan.predicted_peak_bytes < whole.end_to_end_peak_bytes
+    assert plan.tracked_peak_bytes == pytest.approx(
+        plan.predicted_peak_bytes, rel=0.003
+    )
+    assert whole.splits == ()
+    assert whole.predicted_peak_bytes == whole.end_to_end_peak_bytes
+    assert whole.flops_ratio == 1
+
+
+def test_what_fits_end_to_end_is_not_cut(whole):
+    memory = whole.end_to_end_peak_bytes
+    plan = make_plan(SETTING, gpu_memory=memory + 100, reserve=0)
+    assert (plan.splits, plan.recompute, plan.fits) == ((), (), True)
+    assert plan.flops_overhead == 0
+
+
+@pytest.mark.parametrize('part', [0.7, 0.1])
+def test_a_plan_fits_its_memory(whole, part):
+    memory = between(whole, part)
+    plan = make_plan(SETTING, gpu_memory=memory + 10**6, reserve=10**6)
+    assert plan.fits
+    assert plan.tracked_peak_bytes <= memory
+    assert plan.flops_overhead > 0
+    assert plan.gpu_memory_bytes == memory + 10**6
+    never = make_plan(
+        SETTING, gpu_memory=memory, reserve=0, recompute='never', verify=False
+    )
+    assert never.recompute == ()
+    assert never.flops_overhead >= plan.flops_overhead
+
+
+def test_what_cannot_fit_gives_the_smallest_peak(whole):
+    plan = make_plan(SETTING, gpu_memory=10**6, reserve=0)
+    assert plan.fits is False
+    assert plan.predicted_peak_bytes == plan.smallest_peak_bytes
+    assert 10**6 < plan.smallest_peak_bytes < whole.end_to_end_peak_bytes
+
+
+def test_always_recomputes_everything():
+    plan = make_plan(SETTING, num_modules=2, recompute='always', verify=False)
+    assert 'decode_head' in plan.recompute
+    assert len(plan.recompute) == 8
+
+
+def test_a_wrong_prediction_is_corrected_by_the_check(whole, monkeypatch):
+    # A step that needs more than predicted makes the planner leave more room.
+    honest = Setting.tracked_peak
+    more = 2 * 10**5
+
+    def tracked(self, splits, recompute):
+        return honest(self, splits, recompute) + more
+
+    monkeypatch.setattr(Setting, 'tracked_peak', tracked)
+    memory = between(whole, 0.5)
+    plan = make_plan(SETTING, gpu_memory=memory, reserve=0)
+    assert plan.fits
+    assert plan.predicted_peak_bytes + more <= memory + 1000
+
+
+def test_settings_are_checked():
+    with pytest.raises(ValueError, match='give num_modules, gpu_memory or both'):
+        make_plan(SETTING)
+    with pytest.raises(ValueError, match='num_modules=12 is out of range.*7 units'):
+        make_plan(SETTING, num_modules=12)
+
+
+def test_a_model_is_built_from_what_is_resolved(whole):
+    splits, recompute = resolve(tiny(), num_modules=3, batch_size=BATCH, crop_size=CROP)
+    assert len(splits) == 2
+    assert recompute == ()
+    memory = between(whole, 0.5) + make.RESERVE_BYTES
+    splits, recompute = resolve(
+        tiny(), gpu_memory=memory, batch_size=BATCH, crop_size=CROP
+    )
+    model = build(tiny(splits=splits, recompute=recompute))
+    assert len(model.local_modules) == len(splits) + 1
+    losses_of(model)
+
+
+def test_a_plan_is_only_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(make, 'make_plan', None)
+    plan = Plan(('layer2.0',), ('layer1.0',), 0)
+    plan.save(tmp_path / 'plan.json')
+    expected = (('layer2.0',), ('layer1.0',))
+    assert resolve({}, plan=tmp_path / 'plan.json') == expected
+    assert resolve({}, plan=plan) == expected
+
+
+def test_what_is_asked_of_resolve_is_checked():
+    with pytest.raises(ValueError, match='exactly one of .*; given: none'):
+        resolve(tiny())
+    with pytest.raises(ValueError, match='given: num_modules and plan'):
+        resolve(tiny(), num_modules=2, plan='plan.json')
+    with pytest.raises(ValueError, match="gpu_memory='11GiB' needs batch_size"):
+        resolve(tiny(), gpu_memory='11GiB')
+    with pytest.raises(ValueError, match='crop size is not known'):
+        resolve({**tiny(), 'data_preprocessor': {}}, num_modules=2)
+    with pytest.raises(ValueError, match='nothing fits in .*smallest possible peak is'):
+        resolve(tiny(), gpu_memory='3.2GiB', batch_size=64, crop_size=(2048, 2048))
+
+
+def test_a_stock_config_can_be_planned():
+    model = tiny()
+    del model['local']
+    plan = make_plan(
+        dataclasses.replace(SETTING, model={**model, 'type': 'EncoderDecoder'}),
+        num_modules=2,
+    )
+    assert len(plan.splits) == 1
+
+
+def test_a_report_says_what_matters(whole):
+    memory = between(whole, 0.5)
+    plan = make_plan(SETTING, gpu_memory=memory, reserve=0)
+    text = plan_report(plan)
+    for words in ('local_0', 'end-to-end + checkpointing', 'checked:', 'fits: of'):
+        assert words in text
+    text = plan_report(make_plan(SETTING, gpu_memory=10**6, reserve=0))
+    assert 'DOES NOT FIT' in text
+    assert 'smallest possible peak is' in text
+
+
+def test_cards_are_answered_for():
+    chain = SETTING.measured()
+    fits = what_fits(chain, reserve=2**30)
+    assert [fit.card_gib for fit in fits] == list(CARDS_GIB)
+    # A tiny network fits everywhere, end-to-end.
+    assert all(fit.end_to_end and fit.num_modules == 1 for fit in fits)
+    assert 'what would fit (1.00 GiB' in fits_report(fits, 2**30)
+    nothing = what_fits(chain, reserve=100 * 2**30)
+    assert not any(fit.num_modules for fit in nothing)
+    assert 'none fits' in fits_report(nothing, 2**30)
+
+
+@pytest.mark.slow
+def test_the_largest_batch_fits_and_one_more_does_not(whole):
+    settings = {'num_modules': 2, 'recompute': 'never', 'reserve': 0}
+    memory = 2 * whole.end_to_end_peak_bytes
+    plan = largest_batch(SETTING, memory, **settings)
+    assert plan.batch_size > BATCH
+    assert plan.tracked_peak_bytes <= memory
+    more = dataclasses.replace(SETTING, batch_size=plan.batch_size + 1)
+    assert make_plan(more, gpu_memory=memory, **settings).fits is False
+    assert largest_batch(SETTING, 10**5, **settings) is None
+
+
+@pytest.mark.slow
+def test_the_largest_crop_fits_and_keeps_its_shape(whole):
+    memory = 2 * whole.end_to_end_peak_bytes
+    plan = largest_crop(SETTING, memory, recompute='never', reserve=0)
+    height, width = plan.crop_size
+    assert height > CROP[0]
+    assert (height % 32, width % 32) == (0, 0)
+    assert width / height == pytest.approx(CROP[1] / CROP[0], rel=0.15)
+    assert plan.tracked_peak_bytes <= memory

@@ -1,0 +1,81 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infopro_seg.planner.partition import cheapest, smallest
+from infopro_seg.planner.peaks import (
+    extra_flops,
+    predicted_peak,
+)
+from tests.planner.chains import all_partitions, chains
+
+POLICIES = st.sampled_from(['never', 'auto', 'always'])
+
+
+@settings(max_examples=100, deadline=None)
+@given(chain=chains(max_units=3), recompute=POLICIES, data=st.data())
+def test_the_cheapest_partition_is_that_of_brute_force(chain, recompute, data):
+    partitions = list(all_partitions(chain, recompute))
+    peaks = [predicted_peak(chain, p) for p in partitions]
+    budget = data.draw(st.integers(min(peaks) - 1, max(peaks)))
+    fitting = [
+        extra_flops(chain, p)
+        for p, peak in zip(partitions, peaks, strict=True)
+        if peak <= budget
+    ]
+    found = cheapest(chain, budget, recompute=recompute)
+    assert (found is None) == (not fitting)
+    if fitting:
+        assert extra_flops(chain, found) == min(fitting)
+        assert predicted_peak(chain, found) <= budget
+
+
+@settings(max_examples=100, deadline=None)
+@given(chain=chains(max_units=3), recompute=POLICIES, data=st.data())
+def test_a_given_number_of_modules_is_kept(chain, recompute, data):
+    num_modules = data.draw(st.integers(1, len(chain.units) + 1))
+    partitions = list(all_partitions(chain, recompute, num_modules))
+    if not partitions:
+        return
+    peaks = [predicted_peak(chain, p) for p in partitions]
+    budget = data.draw(st.integers(min(peaks) - 1, max(peaks)))
+    fitting = [
+        extra_flops(chain, p)
+        for p, peak in zip(partitions, peaks, strict=True)
+        if peak <= budget
+    ]
+    found = cheapest(chain, budget, num_modules=num_modules, recompute=recompute)
+    assert (found is None) == (not fitting)
+    if fitting:
+        assert len(found.ends) == num_modules
+        assert extra_flops(chain, found) == min(fitting)
+
+
+@settings(max_examples=100, deadline=None)
+@given(chain=chains(max_units=3), recompute=POLICIES, data=st.data())
+def test_the_smallest_partition_is_that_of_brute_force(chain, recompute, data):
+    num_modules = data.draw(st.none() | st.integers(1, len(chain.units) + 1))
+    partitions = list(all_partitions(chain, recompute, num_modules))
+    if not partitions:
+        with pytest.raises(ValueError, match=f'num_modules={num_modules}'):
+            smallest(chain, num_modules=num_modules, recompute=recompute)
+        return
+    found = smallest(chain, num_modules=num_modules, recompute=recompute)
+    least = min(predicted_peak(chain, p) for p in partitions)
+    assert predicted_peak(chain, found) == least
+    assert num_modules in (None, len(found.ends))
+
+
+@settings(max_examples=100, deadline=None)
+@given(chain=chains(max_units=3, max_state=3), data=st.data())
+def test_with_weights_in_local_heads_what_is_found_fits(chain, data):
+    partitions = list(all_partitions(chain))
+    peaks = [predicted_peak(chain, p) for p in partitions]
+    budget = data.draw(st.integers(min(peaks), max(peaks)))
+    found = cheapest(chain, budget)
+    if found is None:
+        # Rare: only the room for local heads decides.
+        least = smallest(chain, recompute='auto')
+        assert predicted_peak(chain, least) > budget
+    else:
+        assert predicted_peak(chain, found) <= budget

@@ -1,0 +1,76 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from infopro_seg.planner.plan import Plan
+from tests.planner.networks import BATCH, CROP, tiny
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope='module')
+def config(tmp_path_factory):
+    """A config file of the tiny network."""
+    path = tmp_path_factory.mktemp('config') / 'tiny.py'
+    model = {**tiny(), 'type': 'EncoderDecoder'}
+    model['data_preprocessor'] = {**model['data_preprocessor'], 'size': CROP}
+    del model['local']
+    path.write_text(
+        f'model = {model!r}\n'
+        f'train_dataloader = dict(batch_size={BATCH})\n'
+        "optim_wrapper = dict(type='OptimWrapper',"
+        " optimizer=dict(type='AdamW', lr=0.1))\n"
+    )
+    return path
+
+
+def run(*args):
+    return subprocess.run(
+        [sys.executable, str(ROOT / 'tools' / 'plan.py'), *map(str, args)],
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_a_plan_is_printed_written_and_drawn(config, tmp_path):
+    out, plot = tmp_path / 'plan.json', tmp_path / 'plan.png'
+    arguments = (config, '--num-modules', 2, '--out', out, '--plot', plot)
+    result = run(*arguments)
+    assert result.returncode == 0, result.stderr
+    assert 'local_1' in result.stdout
+    plan = Plan.load(out)
+    assert len(plan.splits) == 1
+    assert (plan.batch_size, plan.crop_size) == (BATCH, CROP)
+    assert plot.read_bytes().startswith(b'\x89PNG')
+    assert json.loads(out.read_text())['assumptions']
+    again = run(*arguments)
+    assert again.returncode == 2
+    assert 'pass --force to overwrite' in again.stderr
+
+
+@pytest.mark.slow
+def test_the_exit_code_says_that_nothing_fits(config, tmp_path):
+    result = run(
+        config, '--gpu-memory', '1MB', '--reserve', '1B', '--out', tmp_path / 'p.json'
+    )
+    assert result.returncode == 1, result.stderr
+    assert 'the smallest possible peak is' in result.stdout
+    assert Plan.load(tmp_path / 'p.json').fits is False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ((), 'give --gpu-memory, --num-modules or both'),
+        (('--max-batch', '--num-modules', '2'), 'need --gpu-memory'),
+    ],
+)
+def test_wrong_arguments_are_told(config, arguments, message):
+    result = run(config, *arguments)
+    assert result.returncode == 2
+    assert message in result.stderr
