@@ -15,7 +15,7 @@ model = dict(
         splits=['layer2.1', 'layer3.1'],
         head=dict(preset='lean')))
 total_batch_size = 8
-max_iters = 300
+max_iters = 250
 optim_wrapper = dict(optimizer=dict(lr=0.05))
 param_scheduler = [
     dict(type='PolyLR', eta_min=1e-4, power=0.9, end=max_iters, by_epoch=False)
