@@ -47,7 +47,9 @@ class AllocationTracker(TorchDispatchMode):
         """Start a new peak at what is alive now."""
         self.peak_bytes = self.live_bytes
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None) -> Any:
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         """Run an operator and count what it returns."""
         kwargs = kwargs or {}
         result = func(*args, **kwargs)

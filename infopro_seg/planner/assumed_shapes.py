@@ -28,7 +28,9 @@ class AssumedShapes(TorchDispatchMode):
         #: Names of the operators whose result was assumed.
         self.operators: set[str] = set()
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None) -> Any:
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         """Run an operator, or what is assumed in its place."""
         kwargs = kwargs or {}
         assume = _ASSUMPTIONS.get(func)
@@ -47,7 +49,7 @@ def _index(x: Tensor, indices: list[Tensor | None]) -> Any:
     if not any(i is not None and i.dtype in _MASKS for i in indices):
         return NotImplemented
     # A mask is as many index tensors as it has axes, of one entry a selected value.
-    expanded = []
+    expanded: list[Tensor | None] = []
     for index in indices:
         if index is not None and index.dtype in _MASKS:
             rows = _nonzero(index)

@@ -53,7 +53,7 @@ def cache_folder() -> Path:
 
 def digest(key: Mapping[str, Any]) -> str:
     """A name for a key and the versions of the code that measures."""
-    versions = [torch.__version__]
+    versions = [str(torch.__version__)]
     for package in ('onedl-mmsegmentation', 'mmsegmentation', 'onedl-mmcv', 'mmcv'):
         try:
             versions.append(metadata.version(package))
@@ -78,7 +78,8 @@ def chain_from_json(text: str) -> Chain:
                 for name, passes, *rest in content['units']
             ),
             'heads': tuple(
-                HeadCost(Pass(*step), weights) for step, weights in content['heads']
+                HeadCost(Pass(*step), weights, again and Pass(*again))
+                for step, weights, again in content['heads']
             ),
             'tail': _variants(content['tail']),
             'tail_reads': tuple(content['tail_reads']),
@@ -93,7 +94,8 @@ def chain_from_json(text: str) -> Chain:
 
 
 def _variants(passes: list) -> Variants:
-    return Variants(*(None if step is None else Pass(*step) for step in passes))
+    steps: list[Any] = [None if step is None else Pass(*step) for step in passes]
+    return Variants(*steps)
 
 
 def _write(path: Path, text: str) -> None:

@@ -53,8 +53,9 @@ class Variants(NamedTuple):
 
     def choose(self, *, recomputes: bool, is_first: bool) -> Pass:
         """The pass for a choice; recompute has no effect where it cannot be done."""
-        if recomputes and self.recomputed is not None:
-            return self.first_recomputed if is_first else self.recomputed
+        recomputed = self.first_recomputed if is_first else self.recomputed
+        if recomputes and recomputed is not None:
+            return recomputed
         return self.first_plain if is_first else self.plain
 
     def recompute_flops(self) -> int:
@@ -102,10 +103,13 @@ class HeadCost(NamedTuple):
     Args:
         step: Its costs.
         parameter_bytes: Its weights.
+        after_reader: Its costs where an auxiliary head reads the same map: their
+            gradients are added up. None elsewhere.
     """
 
     step: Pass
     parameter_bytes: int
+    after_reader: Pass | None = None
 
 
 class Reader(NamedTuple):

@@ -1,8 +1,9 @@
 """What each module of a partition consists of, for tables and plots. Pure numbers."""
 
 from .costs import Chain, Partition
-from .peaks import base_bytes, module_peaks, total_flops, unit_step
+from .peaks import base_bytes, module_peaks, total_flops
 from .plan import PlannedModule
+from .room import unit_step
 
 
 def described_modules(chain: Chain, partition: Partition) -> tuple[PlannedModule, ...]:

@@ -18,7 +18,7 @@ from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from ..engine.local_backward_hook import local_backward
 from ..models import InfoProEncoderDecoder, LocalModule
@@ -82,23 +82,23 @@ def track_step(
     tracker = tracker or AllocationTracker()
     module_peaks: list[int] = []
     with fake_tensors() as (fake_mode, assumed):
-        model = fake_segmentor(model, fake_mode)
-        wrapper = fake_optim_wrapper(model, optim_wrapper)
-        if isinstance(model, InfoProEncoderDecoder):
-            model.local_backward = functools.partial(
+        network = fake_segmentor(model, fake_mode)
+        wrapper = fake_optim_wrapper(network, optim_wrapper)
+        if isinstance(network, InfoProEncoderDecoder):
+            network.local_backward = functools.partial(
                 _noting_backward, wrapper, tracker, module_peaks
             )
-        make_optimizer_state(model, wrapper.optimizer)
-        inputs, samples = fake_batch(model, batch_size, crop_size)
-        tracker.track_module(model)
+        make_optimizer_state(network, wrapper.optimizer)
+        inputs, samples = fake_batch(network, batch_size, crop_size)
+        tracker.track_module(network)
         tracker.track(optimizer_tensors(wrapper.optimizer))
         tracker.track([inputs, *(s.gt_sem_seg.data for s in samples)])
         start_bytes = tracker.live_bytes
         tracker.reset_peak()
         with tracker, assumed:
             with autocast(amp_dtype):
-                losses = model.loss(inputs, samples)
-            total = model.parse_losses(losses)[0]
+                losses = network.loss(inputs, samples)
+            total = network.parse_losses(losses)[0]
             del losses
             wrapper.backward(wrapper.scale_loss(total))
             module_peaks.append(tracker.peak_bytes)
@@ -143,17 +143,17 @@ def fake_tensors() -> Iterator[tuple[FakeTensorMode, AssumedShapes]]:
         torch.set_rng_state(state)
 
 
-def fake_segmentor(model: Mapping | nn.Module, fake_mode: FakeTensorMode) -> nn.Module:
+def fake_segmentor(model: Mapping | nn.Module, fake_mode: FakeTensorMode) -> Any:
     """A copy of a segmentor in training mode whose tensors are fake.
 
     SyncBN becomes BN, as the runner does in a run on one device.
     """
     if isinstance(model, Mapping):
-        with torch._subclasses.fake_tensor.unset_fake_temporarily():
-            model = MODELS.build(copy.deepcopy(dict(model)))
-    model = fake_copy(model, fake_mode)
-    model.train()
-    return revert_sync_batchnorm(model)
+        with unset_fake_temporarily():
+            built = MODELS.build(copy.deepcopy(dict(model)))
+    else:
+        built = model
+    return revert_sync_batchnorm(fake_copy(built, fake_mode).train())
 
 
 def fake_copy(module: nn.Module, fake_mode: FakeTensorMode) -> nn.Module:

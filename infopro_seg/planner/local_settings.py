@@ -65,7 +65,7 @@ def resolve(
     setting = Setting(
         model=model,
         batch_size=batch_size or 2,
-        crop_size=tuple(crop_size or default_crop(model)),
+        crop_size=crop_size or default_crop(model),
         optim_wrapper=optim_wrapper or SGD_MOMENTUM,
         amp_dtype=amp_dtype,
     )
@@ -96,4 +96,5 @@ def default_crop(model: Mapping[str, Any]) -> tuple[int, int]:
             'the crop size is not known: set data_preprocessor=dict(size=(height, '
             'width)), or give crop_size.'
         )
-    return tuple(size)
+    height, width = size
+    return height, width

@@ -99,11 +99,11 @@ class Setting:
 
 def planned_model(model: Mapping) -> dict[str, Any]:
     """A model config without cuts, weights from elsewhere and recompute settings."""
-    model = copy.deepcopy(dict(model))
-    model.update(type='InfoProEncoderDecoder', pretrained=None)
-    local = {k: v for k, v in (model.get('local') or {}).items() if k not in _CUTS}
-    model['local'] = {**local, 'splits': ()}
-    return model
+    planned = copy.deepcopy(dict(model))
+    planned.update(type='InfoProEncoderDecoder', pretrained=None)
+    local = {k: v for k, v in (planned.get('local') or {}).items() if k not in _CUTS}
+    planned['local'] = {**local, 'splits': ()}
+    return planned
 
 
 def make_plan(
@@ -152,7 +152,7 @@ def make_plan(
             return plan
         tracked = setting.tracked_peak(plan.splits, plan.recompute)
         plan = dataclasses.replace(plan, tracked_peak_bytes=tracked)
-        if not fits or tracked <= gpu_memory - reserve:
+        if gpu_memory is None or not fits or tracked <= gpu_memory - reserve:
             return plan
         missed += tracked - plan.predicted_peak_bytes
     return dataclasses.replace(plan, fits=False)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..engine.local_backward_hook import local_backward
+from ..models import LocalModule
 from ..units import State
 from .allocation import AllocationTracker, autocast, num_bytes_of
 from .assumed_shapes import AssumedShapes
@@ -70,6 +71,7 @@ class Meter:
         *,
         requires_grad: bool = True,
         outlives_autocast: bool = False,
+        has_reader: bool = False,
     ) -> Pass:
         """Measure a head with its losses.
 
@@ -80,6 +82,7 @@ class Meter:
             requires_grad: Whether gradients flow out of it.
             outlives_autocast: Whether its backward runs after autocast has ended,
                 as that of the last module does.
+            has_reader: Whether a gradient of the same map is there before its own.
         """
         self.tracker.track_module(module)
         with self._running():
@@ -87,10 +90,12 @@ class Meter:
             start, flops = self._begin()
             losses = run(given)
             forward_peak, kept = self._since(start)
+            if has_reader:
+                losses['loss_of_reader'] = Sink.apply(*flow_tensors(given))
             casts = self._casts() if outlives_autocast else 0
             self.tracker.reset_peak()
             if any('loss' in name for name in losses):
-                local_backward(_Unscaled, None, losses)
+                local_backward(_UNSCALED, _NO_MODULE, losses)
             backward_peak = self.tracker.peak_bytes - start - kept
             del given, losses
             step = self._finish(forward_peak, kept, backward_peak, flops, module)
@@ -149,5 +154,9 @@ class _Unscaled:
     """An optimizer wrapper without accumulation or gradient scaling."""
 
     @staticmethod
-    def scale_loss(loss: Any) -> Any:
+    def scale_loss(loss: Tensor) -> Tensor:
         return loss
+
+
+_UNSCALED: Any = _Unscaled()
+_NO_MODULE = LocalModule(0, ())

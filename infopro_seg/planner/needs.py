@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from .costs import Chain
-from .fold import start_rooms
-from .peaks import base_bytes, unit_effect, unit_step
+from .peaks import base_bytes
+from .room import start_rooms, unit_effect, unit_step
 
 #: The need of a module that cannot be, for want of something to train.
 IMPOSSIBLE = np.iinfo(np.int64).max
@@ -71,7 +71,9 @@ class _Lanes:
             for low, high, room in start_rooms(chain, end, None)
         ]
         *columns, waiting = zip(*rows, strict=True)
-        return cls(*(np.array(column, dtype=np.int64) for column in columns), waiting)
+        arrays = (np.array(column, dtype=np.int64) for column in columns)
+        end, low, high, forward, backward, after = arrays
+        return cls(end, low, high, forward, backward, after, waiting)
 
     def extended(
         self, chain: Chain, i: int, start: int, choices: Sequence[bool]

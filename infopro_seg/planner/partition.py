@@ -6,7 +6,7 @@ from .search import ALWAYS, AUTO, NEVER, cheapest_within, least_peaks
 
 # Attempts to meet a budget exactly, each setting room for local heads aside as the
 # attempt before has shown.
-_MAX_ATTEMPTS = 4
+_MAX_ATTEMPTS = 8
 # Halvings in the search for a partition of the same work in less memory.
 _TIGHTENINGS = 4
 
@@ -41,7 +41,7 @@ def cheapest(
         return _tightened(chain, found, num_modules, recompute)
     found = _with_reserve(chain, budget, num_modules, recompute)
     if found is None:
-        found = smallest(chain, num_modules=num_modules, recompute=recompute)
+        found = _within_smallest(chain, budget, num_modules, recompute)
     return found if predicted_peak(chain, found) <= budget else None
 
 
@@ -75,7 +75,7 @@ def smallest(
         (peak + sum(chain.head_state_bytes(cut) for cut in cuts), peak, cuts)
         for peak, cuts in options
     ]
-    best, least = None, None
+    best, least = Partition(()), None
     for bound, peak, cuts in sorted(at_least, key=lambda option: option[:2]):
         if least is not None and bound >= least:
             break
@@ -113,21 +113,42 @@ def _decided(
         return Partition(ends)
     if recompute == ALWAYS:
         return Partition(ends, frozenset(range(len(chain.units))), True)
-    return cheapest_within(chain, peak, recompute=recompute, cuts=cuts)
+    found = cheapest_within(chain, peak, recompute=recompute, cuts=cuts)
+    if found is None:
+        raise AssertionError(f'no partition of peak {peak} with cuts {cuts}')
+    return found
 
 
 def _with_reserve(
     chain: Chain, budget: int, num_modules: int | None, recompute: str
 ) -> Partition | None:
-    reserve = 0
+    """The best partition found with room set aside for local heads."""
+    best, too_little, enough, reserve = None, 0, None, 0
     for _ in range(_MAX_ATTEMPTS):
         found = cheapest_within(
             chain, budget - reserve, num_modules=num_modules, recompute=recompute
         )
-        if found is None:
-            return None
-        missing = predicted_peak(chain, found) - budget
-        if missing <= 0:
-            return found
-        reserve += missing
-    return None
+        missing = 0 if found is None else predicted_peak(chain, found) - budget
+        if found is None or missing <= 0:
+            best, enough = found or best, reserve
+        else:
+            too_little = reserve
+        middle = too_little if enough is None else (too_little + enough) // 2
+        reserve = too_little + missing if enough is None else middle
+    return best
+
+
+def _within_smallest(
+    chain: Chain, budget: int, num_modules: int | None, recompute: str
+) -> Partition:
+    """The cuts of the smallest partition, with no more recompute than needed."""
+    least = smallest(chain, num_modules=num_modules, recompute=recompute)
+    cuts = least.ends[:-1]
+    heads = sum(chain.head_state_bytes(cut) + _left(chain, cut) for cut in cuts)
+    found = cheapest_within(chain, budget - heads, recompute=recompute, cuts=cuts)
+    return least if found is None else found
+
+
+def _left(chain: Chain, cut: int) -> int:
+    step = chain.heads[cut - 1].step
+    return step.grads + step.casts

@@ -7,13 +7,15 @@ together in `costs`; a whole step for comparison is in `fake_step`.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from mmengine.model import revert_sync_batchnorm
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
-from torch import nn
+from mmseg.structures import SegDataSample
+from torch import Tensor, nn
 
 from ..models.build import LocalConfig, build_local_heads
 from ..models.losses.chunked import use_lean_loss
@@ -66,7 +68,13 @@ def profile_chain(
 class _Profile:
     """Measures all links of one fake network."""
 
-    def __init__(self, network: nn.Module, meter: Meter, inputs, samples):
+    def __init__(
+        self,
+        network: Any,
+        meter: Meter,
+        inputs: Tensor,
+        samples: list[SegDataSample],
+    ):
         self.network = network
         self.backbone = network.backbone
         self.meter = meter
@@ -77,12 +85,17 @@ class _Profile:
     def chain(self, heads: list[nn.Module], probe: Probe) -> Chain:
         """Costs of the whole network, link by link."""
         start_bytes = self.meter.tracker.live_bytes
-        units, candidates, outputs = [], [], []
+        units: list[UnitCost] = []
+        candidates: list[HeadCost] = []
+        outputs: list[Output] = []
+        emitting: dict[int, tuple[State, nn.Module]] = {}
         state = State(self.inputs)
         for unit, head in zip(units_of(self.backbone), heads, strict=True):
             before, state = state, self._next(unit, state)
             units.append(self._unit(unit, before, state, is_first=not units))
             candidates.append(self._head(head, state))
+            if len(state.outputs) > len(outputs):
+                emitting[len(units) - 1] = state, head
             flow = {id(t) for t in flow_tensors(state)}
             outputs += [
                 Output(
@@ -93,6 +106,14 @@ class _Profile:
                 for output in state.outputs[len(outputs) :]
             ]
         tail_reads, auxiliaries = self._readers(state, probe)
+        for reader in auxiliaries:
+            last = outputs[max(reader.reads)]
+            if last.is_flow:
+                read_state, local_head = emitting[last.unit]
+                again = self._head(local_head, read_state, has_reader=True)
+                candidates[last.unit] = candidates[last.unit]._replace(
+                    after_reader=again.step
+                )
         return Chain(
             units=tuple(units),
             heads=tuple(candidates),
@@ -119,7 +140,7 @@ class _Profile:
         def recomputed(state: State) -> State:
             return run_recomputed(unit, self.backbone, state)
 
-        def measure(run, first: bool) -> Pass:
+        def measure(run: Callable[[State], State], first: bool) -> Pass:
             return self.meter.unit(run, before, is_first=first or is_first)
 
         parameters = unit.parameters(self.backbone)
@@ -136,8 +157,8 @@ class _Profile:
             is_trainable=any(p.requires_grad for p in parameters),
         )
 
-    def _head(self, head: nn.Module, state: State) -> HeadCost:
-        def run(given: State):
+    def _head(self, head: Any, state: State, has_reader: bool = False) -> HeadCost:
+        def run(given: State) -> dict[str, Tensor]:
             return head.loss(
                 given.feature_map(),
                 self.network.reconstruction_target(self.inputs),
@@ -145,7 +166,8 @@ class _Profile:
                 self.network.train_cfg,
             )
 
-        return HeadCost(self.meter.losses(run, state, head), _trainable_bytes(head))
+        step = self.meter.losses(run, state, head, has_reader=has_reader)
+        return HeadCost(step, _trainable_bytes(head))
 
     def _readers(
         self, state: State, probe: Probe
@@ -159,7 +181,7 @@ class _Profile:
             self.network._auxiliary_module[prefix] = -1
             reads = tuple(sorted(outputs_read(head, probe.outputs)))
 
-            def run(given: State, head=head):
+            def run(given: State, head: Any = head) -> dict[str, Tensor]:
                 return head.loss(given.outputs, self.samples, self.network.train_cfg)
 
             auxiliaries.append(Reader(self.meter.losses(run, state, head), reads))
@@ -184,7 +206,7 @@ class _Profile:
 
 
 def _candidate_heads(
-    config: LocalConfig, network: nn.Module, probe: Probe
+    config: LocalConfig, network: Any, probe: Probe
 ) -> list[nn.Module]:
     """A local head behind every unit, with both halves that any module would have."""
     channels = len(getattr(network.data_preprocessor, 'mean', (0, 0, 0)))

@@ -33,7 +33,7 @@ def plan_report(plan: Plan) -> str:
 
 def fits_report(fits: Sequence[Fit], reserve: int) -> str:
     """What common cards can do."""
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             'card (GiB)',
             'end-to-end',
@@ -77,7 +77,7 @@ def _row(module: PlannedModule, name: str) -> tuple[str, ...]:
 
 def _comparison(plan: Plan) -> list[tuple[str, ...]]:
     whole = plan.end_to_end_peak_bytes
-    rows = [('training', 'peak (GiB)', 'of end-to-end (%)')]
+    rows: list[tuple[str, ...]] = [('training', 'peak (GiB)', 'of end-to-end (%)')]
     for name, peak in (
         ('end-to-end', whole),
         ('end-to-end + checkpointing', plan.checkpointing_peak_bytes),

@@ -9,9 +9,10 @@ from collections.abc import Collection
 import numpy as np
 
 from .costs import Chain, Partition
-from .fold import LINK, NO_LINK, WORST, Closed, Fold, Kind, Labels, Trunk
+from .fold import Fold
+from .labels import LINK, NO_LINK, WORST, Closed, Kind, Labels, Trunk
 from .needs import IMPOSSIBLE, module_needs
-from .peaks import end_room
+from .room import end_room
 
 NEVER, AUTO, ALWAYS = 'never', 'auto', 'always'
 CHOICES = {NEVER: (False,), AUTO: (False, True), ALWAYS: (True,)}
@@ -73,7 +74,7 @@ def least_peaks(chain: Chain, recompute: str) -> list[tuple[int, tuple[int, ...]
     needs[:num_units] = module_needs(chain, CHOICES[recompute])
     # peak[a]: of the best partition from unit a on, in one, two, ... modules.
     peak, nexts = _last_needs(chain, recompute), []
-    result = [(int(peak[0]), ())]
+    result: list[tuple[int, tuple[int, ...]]] = [(int(peak[0]), ())]
     for _ in range(num_units):
         by_cut = np.maximum(needs, peak)
         nexts.append(by_cut.argmin(axis=1))

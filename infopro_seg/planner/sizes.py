@@ -28,10 +28,11 @@ def parse_bytes(text: str | float, name: str = 'gpu_memory') -> int:
         )
     match = _PATTERN.fullmatch(str(text))
     units = {unit.lower(): factor for unit, factor in _UNITS.items()}
-    unit = (match[2] or 'B').lower() if match else ''
     try:
-        num_bytes = float(match[1]) * units[unit]
-    except (TypeError, ValueError, KeyError):
+        if match is None:
+            raise ValueError
+        num_bytes = float(match[1]) * units[(match[2] or 'B').lower()]
+    except (ValueError, KeyError):
         raise ValueError(
             f'{name}={text!r} is not an amount of memory; write a number and one of '
             f"{', '.join(_UNITS)}, such as '11GiB' or '8 GB'."

@@ -13,7 +13,7 @@ from infopro_seg.planner.fake_step import (
     fake_tensors,
     track_step,
 )
-from infopro_seg.planner.meter import _Unscaled
+from infopro_seg.planner.meter import _UNSCALED
 from tests.planner.networks import BATCH, CROP, tiny
 
 
@@ -66,7 +66,7 @@ def test_it_counts_what_torch_counts(num_modules):
     model = tiny(splits=None, num_modules=num_modules)
     with fake_tensors() as (fake_mode, assumed):
         network = fake_segmentor(model, fake_mode)
-        network.local_backward = functools.partial(local_backward, _Unscaled)
+        network.local_backward = functools.partial(local_backward, _UNSCALED)
         inputs, samples = fake_batch(network, BATCH, CROP)
         tracker = MemTracker()
         labels = [sample.gt_sem_seg.data for sample in samples]

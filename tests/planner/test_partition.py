@@ -12,9 +12,7 @@ from tests.planner.chains import all_partitions, chains
 POLICIES = st.sampled_from(['never', 'auto', 'always'])
 
 
-@settings(max_examples=100, deadline=None)
-@given(chain=chains(max_units=3), recompute=POLICIES, data=st.data())
-def test_the_cheapest_partition_is_that_of_brute_force(chain, recompute, data):
+def equal_the_cheapest(chain, recompute, data):
     partitions = list(all_partitions(chain, recompute))
     peaks = [predicted_peak(chain, p) for p in partitions]
     budget = data.draw(st.integers(min(peaks) - 1, max(peaks)))
@@ -30,7 +28,7 @@ def test_the_cheapest_partition_is_that_of_brute_force(chain, recompute, data):
         assert predicted_peak(chain, found) <= budget
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(chain=chains(max_units=3), recompute=POLICIES, data=st.data())
 def test_a_given_number_of_modules_is_kept(chain, recompute, data):
     num_modules = data.draw(st.integers(1, len(chain.units) + 1))
@@ -51,9 +49,7 @@ def test_a_given_number_of_modules_is_kept(chain, recompute, data):
         assert extra_flops(chain, found) == min(fitting)
 
 
-@settings(max_examples=100, deadline=None)
-@given(chain=chains(max_units=3), recompute=POLICIES, data=st.data())
-def test_the_smallest_partition_is_that_of_brute_force(chain, recompute, data):
+def equal_the_smallest(chain, recompute, data):
     num_modules = data.draw(st.none() | st.integers(1, len(chain.units) + 1))
     partitions = list(all_partitions(chain, recompute, num_modules))
     if not partitions:
@@ -66,7 +62,7 @@ def test_the_smallest_partition_is_that_of_brute_force(chain, recompute, data):
     assert num_modules in (None, len(found.ends))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(chain=chains(max_units=3, max_state=3), data=st.data())
 def test_with_weights_in_local_heads_what_is_found_fits(chain, data):
     partitions = list(all_partitions(chain))
@@ -79,3 +75,24 @@ def test_with_weights_in_local_heads_what_is_found_fits(chain, data):
         assert predicted_peak(chain, least) > budget
     else:
         assert predicted_peak(chain, found) <= budget
+
+
+def on_random_chains(body, max_examples, max_units):
+    """The body as a test on so many chains."""
+    chain = chains(max_units=max_units)
+    given_chains = given(chain=chain, recompute=POLICIES, data=st.data())
+    return settings(max_examples=max_examples, deadline=None)(given_chains(body))
+
+
+test_the_cheapest_partition_is_that_of_brute_force = on_random_chains(
+    equal_the_cheapest, 60, 3
+)
+test_the_smallest_partition_is_that_of_brute_force = on_random_chains(
+    equal_the_smallest, 60, 3
+)
+test_the_cheapest_of_thousands = pytest.mark.slow(
+    on_random_chains(equal_the_cheapest, 2000, 4)
+)
+test_the_smallest_of_thousands = pytest.mark.slow(
+    on_random_chains(equal_the_smallest, 2000, 4)
+)

@@ -1,0 +1,104 @@
+"""Labels: ways to run the end of a chain, as rows of numbers. Pure numbers.
+
+A label says what everything from some unit on costs, and what room its module, still
+open to the left, needs. A label that another one beats in every number is dropped:
+whatever comes before depends on these numbers alone.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .room import Effect
+
+# Columns of an array of labels: extra FLOPs; the room as in `Room`; the highest peak of
+# the modules that are closed; the index of the last decision.
+COST, FORWARD, BACKWARD, AFTER, WORST, LINK = range(6)
+# Chains of repeated blocks need far fewer; the bound is for adversarial numbers. What
+# is thinned out leaves a partition that fits, if not the cheapest.
+_MAX_LABELS = 150
+NO_LINK = -1
+
+
+class Kind(NamedTuple):
+    """What labels must have in common to be compared.
+
+    Args:
+        num_modules: Modules so far; 0 if their number does not matter.
+        is_last: Whether the open module is the last one.
+        low: The least unit that the open module may start with.
+        high: The greatest one; within, it makes the same maps that heads read.
+        waiting: See `Room`.
+    """
+
+    num_modules: int
+    is_last: bool
+    low: int = 0
+    high: int = 0
+    waiting: tuple[tuple[int, int], ...] = ()
+
+
+Labels = dict[Kind, np.ndarray]
+#: The best closed label, by number of modules.
+Closed = dict[int, np.ndarray]
+#: A trainable unit, and the labels of modules that end with it and that go on.
+Trunk = tuple[int, Labels, Labels]
+
+
+def arrived(labels: np.ndarray, kind: Kind, i: int) -> np.ndarray:
+    """`Room.arrive` for labels."""
+    here = [num_bytes for unit, num_bytes in kind.waiting if unit == i]
+    if not here:
+        return labels
+    labels = labels.copy()
+    three_maps = labels[:, AFTER] + 2 * max(here)
+    labels[:, BACKWARD] = np.maximum(labels[:, BACKWARD], three_maps)
+    labels[:, AFTER] -= sum(here)
+    return labels
+
+
+def extended(
+    labels: np.ndarray, recomputes: bool, cost: int, effect: Effect
+) -> np.ndarray:
+    """`Room.before` for labels; the links of recomputed ones are marked."""
+    new = labels.copy()
+    new[:, COST] += cost
+    forward = effect.forward_kept + labels[:, FORWARD]
+    new[:, FORWARD] = np.maximum(effect.forward_peak, forward)
+    new[:, BACKWARD] = effect.kept + np.maximum(
+        labels[:, BACKWARD], labels[:, AFTER] + effect.peak
+    )
+    new[:, AFTER] += effect.left
+    if recomputes:
+        new[:, LINK] = mark(labels[:, LINK])
+    return new
+
+
+def mark(link: Any) -> Any:
+    """Links below `NO_LINK` wait for a decision to be noted; twice is undone."""
+    return -3 - link
+
+
+def undominated(labels: np.ndarray) -> np.ndarray:
+    """Those that no other one beats in cost and room, by cost."""
+    labels = labels[np.lexsort(labels[:, [WORST, AFTER, BACKWARD, FORWARD, COST]].T)]
+    if len(labels) < 2:
+        return labels
+    room = labels[:, [FORWARD, BACKWARD, AFTER]]
+    # beats[j, i]: j comes first and needs no more room than i.
+    beats = np.all(room[:, None] <= room[None], axis=2)
+    labels = labels[~np.triu(beats, k=1).any(axis=0)]
+    if len(labels) <= _MAX_LABELS:
+        return labels
+    # The tightest ones must stay, or a limit that can be met might be missed.
+    tightest = [
+        np.maximum(labels[:, FORWARD], labels[:, BACKWARD]).argmin(),
+        labels[:, BACKWARD].argmin(),
+    ]
+    kept = np.linspace(0, len(labels) - 1, _MAX_LABELS).round().astype(int)
+    return labels[np.union1d(kept, tightest)]
+
+
+def stacked(first: np.ndarray | None, second: np.ndarray) -> np.ndarray:
+    """Labels with others below; None stands for no labels."""
+    return second if first is None else np.concatenate([first, second])
