@@ -12,6 +12,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.dist import is_distributed
 
 from .localize import localize
+from .planner import settle_cuts
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -104,43 +105,10 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
     distributed = args.launcher != 'none'
     divide_batch(cfg, int(os.environ.get('WORLD_SIZE', 1)) if distributed else 1)
-    resolve_plan(cfg)
+    settle_cuts(cfg)
     if distributed and not torch.cuda.is_available():
         _use_cpu_processes(cfg)
     return cfg
-
-
-def resolve_plan(cfg: Config) -> None:
-    """Turn ``local.plan`` or ``local.gpu_memory`` into splits and recompute.
-
-    The config that a run leaves in its work dir then says all by itself.
-
-    Args:
-        cfg: Changed in place; untouched without these settings.
-
-    Raises:
-        FileNotFoundError: if the plan does not exist.
-        ValueError: if nothing fits, or the plan is none.
-    """
-    local = (cfg.get('model') or {}).get('local') or {}
-    asked = {key: local.get(key) for key in ('plan', 'gpu_memory')}
-    if not any(asked.values()):
-        return
-    from .planner import resolve
-
-    wrapper = cfg.optim_wrapper
-    amp_dtype = wrapper.get('dtype') or 'float16'
-    splits, recompute = resolve(
-        cfg.model,
-        **asked,
-        batch_size=cfg.train_dataloader.batch_size,
-        optim_wrapper=wrapper,
-        amp_dtype=amp_dtype if wrapper.type == 'AmpOptimWrapper' else None,
-    )
-    local.update(
-        splits=list(splits), recompute=list(recompute), plan=None, gpu_memory=None
-    )
-    print(f'planned: splits={list(splits)} recompute={list(recompute)}')
 
 
 def divide_batch(cfg: Config, num_processes: int) -> None:

@@ -13,8 +13,8 @@ from infopro_seg.config import (
     enable_amp,
     enable_tta,
     load_config,
-    resolve_plan,
 )
+from infopro_seg.planner import resolve, settle_cuts
 from tests.helpers import build, deeplabv3, localized
 
 
@@ -180,7 +180,7 @@ def test_a_plan_becomes_splits_in_the_config_of_the_run(tmp_path):
             'train_dataloader': {'batch_size': 2},
         }
     )
-    resolve_plan(cfg)
+    settle_cuts(cfg)
     assert cfg.model.local.splits == ['layer2.1']
     assert cfg.model.local.recompute == []
     assert cfg.model.local.plan is None
@@ -197,15 +197,36 @@ def test_gpu_memory_is_planned_for_the_batch_of_the_config(monkeypatch, tmp_path
         }
     )
     cfg.model.local = {'gpu_memory': '24GiB'}
-    resolve_plan(cfg)
+    settle_cuts(cfg)
     assert cfg.model.local.splits == []
     build(cfg.model)
     cfg.model.local = {'gpu_memory': '3GiB'}
     with pytest.raises(ValueError, match="nothing fits in gpu_memory='3GiB'"):
-        resolve_plan(cfg)
+        settle_cuts(cfg)
 
 
 def test_a_config_without_a_plan_is_left_alone():
-    cfg = Config({'model': {'local': {'splits': ['layer2.1']}}})
-    resolve_plan(cfg)
-    assert cfg.model.local == {'splits': ['layer2.1']}
+    local = {'splits': ['layer2.1'], 'num_modules': None}
+    cfg = Config({'model': {'local': local}})
+    settle_cuts(cfg)
+    assert cfg.model.local == local
+
+
+@pytest.mark.slow
+def test_num_modules_is_balanced_by_the_planner(monkeypatch, tmp_path):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    model = localized(deeplabv3(), num_modules=3, recompute='all')
+    expected, _ = resolve(model, num_modules=3)
+    # Neither batch nor precision of the run matter: it may be resumed elsewhere.
+    cfg = Config(
+        {
+            'model': model,
+            'optim_wrapper': {'type': 'AmpOptimWrapper'},
+            'train_dataloader': {'batch_size': 7},
+        }
+    )
+    settle_cuts(cfg)
+    assert cfg.model.local.splits == list(expected)
+    assert cfg.model.local.num_modules is None
+    assert cfg.model.local.recompute == 'all'
+    assert len(build(cfg.model).local_modules) == 3

@@ -6,13 +6,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmengine.config import Config, DictAction
-from mmengine.registry import init_default_scope
+from mmengine.config import DictAction
 
-from infopro_seg.config import divide_batch, read_config
-from infopro_seg.localize import localize
+from infopro_seg.planner.from_config import setting_of
 from infopro_seg.planner.limits import largest_batch, largest_crop, what_fits
-from infopro_seg.planner.local_settings import default_crop
 from infopro_seg.planner.make import RESERVE_BYTES, Setting, make_plan
 from infopro_seg.planner.plan import Plan
 from infopro_seg.planner.report import fits_report, plan_report
@@ -95,27 +92,6 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def setting_of(args: argparse.Namespace) -> Setting:
-    """What is to be trained, from the config and the command line."""
-    cfg = read_config(args.config)
-    localize(cfg, args.local)
-    divide_batch(cfg, args.num_gpus)
-    init_default_scope('mmseg')
-    model = cfg.model.to_dict()
-    wrapper = cfg.get('optim_wrapper') or Config({})
-    amp_dtype = None
-    if args.amp or wrapper.get('type') == 'AmpOptimWrapper':
-        amp_dtype = wrapper.get('dtype') or 'float16'
-    settings = {'optim_wrapper': wrapper.to_dict()} if 'optimizer' in wrapper else {}
-    return Setting(
-        model=model,
-        batch_size=args.batch_size or cfg.train_dataloader.batch_size,
-        crop_size=tuple(args.crop_size or default_crop(model)),
-        amp_dtype=amp_dtype,
-        **settings,
-    )
-
-
 def find_plan(args: argparse.Namespace, setting: Setting) -> Plan | None:
     """The plan that was asked for; None if not even one image, or crop, fits."""
     settings = {
@@ -134,7 +110,14 @@ def find_plan(args: argparse.Namespace, setting: Setting) -> Plan | None:
 def main() -> int:
     """Plan, report, write."""
     args = parse_args()
-    setting = setting_of(args)
+    setting = setting_of(
+        args.config,
+        local=args.local,
+        batch_size=args.batch_size,
+        crop_size=args.crop_size,
+        amp_dtype='float16' if args.amp else None,
+        num_gpus=args.num_gpus,
+    )
     plan = find_plan(args, setting)
     if plan is None:
         size = 'batch' if args.max_batch else 'crop'

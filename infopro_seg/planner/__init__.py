@@ -4,8 +4,8 @@
 puts both together; the rest is in their service. Nothing of it needs a GPU.
 """
 
-from .local_settings import resolve
+from .local_settings import resolve, settle_cuts
 from .plan import Plan, PlannedModule
 from .sizes import parse_bytes
 
-__all__ = ['Plan', 'PlannedModule', 'parse_bytes', 'resolve']
+__all__ = ['Plan', 'PlannedModule', 'parse_bytes', 'resolve', 'settle_cuts']

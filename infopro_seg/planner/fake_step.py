@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from mmengine.config import ConfigDict
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import OptimWrapper
 from mmengine.structures import PixelData
@@ -150,7 +151,7 @@ def fake_segmentor(model: Mapping | nn.Module, fake_mode: FakeTensorMode) -> Any
     """
     if isinstance(model, Mapping):
         with unset_fake_temporarily():
-            built = MODELS.build(copy.deepcopy(dict(model)))
+            built = MODELS.build(ConfigDict(copy.deepcopy(dict(model))))
     else:
         built = model
     return revert_sync_batchnorm(fake_copy(built, fake_mode).train())

@@ -16,8 +16,9 @@ from .search import AUTO
 CARDS_GIB = (8, 11, 16, 24, 40, 80)
 # Strides of the backbones divide crops of this step.
 _CROP_STEP = 32
-_MAX_BATCH = 2**12
-_MAX_HEIGHT = 2**13
+#: Where searches end.
+MAX_BATCH = 2**12
+MAX_CROP_STEPS = 2**13 // _CROP_STEP
 
 
 class Fit(NamedTuple):
@@ -77,11 +78,10 @@ def largest_batch(
     reserve: int = RESERVE_BYTES,
 ) -> Plan | None:
     """The plan of the most images a step that fits; None if not even one does."""
-    twice = dataclasses.replace(setting, batch_size=2 * setting.batch_size)
-    chains = setting.measured(), twice.measured()
+    chain_of = chain_by_batch(setting)
 
     def fits(batch_size: int) -> bool:
-        chain = interpolate(*chains, batch_size / setting.batch_size - 1)
+        chain = chain_of(batch_size)
         return _fits(chain, gpu_memory - reserve, num_modules, recompute)
 
     def plan(batch_size: int) -> Plan:
@@ -93,7 +93,7 @@ def largest_batch(
             reserve=reserve,
         )
 
-    return _largest(fits, plan, _MAX_BATCH)
+    return _holding(last_that(fits, MAX_BATCH), plan)
 
 
 def largest_crop(
@@ -105,47 +105,58 @@ def largest_crop(
     reserve: int = RESERVE_BYTES,
 ) -> Plan | None:
     """The plan of the largest crop of the same shape that fits, in steps of 32 rows."""
-    height, width = setting.crop_size
-    area = height * width
-
-    def crop(step: int) -> tuple[int, int]:
-        rows = step * _CROP_STEP
-        columns = round(rows * width / height / _CROP_STEP) * _CROP_STEP
-        return rows, max(_CROP_STEP, columns)
-
-    larger = crop(round(1.5 * height / _CROP_STEP) + 1)
-    slope = larger[0] * larger[1] - area
-    chains = (
-        setting.measured(),
-        dataclasses.replace(setting, crop_size=larger).measured(),
-    )
+    chain_of = chain_by_rows(setting)
 
     def fits(step: int) -> bool:
-        rows, columns = crop(step)
-        chain = interpolate(*chains, (rows * columns - area) / slope)
-        return _fits(chain, gpu_memory - reserve, num_modules, recompute)
+        return _fits(chain_of(step), gpu_memory - reserve, num_modules, recompute)
 
     def plan(step: int) -> Plan:
         return make_plan(
-            dataclasses.replace(setting, crop_size=crop(step)),
+            dataclasses.replace(setting, crop_size=crop_of(setting, step)),
             num_modules=num_modules,
             gpu_memory=gpu_memory,
             recompute=recompute,
             reserve=reserve,
         )
 
-    return _largest(fits, plan, _MAX_HEIGHT // _CROP_STEP)
+    return _holding(last_that(fits, MAX_CROP_STEPS), plan)
 
 
-def _fits(chain: Chain, budget: int, num_modules: int | None, recompute: str) -> bool:
-    found = cheapest(chain, budget, num_modules=num_modules, recompute=recompute)
-    return found is not None
+def chain_by_batch(setting: Setting) -> Callable[[int], Chain]:
+    """The costs of a network for any batch size, from two measurements."""
+    twice = dataclasses.replace(setting, batch_size=2 * setting.batch_size)
+    chains = setting.measured(), twice.measured()
+    return lambda batch_size: interpolate(*chains, batch_size / setting.batch_size - 1)
 
 
-def _largest(
-    fits: Callable[[int], bool], plan: Callable[[int], Plan], most: int
-) -> Plan | None:
-    """Bisect with predictions, then measure and go down until a plan holds."""
+def chain_by_rows(setting: Setting) -> Callable[[int], Chain]:
+    """The costs of a network for any crop of `crop_of`, from two measurements."""
+    height, width = setting.crop_size
+    area = height * width
+    larger = crop_of(setting, round(1.5 * height / _CROP_STEP) + 1)
+    slope = larger[0] * larger[1] - area
+    chains = (
+        setting.measured(),
+        dataclasses.replace(setting, crop_size=larger).measured(),
+    )
+
+    def chain_of(step: int) -> Chain:
+        rows, columns = crop_of(setting, step)
+        return interpolate(*chains, (rows * columns - area) / slope)
+
+    return chain_of
+
+
+def crop_of(setting: Setting, step: int) -> tuple[int, int]:
+    """The crop of ``step`` times 32 rows, of the shape of the setting's crop."""
+    height, width = setting.crop_size
+    rows = step * _CROP_STEP
+    columns = round(rows * width / height / _CROP_STEP) * _CROP_STEP
+    return rows, max(_CROP_STEP, columns)
+
+
+def last_that(fits: Callable[[int], bool], most: int) -> int:
+    """The largest of 1, 2, ... that fits, by bisection; 0 if none does."""
     low, high = 0, 1
     while high <= most and fits(high):
         low, high = high, 2 * high
@@ -153,9 +164,18 @@ def _largest(
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
-    while low > 0:
-        found = plan(low)
+    return low
+
+
+def _fits(chain: Chain, budget: int, num_modules: int | None, recompute: str) -> bool:
+    found = cheapest(chain, budget, num_modules=num_modules, recompute=recompute)
+    return found is not None
+
+
+def _holding(size: int, plan: Callable[[int], Plan]) -> Plan | None:
+    """Measure at the predicted size, and go down until a plan holds."""
+    for smaller in range(size, 0, -1):
+        found = plan(smaller)
         if found.fits:
             return found
-        low -= 1
     return None

@@ -4,8 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
+
 from .plan import Plan
 from .sizes import parse_bytes
+
+_CUTS = ('plan', 'gpu_memory', 'num_modules')
 
 
 def resolve(
@@ -82,6 +86,42 @@ def resolve(
             'local=dict(lean_loss=True).'
         )
     return made.splits, made.recompute
+
+
+def settle_cuts(cfg: Config) -> None:
+    """Turn ``local.plan``, ``gpu_memory`` or ``num_modules`` into splits.
+
+    The config that a run leaves in its work dir then says all by itself. Even modules
+    are cut for two images of the config's crop in float32, whatever the batch and the
+    precision of this run: it can be resumed on another number of GPUs.
+
+    Args:
+        cfg: Config of a run; changed in place, untouched without these settings.
+
+    Raises:
+        FileNotFoundError: if the plan does not exist.
+        ValueError: if nothing fits, if the plan is none, or if the network cannot be
+            cut into so many modules.
+    """
+    local = (cfg.get('model') or {}).get('local') or {}
+    asked = {key: local[key] for key in _CUTS if local.get(key) is not None}
+    if not asked or local.get('splits') is not None:
+        return
+    if 'num_modules' in asked:
+        splits, _ = resolve(cfg.model, **asked)
+    else:
+        wrapper = cfg.optim_wrapper
+        dtype = wrapper.get('dtype') or 'float16'
+        splits, recompute = resolve(
+            cfg.model,
+            **asked,
+            batch_size=cfg.train_dataloader.batch_size,
+            optim_wrapper=wrapper,
+            amp_dtype=dtype if wrapper.type == 'AmpOptimWrapper' else None,
+        )
+        local.recompute = list(recompute)
+    local.update(dict.fromkeys(asked), splits=list(splits))
+    print(f'planned: splits={local.splits} recompute={local.get("recompute")}')
 
 
 def default_crop(model: Mapping[str, Any]) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..localize import local_type
 from ..models.recompute import DECODE_HEAD
 from .cache import cached
 from .costs import Chain, Partition
@@ -33,7 +34,7 @@ class Setting:
     """What is to be trained, and how.
 
     Args:
-        model: Config of an EncoderDecoder or InfoProEncoderDecoder.
+        model: Config of a stock or local segmentor, see `LOCAL_TYPES`.
         batch_size: Images a step and GPU.
         crop_size: (height, width) in pixels.
         optim_wrapper: As in the config of a run.
@@ -100,7 +101,7 @@ class Setting:
 def planned_model(model: Mapping) -> dict[str, Any]:
     """A model config without cuts, weights from elsewhere and recompute settings."""
     planned = copy.deepcopy(dict(model))
-    planned.update(type='InfoProEncoderDecoder', pretrained=None)
+    planned.update(type=local_type(planned['type']), pretrained=None)
     local = {k: v for k, v in (planned.get('local') or {}).items() if k not in _CUTS}
     planned['local'] = {**local, 'splits': ()}
     return planned

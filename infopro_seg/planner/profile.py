@@ -6,21 +6,23 @@ run them: behind a wall or not, recomputed or not. What is measured is put
 together in `costs`; a whole step for comparison is in `fake_step`.
 """
 
+import copy
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from mmengine.config import ConfigDict
 from mmengine.model import revert_sync_batchnorm
-from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from ..models.build import LocalConfig, build_local_heads
 from ..models.losses.chunked import use_lean_loss
-from ..models.probe import Probe, outputs_read, probe_backbone
-from ..models.recompute import run_recomputed
+from ..models.probe import Probe, probe_backbone
+from ..models.readers import auxiliary_heads, outputs_read, stages_of
+from ..models.recompute import DECODE_HEAD, check_recompute, run_recomputed
 from ..units import State, Unit, units_of
 from .allocation import num_bytes_of
 from .costs import Chain, HeadCost, Output, Pass, Reader, UnitCost, Variants
@@ -53,7 +55,7 @@ def profile_chain(
     local = {k: v for k, v in model['local'].items() if k not in _CUTS}
     local['splits'] = ()
     with torch.random.fork_rng(devices=[]):
-        network = MODELS.build({**model, 'local': local})
+        network = MODELS.build(ConfigDict(copy.deepcopy({**model, 'local': local})))
         probe = probe_backbone(network.backbone, units_of(network.backbone))
         heads = _candidate_heads(LocalConfig.parse(local), network, probe)
     with fake_tensors() as (fake_mode, assumed):
@@ -176,7 +178,7 @@ class _Profile:
         if self.network.with_neck:
             return tuple(range(len(state.outputs))), ()
         auxiliaries = []
-        for prefix, head in self.network._auxiliary_heads():
+        for prefix, head in auxiliary_heads(self.network).items():
             # The tail is measured without it.
             self.network._auxiliary_module[prefix] = -1
             reads = tuple(sorted(outputs_read(head, probe.outputs)))
@@ -200,7 +202,7 @@ class _Profile:
             )
 
         plain, first_plain = measure(False, False), measure(False, True)
-        if type(self.network.decode_head).loss is not BaseDecodeHead.loss:
+        if not _recomputes_decode_head(self.network):
             return Variants(plain, None, first_plain, None)
         return Variants(plain, measure(True, False), first_plain, measure(True, True))
 
@@ -215,11 +217,20 @@ def _candidate_heads(
         for part, ends in config.weights.items()
     }
     config = dataclasses.replace(config, weights=heaviest)
-    heads = build_local_heads(config, probe.boundaries, network.decode_head, channels)
+    stages = stages_of(network.decode_head)
+    heads = build_local_heads(config, probe.boundaries, stages, channels)
     for head in heads:
         if config.lean_loss and head.segmentation is not None:
             use_lean_loss(head.segmentation, 'a local head')
     return [revert_sync_batchnorm(head).train() for head in heads]
+
+
+def _recomputes_decode_head(network: Any) -> bool:
+    try:
+        check_recompute(frozenset({DECODE_HEAD}), network.backbone, network.decode_head)
+    except ValueError:  # it has nothing that could be recomputed
+        return False
+    return True
 
 
 def _only_cached(step: Pass) -> Pass:

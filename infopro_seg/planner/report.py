@@ -21,10 +21,10 @@ _HEADER = (
 def plan_report(plan: Plan) -> str:
     """The modules of a plan and what it is to be compared with."""
     rows = [_HEADER, *(_row(module, module.name) for module in plan.modules)]
-    lines = [_table(rows), '']
+    lines = [table(rows), '']
     names = f'splits: {", ".join(plan.splits) or "none (end-to-end)"}'
     lines += [names, f'recompute: {_listed(plan.recompute)}', '']
-    lines.append(_table(_comparison(plan)))
+    lines.append(table(_comparison(plan)))
     lines.append('')
     lines += _verdict(plan)
     lines += ['assumed:', *(f'  - {sentence};' for sentence in plan.assumptions)]
@@ -55,7 +55,7 @@ def fits_report(fits: Sequence[Fit], reserve: int) -> str:
             )
         fitting = ('fits' if flag else 'no' for flag in fit[1:3])
         rows.append((str(fit.card_gib), *fitting, *plan))
-    return f'what would fit ({gib(reserve)} of each card set aside):\n' + _table(rows)
+    return f'what would fit ({gib(reserve)} of each card set aside):\n' + table(rows)
 
 
 def _row(module: PlannedModule, name: str) -> tuple[str, ...]:
@@ -122,7 +122,8 @@ def _listed(names: Sequence[str]) -> str:
     return ', '.join(names) or 'nothing'
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of text in columns; the first row is the header."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     left = 2 if rows[0][0] == 'module' else 1
     return '\n'.join(

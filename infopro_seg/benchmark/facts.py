@@ -1,0 +1,100 @@
+"""What a number needs to be believed: machine, versions, command, date, seed."""
+
+import argparse
+import datetime
+import shlex
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..planner.make import Setting
+
+_PACKAGES = (
+    'torch',
+    'onedl-mmsegmentation',
+    'mmsegmentation',
+    'onedl-mmengine',
+    'mmengine',
+)
+
+
+def require_device(device: str, amp_dtype: str | None) -> None:
+    """Check that a benchmark can run.
+
+    Raises:
+        RuntimeError: without the device, or for mixed precision on a CPU.
+    """
+    if device == 'cuda' and not torch.cuda.is_available():
+        raise RuntimeError(
+            '--device cuda: no CUDA device is available. Use --device cpu, or --steps '
+            '0, which only predicts.'
+        )
+    if device == 'cpu' and amp_dtype is not None:
+        raise RuntimeError(
+            f'--amp {amp_dtype} needs --device cuda: mixed precision is not supported '
+            'in CPU training. With --steps 0 its memory is predicted.'
+        )
+
+
+def facts_of_run(args: argparse.Namespace, setting: Setting) -> dict[str, Any]:
+    """What is written beside the numbers.
+
+    Args:
+        args: The arguments of ``tools/benchmark.py``.
+        setting: What was trained.
+    """
+    program = Path(sys.argv[0])
+    model = setting.model
+    head = model['decode_head']
+    head = head[-1] if isinstance(head, list) else head
+    backbone = model['backbone']
+    depth = f' {backbone["depth"]}' if 'depth' in backbone else ''
+    return {
+        'command': shlex.join(
+            ['python', f'{program.parent.name}/{program.name}', *sys.argv[1:]]
+        ),
+        'date': datetime.date.today().isoformat(),
+        'git_commit': _commit(),
+        'versions': _versions(),
+        'network': f'{backbone["type"]}{depth} + {head["type"]}',
+        'batch_size': setting.batch_size,
+        'crop_size': list(setting.crop_size),
+        'precision': setting.amp_dtype or 'float32',
+        'optimizer': setting.optim_wrapper['optimizer']['type'],
+        'device': _device(args.device) if args.steps else 'predicted',
+        'steps': args.steps,
+        'warmup': args.warmup,
+        'seed': args.seed,
+    }
+
+
+def _device(device: str) -> str:
+    if device == 'cuda':
+        return torch.cuda.get_device_name()
+    return f'CPU, {torch.get_num_threads()} threads'
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _commit() -> str | None:
+    """The commit of the checkout; None outside of one."""
+    run = subprocess.run(
+        ['git', 'describe', '--always', '--dirty'],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return run.stdout.strip() or None

@@ -1,0 +1,153 @@
+"""The ways to train one network that a benchmark compares."""
+
+import copy
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from mmseg.registry import MODELS
+
+from ..checkpoint import stock_model_config
+from ..models.recompute import ALL, DECODE_HEAD
+from ..planner.costs import Chain, Partition
+from ..planner.make import Setting, planned_model
+from ..planner.partition import smallest
+from ..planner.peaks import predicted_peak, total_flops
+from ..planner.search import AUTO, NEVER
+
+END_TO_END = 'end_to_end'
+CHECKPOINTING = 'checkpointing'
+LOCAL = 'local'
+LOCAL_RECOMPUTE = 'local+recompute'
+KINDS = (END_TO_END, CHECKPOINTING, LOCAL, LOCAL_RECOMPUTE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """One way to train a network.
+
+    Args:
+        kind: One of `KINDS`.
+        setting: The network, batch, crop and optimizer.
+        model: Config of the model that trains this way.
+        partition: Cuts and recompute.
+        chain: Costs of the network.
+        how: What it is, in words.
+    """
+
+    kind: str
+    setting: Setting
+    model: Mapping[str, Any]
+    partition: Partition
+    chain: Chain
+    how: str
+
+    @property
+    def num_modules(self) -> int:
+        """1 for end-to-end training."""
+        return len(self.partition.ends)
+
+    @property
+    def name(self) -> str:
+        """How tables call it, such as ``local K=4``."""
+        if self.kind in (END_TO_END, CHECKPOINTING):
+            return self.kind
+        return f'{self.kind} K={self.num_modules}'
+
+    @property
+    def predicted_peak_bytes(self) -> int:
+        """Of a training step."""
+        return predicted_peak(self.chain, self.partition)
+
+    @property
+    def flops(self) -> int:
+        """Of a training step, 2 a multiply-add."""
+        return total_flops(self.chain, self.partition)
+
+
+def methods(
+    setting: Setting, kinds: Sequence[str], num_modules: Sequence[int]
+) -> list[Method]:
+    """What is to be compared.
+
+    End-to-end training and checkpointing use the stock model, without the ``local``
+    settings; the local methods cut where the planner makes the largest module
+    smallest.
+
+    Args:
+        setting: The network, with the ``local`` settings of the local methods.
+        kinds: Some of `KINDS`.
+        num_modules: K of the local methods, one method each.
+
+    Raises:
+        ValueError: if a K is impossible, or if a kind is unknown.
+    """
+    for kind in kinds:
+        if kind not in KINDS:
+            raise ValueError(
+                f'method {kind!r} is unknown; allowed: {", ".join(KINDS)}.'
+            )
+    stock = dataclasses.replace(setting, model=stock_model_config(setting.model))
+    stock_chain = stock.measured()
+    local_chain = setting.measured()
+    makers: dict[str, Callable[[], list[Method]]] = {
+        END_TO_END: lambda: [_end_to_end(stock, stock_chain)],
+        CHECKPOINTING: lambda: [_checkpointing(stock, stock_chain)],
+        LOCAL: lambda: [_local(setting, local_chain, LOCAL, k) for k in num_modules],
+        LOCAL_RECOMPUTE: lambda: [
+            _local(setting, local_chain, LOCAL_RECOMPUTE, k) for k in num_modules
+        ],
+    }
+    return [method for kind in kinds for method in makers[kind]()]
+
+
+def _end_to_end(stock: Setting, chain: Chain) -> Method:
+    model = _without_weights(stock.model)
+    return Method(
+        END_TO_END, stock, model, Partition((len(chain.units),)), chain, 'stock model'
+    )
+
+
+def _checkpointing(stock: Setting, chain: Chain) -> Method:
+    """What a user would switch on: ``with_cp``; every unit where it does not exist."""
+    num_units = len(chain.units)
+    partition = Partition((num_units,), frozenset(range(num_units)))
+    backbone = stock.model['backbone']
+    if _takes_with_cp(backbone['type']):
+        model = _without_weights(stock.model)
+        model['backbone'] = {**backbone, 'with_cp': True}
+        how = 'stock model, with_cp=True'
+    else:
+        model = planned_model(stock.model)
+        model['local']['recompute'] = ALL
+        how = 'recompute of every unit, as the backbone has no with_cp'
+    return Method(CHECKPOINTING, stock, model, partition, chain, how)
+
+
+def _local(setting: Setting, chain: Chain, kind: str, num_modules: int) -> Method:
+    policy = NEVER if kind == LOCAL else AUTO
+    partition = smallest(chain, num_modules=num_modules, recompute=policy)
+    model = planned_model(setting.model)
+    splits = [chain.units[end - 1].name for end in partition.ends[:-1]]
+    recompute = [chain.units[i].name for i in sorted(partition.recompute)]
+    recompute += [DECODE_HEAD] * partition.recomputes_tail
+    model['local'].update(splits=splits, recompute=recompute)
+    how = f'cut after {", ".join(splits)}'
+    if recompute:
+        how += f'; {len(recompute)} of {len(chain.units) + 1} recomputed'
+    return Method(kind, setting, model, partition, chain, how)
+
+
+def _without_weights(model: Mapping[str, Any]) -> dict[str, Any]:
+    """A model config that loads nothing: speed does not depend on weights."""
+    return {**copy.deepcopy(dict(model)), 'pretrained': None}
+
+
+def _takes_with_cp(backbone: str) -> bool:
+    cls = MODELS.get(backbone)
+    return any(
+        'with_cp' in inspect.signature(base.__init__).parameters
+        for base in cls.__mro__
+        if '__init__' in vars(base)
+    )

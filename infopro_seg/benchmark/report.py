@@ -1,0 +1,135 @@
+"""Numbers of a benchmark: summed up for JSON, and as text."""
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from ..planner.report import table
+from ..planner.sizes import gib
+from .largest import Largest
+from .methods import END_TO_END, Method
+from .steps import Measured
+
+
+def summarised(
+    methods: Sequence[Method], measured: Sequence[Measured | None]
+) -> list[dict[str, Any]]:
+    """One entry a method, as it stands in the JSON file.
+
+    Args:
+        methods: What was compared.
+        measured: Of each; None if nothing was run.
+
+    Returns:
+        ``time_ratio`` is the median over the rounds of this method's seconds by those
+        of end-to-end training in the same round, so that what slows the machine
+        down for a while cancels out. Quartiles are of the same values.
+    """
+    baseline = next(
+        (i for i, method in enumerate(methods) if method.kind == END_TO_END), None
+    )
+    entries = [
+        _entry(method, numbers)
+        for method, numbers in zip(methods, measured, strict=True)
+    ]
+    if baseline is None:
+        return entries
+    base_method, base = methods[baseline], entries[baseline]
+    for method, entry in zip(methods, entries, strict=True):
+        entry['flops_ratio'] = method.flops / base_method.flops
+        entry['predicted_peak_ratio'] = (
+            method.predicted_peak_bytes / base_method.predicted_peak_bytes
+        )
+        if entry['seconds'] and base['seconds']:
+            ratios = [
+                own / other
+                for own, other in zip(entry['seconds'], base['seconds'], strict=True)
+            ]
+            entry['time_ratio'] = statistics.median(ratios)
+            entry['time_ratio_quartiles'] = _quartiles(ratios)
+        if entry['peak_bytes'] and base['peak_bytes']:
+            entry['peak_ratio'] = entry['peak_bytes'] / base['peak_bytes']
+    return entries
+
+
+def methods_report(entries: Sequence[dict[str, Any]]) -> str:
+    """A table of `summarised` entries, and what each method is."""
+    rows: list[tuple[str, ...]] = [
+        (
+            'method',
+            'step (s)',
+            'quartiles',
+            'of end-to-end',
+            'quartiles',
+            'images/s',
+            'peak (GiB)',
+            'of end-to-end',
+            'predicted',
+            'FLOPs',
+        )
+    ]
+    rows += [_row(entry) for entry in entries]
+    lines = [table(rows), '']
+    lines += [f'{entry["name"]}: {entry["how"]}' for entry in entries]
+    return '\n'.join(lines)
+
+
+def largest_report(found: Sequence[Largest], reserve: int) -> str:
+    """A table of what cards can train."""
+    rows: list[tuple[str, ...]] = [('method', 'card', 'largest batch', 'largest crop')]
+    for entry in found:
+        crop = 'none' if entry.crop_size is None else '{}x{}'.format(*entry.crop_size)
+        rows.append((entry.method, gib(entry.card_bytes), str(entry.batch_size), crop))
+    return f'predicted to fit ({gib(reserve)} of each card set aside):\n' + table(rows)
+
+
+def _entry(method: Method, measured: Measured | None) -> dict[str, Any]:
+    seconds = list(measured.seconds) if measured else []
+    entry: dict[str, Any] = {
+        'name': method.name,
+        'kind': method.kind,
+        'num_modules': method.num_modules,
+        'how': method.how,
+        'predicted_peak_bytes': method.predicted_peak_bytes,
+        'peak_bytes': measured.peak_bytes if measured else None,
+        'out_of_memory': measured is not None and measured.peak_bytes is None,
+        'seconds': seconds,
+    }
+    if seconds:
+        median = statistics.median(seconds)
+        entry['median_seconds'] = median
+        entry['quartile_seconds'] = _quartiles(seconds)
+        entry['images_per_second'] = method.setting.batch_size / median
+    return entry
+
+
+def _quartiles(values: Sequence[float]) -> list[float]:
+    if len(values) < 2:
+        return [values[0], values[0]]
+    low, _, high = statistics.quantiles(values, n=4, method='inclusive')
+    return [low, high]
+
+
+def _row(entry: dict[str, Any]) -> tuple[str, ...]:
+    def number(key: str, form: str = '.3f', scale: float = 1) -> str:
+        value = entry.get(key)
+        if value is None:
+            return 'out of memory' if entry['out_of_memory'] else '-'
+        return format(value / scale, form)
+
+    def spread(key: str) -> str:
+        values = entry.get(key)
+        return '-' if values is None else '{:.3f}-{:.3f}'.format(*values)
+
+    return (
+        entry['name'],
+        number('median_seconds'),
+        spread('quartile_seconds'),
+        number('time_ratio'),
+        spread('time_ratio_quartiles'),
+        number('images_per_second', '.2f'),
+        number('peak_bytes', '.2f', 2**30),
+        number('peak_ratio', '.1%'),
+        number('predicted_peak_bytes', '.2f', 2**30),
+        number('flops_ratio'),
+    )

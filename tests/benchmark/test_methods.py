@@ -1,0 +1,67 @@
+import pytest
+
+from infopro_seg.benchmark.methods import KINDS, methods
+from infopro_seg.models import InfoProEncoderDecoder
+from infopro_seg.planner.make import Setting
+from infopro_seg.planner.peaks import predicted_peak
+from tests.backbones import BACKBONES
+from tests.helpers import build, deeplabv3, localized
+from tests.planner.networks import tiny
+
+BATCH, CROP = 2, (256, 384)
+
+
+@pytest.fixture(scope='module')
+def compared():
+    setting = Setting(tiny(auxiliary=1, lean_loss=True), BATCH, CROP)
+    return {m.name: m for m in methods(setting, KINDS, [1, 3])}
+
+
+def test_every_kind_and_number_of_modules_is_a_method(compared):
+    assert list(compared) == [
+        'end_to_end',
+        'checkpointing',
+        'local K=1',
+        'local K=3',
+        'local+recompute K=1',
+        'local+recompute K=3',
+    ]
+
+
+def test_end_to_end_is_the_stock_model(compared):
+    method = compared['end_to_end']
+    assert type(build(method.model)).__name__ == 'EncoderDecoder'
+    assert 'local' not in method.model
+
+
+def test_checkpointing_is_the_stock_setting(compared):
+    model = compared['checkpointing'].model
+    assert model['type'] == 'EncoderDecoder'
+    assert model['backbone']['with_cp'] is True
+
+
+def test_checkpointing_without_the_stock_setting_is_recompute():
+    model = localized(deeplabv3(BACKBONES['erfnet'], widths=(4,), auxiliary=0), splits=[])
+    (method,) = methods(Setting(model, BATCH, CROP), ['checkpointing'], [])
+    assert method.model['local']['recompute'] == 'all'
+    assert 'no with_cp' in method.how
+
+
+def test_local_methods_have_the_cuts_of_the_planner(compared):
+    for name in ('local K=3', 'local+recompute K=3'):
+        method = compared[name]
+        model = build(method.model)
+        assert isinstance(model, InfoProEncoderDecoder)
+        assert len(model.local_modules) == 3
+        assert method.predicted_peak_bytes == predicted_peak(
+            method.chain, method.partition
+        )
+    plain, less = compared['local K=1'], compared['local+recompute K=1']
+    assert plain.model['local']['recompute'] == []
+    assert less.model['local']['recompute']
+    assert less.predicted_peak_bytes < plain.predicted_peak_bytes
+
+
+def test_an_unknown_method_is_refused():
+    with pytest.raises(ValueError, match=r"'magic' is unknown; allowed: end_to_end"):
+        methods(Setting(tiny(), BATCH, CROP), ['magic'], [2])
