@@ -67,6 +67,11 @@ def parse_args() -> argparse.Namespace:
         help='local settings besides the cuts, e.g. lean_loss=True head=lean',
     )
     parser.add_argument(
+        '--drop-auxiliary-heads',
+        action='store_true',
+        help='local methods train without them (model.auxiliary_head=None)',
+    )
+    parser.add_argument(
         '--gpu-memory',
         nargs='+',
         default=[],
@@ -103,7 +108,12 @@ def main() -> None:
     )
     reserve = parse_bytes(args.reserve, '--reserve')
     cards = [parse_bytes(card, '--gpu-memory') for card in args.gpu_memory]
-    compared = methods(setting, args.methods, args.num_modules)
+    compared = methods(
+        setting,
+        args.methods,
+        args.num_modules,
+        keeps_auxiliary_heads=not args.drop_auxiliary_heads,
+    )
     measured = [None] * len(compared)
     if args.steps:
         measured = measure(

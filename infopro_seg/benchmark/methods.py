@@ -67,7 +67,11 @@ class Method:
 
 
 def methods(
-    setting: Setting, kinds: Sequence[str], num_modules: Sequence[int]
+    setting: Setting,
+    kinds: Sequence[str],
+    num_modules: Sequence[int],
+    *,
+    keeps_auxiliary_heads: bool = True,
 ) -> list[Method]:
     """What is to be compared.
 
@@ -79,6 +83,8 @@ def methods(
         setting: The network, with the ``local`` settings of the local methods.
         kinds: Some of `KINDS`.
         num_modules: K of the local methods, one method each.
+        keeps_auxiliary_heads: Whether the local methods train the stock auxiliary
+            heads beside their local heads.
 
     Raises:
         ValueError: if a K is impossible, or if a kind is unknown.
@@ -88,7 +94,11 @@ def methods(
             raise ValueError(
                 f'method {kind!r} is unknown; allowed: {", ".join(KINDS)}.'
             )
+    setting = _padding_to_crop(setting)
     stock = dataclasses.replace(setting, model=stock_model_config(setting.model))
+    if not keeps_auxiliary_heads:
+        model = {**setting.model, 'auxiliary_head': None}
+        setting = dataclasses.replace(setting, model=model)
     stock_chain = stock.measured()
     local_chain = setting.measured()
     makers: dict[str, Callable[[], list[Method]]] = {
@@ -137,6 +147,15 @@ def _local(setting: Setting, chain: Chain, kind: str, num_modules: int) -> Metho
     if recompute:
         how += f'; {len(recompute)} of {len(chain.units) + 1} recomputed'
     return Method(kind, setting, model, partition, chain, how)
+
+
+def _padding_to_crop(setting: Setting) -> Setting:
+    """The setting without padding: a preprocessor pads to the size of the config."""
+    model = copy.deepcopy(dict(setting.model))
+    preprocessor = model.get('data_preprocessor')
+    if preprocessor and preprocessor.get('size') is not None:
+        preprocessor['size'] = tuple(setting.crop_size)
+    return dataclasses.replace(setting, model=model)
 
 
 def _without_weights(model: Mapping[str, Any]) -> dict[str, Any]:

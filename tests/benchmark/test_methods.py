@@ -62,6 +62,17 @@ def test_local_methods_have_the_cuts_of_the_planner(compared):
     assert less.predicted_peak_bytes < plain.predicted_peak_bytes
 
 
+def test_local_methods_can_do_without_auxiliary_heads():
+    setting = Setting(tiny(auxiliary=1), BATCH, CROP)
+    whole, local = methods(
+        setting, ['end_to_end', 'local'], [2], keeps_auxiliary_heads=False
+    )
+    assert build(whole.model).with_auxiliary_head
+    assert not build(local.model).with_auxiliary_head
+    (kept,) = methods(setting, ['local'], [2])
+    assert local.flops < kept.flops
+
+
 def test_an_unknown_method_is_refused():
     with pytest.raises(ValueError, match=r"'magic' is unknown; allowed: end_to_end"):
         methods(Setting(tiny(), BATCH, CROP), ['magic'], [2])

@@ -8,7 +8,10 @@ from infopro_seg.benchmark.steps import Contender, measure, random_batch
 from infopro_seg.planner.make import Setting
 from tests.planner.networks import tiny
 
-SETTING = Setting(tiny(auxiliary=1), 2, (64, 96))
+MODEL = tiny(auxiliary=1)
+# Larger than the crop: images must not be padded to it.
+MODEL['data_preprocessor'] = {**MODEL['data_preprocessor'], 'size': (128, 128)}
+SETTING = Setting(MODEL, 2, (64, 96))
 
 
 @pytest.fixture(scope='module')
