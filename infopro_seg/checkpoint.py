@@ -18,6 +18,8 @@ try:
 except ImportError:  # numpy 1
     from numpy.core import multiarray
 
+from .localize import LOCAL_TYPES
+
 LOCAL_PREFIX = 'local_heads.'
 
 
@@ -25,14 +27,15 @@ def stock_model_config(model: Mapping) -> dict:
     """The config of the same network without local modules.
 
     Args:
-        model: A model config of type InfoProEncoderDecoder.
+        model: A model config of a local type, see `LOCAL_TYPES`.
 
     Returns:
-        A copy of type EncoderDecoder.
+        A copy of the stock type.
     """
     stock = copy.deepcopy(dict(model))
     stock.pop('local', None)
-    stock['type'] = 'EncoderDecoder'
+    stock_types = {local: stock for stock, local in LOCAL_TYPES.items()}
+    stock['type'] = stock_types.get(stock['type'], 'EncoderDecoder')
     return stock
 
 

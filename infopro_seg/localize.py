@@ -7,14 +7,38 @@ from typing import Any
 from mmengine.config import Config
 
 _HOOKS = ('LocalBackwardHook', 'CheckLabelsHook', 'DataGuardHook', 'CheckWeightsHook')
-_SEGMENTORS = ('EncoderDecoder', 'InfoProEncoderDecoder')
+#: Stock segmentors and what they become.
+LOCAL_TYPES = {
+    'EncoderDecoder': 'InfoProEncoderDecoder',
+    'CascadeEncoderDecoder': 'InfoProCascadeEncoderDecoder',
+}
+
+
+def local_type(segmentor: str) -> str:
+    """The local form of a segmentor.
+
+    Args:
+        segmentor: ``type`` of a stock or local segmentor, with or without scope.
+
+    Raises:
+        ValueError: if it has none.
+    """
+    kind = segmentor.rpartition('.')[-1]
+    if kind in LOCAL_TYPES.values():
+        return kind
+    if kind not in LOCAL_TYPES:
+        raise ValueError(
+            f'model.type={segmentor!r} cannot be cut into local modules; supported: '
+            f'{", ".join(LOCAL_TYPES)}.'
+        )
+    return LOCAL_TYPES[kind]
 
 
 def localize(cfg: Config, local: dict[str, Any]) -> dict[str, Any]:
     """Make a config local.
 
     Args:
-        cfg: A config whose model is an EncoderDecoder; changed in place.
+        cfg: A config whose model is one of `LOCAL_TYPES`; changed in place.
         local: The ``local`` setting, such as ``dict(num_modules=4)``. It replaces
             an earlier way to cut and is merged with the rest.
 
@@ -24,12 +48,7 @@ def localize(cfg: Config, local: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: if the segmentor is of another type.
     """
-    kind = cfg.model.type.rpartition('.')[-1]
-    if kind not in _SEGMENTORS:
-        raise ValueError(
-            f'model.type={cfg.model.type!r} cannot be cut into local modules; '
-            f'supported is {_SEGMENTORS[0]}.'
-        )
+    kind = local_type(cfg.model.type)
     cuts = {'splits', 'num_modules', 'plan', 'gpu_memory'}
     earlier = dict(cfg.model.get('local') or {})
     if cuts & local.keys():
@@ -38,12 +57,13 @@ def localize(cfg: Config, local: dict[str, Any]) -> dict[str, Any]:
     hooks = [dict(hook) for hook in cfg.get('custom_hooks') or []]
     present = {hook['type'] for hook in hooks}
     hooks += [{'type': name} for name in _HOOKS if name not in present]
-    imports = list((cfg.get('custom_imports') or {}).get('imports') or [])
+    imports = (cfg.get('custom_imports') or {}).get('imports') or []
+    imports = [imports] if isinstance(imports, str) else list(imports)
     if 'infopro_seg' not in imports:
         imports.append('infopro_seg')
     settings = {
         'custom_imports': {'imports': imports, 'allow_failed_imports': False},
-        'model': {'type': _SEGMENTORS[1], 'local': {**earlier, **local}},
+        'model': {'type': kind, 'local': {**earlier, **local}},
         'custom_hooks': hooks,
         'default_hooks': {'checkpoint': {'type': 'SafeCheckpointHook'}},
         'find_unused_parameters': True,

@@ -1,29 +1,47 @@
 """Every config builds the model it promises."""
 
+import re
 from pathlib import Path
 
 import pytest
-import torch
 from mmengine.config import Config
 from mmseg.registry import MODELS
 
 import tests.helpers  # noqa: F401  registers everything
+from infopro_seg.analysis.classify import WithoutStorage, missing_packages
+from infopro_seg.config import read_config
+from infopro_seg.localize import localize
 
 CONFIGS = sorted((Path(__file__).parents[1] / 'configs').glob('*.py'))
+# Stock recipes with cuts by the planner.
+FROM_MMSEG = [
+    path
+    for path in CONFIGS
+    if "_base_ = 'mmseg::" in path.read_text() and 'splits=' in path.read_text()
+]
+
+
+def load(path):
+    """The config; skips the test if it needs a package that is optional."""
+    cfg = Config.fromfile(path, import_custom_modules=False)
+    missing = missing_packages(cfg.model)
+    if missing:
+        pytest.skip(f'needs {", ".join(missing)}, which is not installed')
+    return cfg
 
 
 def build_model(cfg):
-    """The model without weights: on the meta device, nothing is downloaded."""
+    """The model without weights; nothing is downloaded."""
     model = cfg.model
     model.pop('pretrained', None)
     model.backbone.init_cfg = None
-    with torch.device('meta'):
+    with WithoutStorage():
         return MODELS.build(model)
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_config_builds_and_trains_as_its_name_says(path):
-    cfg = Config.fromfile(path)
+    cfg = load(path)
     model = build_model(cfg)
     num_modules = len(model.local_modules)
     if path.stem.startswith('end-to-end'):
@@ -33,10 +51,9 @@ def test_config_builds_and_trains_as_its_name_says(path):
         hooks = [hook.type for hook in cfg.custom_hooks]
         assert hooks[:2] == ['LocalBackwardHook', 'CheckLabelsHook']
     assert cfg.find_unused_parameters
-    for split, module in zip(
-        cfg.model.local.get('splits') or [], model.local_modules, strict=False
-    ):
-        assert module.units[-1].name == split
+    splits = cfg.model.local.get('splits') or []
+    ends = [module.units[-1].name for module in model.local_modules if module.units]
+    assert ends[: len(splits)] == list(splits)
     crops = [step for step in cfg.train_pipeline if step.type == 'RandomCrop']
     for crop in crops:
         assert tuple(crop.crop_size) == tuple(cfg.model.data_preprocessor.size)
@@ -48,8 +65,33 @@ def test_config_builds_and_trains_as_its_name_says(path):
     assert [step.crop_size for step in in_use] == [step.crop_size for step in crops]
 
 
+@pytest.mark.parametrize('path', FROM_MMSEG, ids=lambda path: path.stem)
+def test_a_ready_made_config_is_what_localize_makes_of_a_stock_one(path):
+    # Nothing of the recipe is changed: network, weights to start from, data, optimizer.
+    cfg = load(path)
+    base = re.search(r"^_base_ = '(mmseg::.*)'$", path.read_text(), re.M)[1]
+    expected = read_config(base)
+    localize(expected, cfg.model.local.to_dict())
+    assert cfg.to_dict() == expected.to_dict()
+    assert len(cfg.model.local.splits) == 3
+
+
+@pytest.mark.parametrize('path', FROM_MMSEG, ids=lambda path: path.stem)
+def test_a_ready_made_config_names_the_command_that_cut_it(path):
+    text = path.read_text()
+    base = re.search(r"^_base_ = '(mmseg::.*)'$", text, re.M)[1]
+    assert f'python tools/plan.py {base} ' in text
+    assert '--num-modules 4 --recompute never' in text
+    assert ('--local lean_loss=True' in text) == ('lean_loss=True))' in text)
+    whole, local, share = re.search(
+        r'([\d.]+) GiB end-to-end, ([\d.]+) GiB so \((\d+)%',
+        text.replace('\n# ', ' '),
+    ).groups()
+    assert round(100 * float(local) / float(whole)) == int(share)
+
+
 def test_the_main_config_is_the_papers_setting():
-    cfg = Config.fromfile(CONFIGS[0].parent / 'infopro_deeplabv3_r101_cityscapes.py')
+    cfg = load(CONFIGS[0].parent / 'infopro_deeplabv3_r101_cityscapes.py')
     model = build_model(cfg)
     assert [m.units[-1].name for m in model.local_modules] == ['layer3.12', 'layer4.2']
     head = model.local_heads[0]

@@ -49,6 +49,13 @@ def test_what_the_config_has_is_kept_and_nothing_is_doubled():
     assert len(build(cfg.model).local_modules) == 4
 
 
+def test_an_import_of_the_config_may_stand_without_a_list():
+    # As in mmseg's ConvNeXt configs.
+    cfg = Config({'model': deeplabv3(), 'custom_imports': {'imports': 'mine'}})
+    localize(cfg, {'num_modules': 2})
+    assert cfg.custom_imports.imports == ['mine', 'infopro_seg']
+
+
 def test_the_written_config_is_the_localized_one(tmp_path):
     cfg = read_config(STOCK)
     settings = localize(cfg, {'splits': ['layer3.2'], 'weights': {'segmentation': 0.5}})
@@ -68,8 +75,9 @@ def test_a_config_is_never_overwritten_unasked(tmp_path):
 
 
 def test_another_segmentor_is_refused():
-    cfg = Config({'model': {'type': 'CascadeEncoderDecoder'}})
-    with pytest.raises(ValueError, match="'CascadeEncoderDecoder' cannot be cut"):
+    cfg = Config({'model': {'type': 'mmseg.DepthEstimator'}})
+    refusal = "'mmseg.DepthEstimator' cannot be cut.* CascadeEncoderDecoder"
+    with pytest.raises(ValueError, match=refusal):
         localize(cfg, {'num_modules': 2})
 
 

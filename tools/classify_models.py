@@ -11,6 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+_TITLE = 'Which mmseg configs can be trained as local modules'
 _EPILOG = """\
 example:
   python tools/classify_models.py --markdown docs/models.md --json models.json
@@ -29,7 +30,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--configs', type=Path, help='folder of configs; default: those of mmseg'
     )
-    parser.add_argument('--markdown', metavar='FILE', type=Path, help='save a table')
+    parser.add_argument(
+        '--markdown', metavar='FILE', type=Path, help='write a table into a page'
+    )
     parser.add_argument('--json', metavar='FILE', type=Path, help='save all verdicts')
     parser.add_argument(
         '--one-per-combination',
@@ -46,6 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     from mmseg.utils import register_all_modules
 
     from infopro_seg.analysis.classify import as_markdown, classify_folder
+    from infopro_seg.analysis.pages import fill_page
 
     warnings.simplefilter('ignore')
     register_all_modules()
@@ -63,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f'{counts[True]} supported, {counts[False]} refused')
     versions = _versions()
     if args.markdown:
-        args.markdown.write_text(as_markdown(verdicts, versions), encoding='utf-8')
+        fill_page(args.markdown, as_markdown(verdicts, versions), _TITLE)
     if args.json:
         rows = [dataclasses.asdict(verdict) for verdict in verdicts]
         report = {'versions': versions, 'configs': rows}

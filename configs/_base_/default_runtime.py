@@ -2,7 +2,9 @@ default_scope = 'mmseg'
 custom_imports = dict(imports=['infopro_seg'], allow_failed_imports=False)
 custom_hooks = [
     dict(type='LocalBackwardHook'), dict(type='CheckLabelsHook'),
-    dict(type='DataGuardHook'), dict(type='CheckWeightsHook')
+    dict(type='DataGuardHook'), dict(type='CheckWeightsHook'),
+    # Off: --cfg-options custom_hooks.4.interval=0
+    dict(type='LocalModuleMonitorHook', interval=50)
 ]
 # Early backward passes in distributed training need it; LocalBackwardHook checks.
 find_unused_parameters = True

@@ -18,10 +18,8 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from torch.overrides import TorchFunctionMode
 
+from ..localize import LOCAL_TYPES
 from ..units import units_of
-
-#: Stock segmentors and what they become.
-LOCAL_SEGMENTORS = {'EncoderDecoder': 'InfoProEncoderDecoder'}
 
 # Settings without influence on what a network is made of.
 _IGNORED = (
@@ -122,7 +120,7 @@ def classify_model(model: ConfigDict) -> tuple[str, int, str]:
             can be built and its backbone has units: a defect of ours.
     """
     family = model.get('backbone', model).type
-    if model.type not in LOCAL_SEGMENTORS:
+    if model.type not in LOCAL_TYPES:
         return family, 0, f'segmentor {model.type} has no local form'
     missing = missing_packages(model)
     if missing:
@@ -130,7 +128,7 @@ def classify_model(model: ConfigDict) -> tuple[str, int, str]:
     init_default_scope('mmseg')
     local = ConfigDict(
         copy.deepcopy(model),
-        type=LOCAL_SEGMENTORS[model.type],
+        type=LOCAL_TYPES[model.type],
         local={'num_modules': 2},
     )
     with WithoutStorage():
@@ -149,11 +147,11 @@ def _why_refused(model: ConfigDict) -> str:
     try:
         stock = MODELS.build(copy.deepcopy(model))
     except Exception as error:  # any: mmseg's own model, built by mmseg alone
-        return f'mmseg cannot build it here: {_first_sentence(error)}'
+        return f'mmseg cannot build it here: {first_sentence(error)}'
     try:
         units_of(stock.backbone)
     except (TypeError, ValueError) as error:
-        return _first_sentence(error)
+        return first_sentence(error)
     return ''
 
 
@@ -170,20 +168,23 @@ def model_types(model: Mapping) -> dict[str, Any]:
     return {'segmentor': model['type'], **types}
 
 
-def as_markdown(verdicts: Sequence[Verdict], versions: Mapping[str, str]) -> str:
-    """The verdicts as a page: a table by family, then every refusal.
+def as_markdown(
+    verdicts: Sequence[Verdict], versions: Mapping[str, str]
+) -> dict[str, str]:
+    """The verdicts as parts of a page.
 
     Args:
         verdicts: Of all configs.
         versions: Names and versions of what they were classified with.
+
+    Returns:
+        ``supported``, a table by family, and ``refused``, every refusal.
     """
     num_supported = sum(verdict.is_supported for verdict in verdicts)
-    lines = [
-        '# Which mmseg configs can be trained as local modules',
-        '',
+    supported = [
         f'{num_supported} of the {len(verdicts)} configs of '
         f'{", ".join(f"{name} {v}" for name, v in versions.items())}. '
-        'Written by `python tools/classify_models.py`; do not edit.',
+        'Written by `python tools/classify_models.py --markdown docs/models.md`.',
         '',
         'A supported model was built as local modules and probed at every unit '
         'boundary. "Units" is how many local modules it can have at most.',
@@ -191,15 +192,13 @@ def as_markdown(verdicts: Sequence[Verdict], versions: Mapping[str, str]) -> str
         '| backbone | supported | units | refused | reason |',
         '|---|---|---|---|---|',
         *_family_rows(verdicts),
-        '',
-        '## Refused configs',
-        '',
+    ]
+    refused = [
         '| config | reason |',
         '|---|---|',
         *(f'| {v.config} | {v.reason} |' for v in verdicts if not v.is_supported),
-        '',
     ]
-    return '\n'.join(lines)
+    return {'supported': '\n'.join(supported), 'refused': '\n'.join(refused)}
 
 
 def _family_rows(verdicts: Sequence[Verdict]) -> Iterator[str]:
@@ -242,6 +241,7 @@ def _all_types(node: Any) -> Iterable[str]:
             yield from _all_types(value)
 
 
-def _first_sentence(error: Exception) -> str:
+def first_sentence(error: Exception) -> str:
+    """The first sentence of an error, fit for a table."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0].split('. ')[0].replace('|', '/')

@@ -10,6 +10,22 @@ from .largest import Largest
 from .methods import END_TO_END, Method
 from .steps import Measured
 
+_NOTHING = '-'
+# Title, key of an entry, format and, where it is not 1, the unit to divide by.
+_TABLE: tuple[tuple[Any, ...], ...] = (
+    ('method', 'name', ''),
+    ('step (s)', 'median_seconds', '.3f'),
+    ('quartiles', 'quartile_seconds', '.3f'),
+    ('of end-to-end', 'time_ratio', '.3f'),
+    ('quartiles', 'time_ratio_quartiles', '.3f'),
+    ('images/s', 'images_per_second', '.2f'),
+    ('peak (GiB)', 'peak_bytes', '.2f', 2**30),
+    ('of end-to-end', 'peak_ratio', '.1%'),
+    ('predicted (GiB)', 'predicted_peak_bytes', '.2f', 2**30),
+    ('of end-to-end', 'predicted_peak_ratio', '.1%'),
+    ('FLOPs', 'flops_ratio', '.3f'),
+)
+
 
 def summarised(
     methods: Sequence[Method], measured: Sequence[Measured | None]
@@ -53,23 +69,13 @@ def summarised(
 
 
 def methods_report(entries: Sequence[dict[str, Any]]) -> str:
-    """A table of `summarised` entries, and what each method is."""
-    rows: list[tuple[str, ...]] = [
-        (
-            'method',
-            'step (s)',
-            'quartiles',
-            'of end-to-end',
-            'quartiles',
-            'images/s',
-            'peak (GiB)',
-            'of end-to-end',
-            'predicted',
-            'FLOPs',
-        )
-    ]
-    rows += [_row(entry) for entry in entries]
-    lines = [table(rows), '']
+    """A table of `summarised` entries, and what each method is.
+
+    Columns without a number are left out.
+    """
+    columns = [[title, *(_cell(e, *cell) for e in entries)] for title, *cell in _TABLE]
+    kept = [column for column in columns if set(column[1:]) != {_NOTHING}]
+    lines = [table(list(zip(*kept, strict=True))), '']
     lines += [f'{entry["name"]}: {entry["how"]}' for entry in entries]
     return '\n'.join(lines)
 
@@ -110,26 +116,12 @@ def _quartiles(values: Sequence[float]) -> list[float]:
     return [low, high]
 
 
-def _row(entry: dict[str, Any]) -> tuple[str, ...]:
-    def number(key: str, form: str = '.3f', scale: float = 1) -> str:
-        value = entry.get(key)
-        if value is None:
-            return 'out of memory' if entry['out_of_memory'] else '-'
-        return format(value / scale, form)
-
-    def spread(key: str) -> str:
-        values = entry.get(key)
-        return '-' if values is None else '{:.3f}-{:.3f}'.format(*values)
-
-    return (
-        entry['name'],
-        number('median_seconds'),
-        spread('quartile_seconds'),
-        number('time_ratio'),
-        spread('time_ratio_quartiles'),
-        number('images_per_second', '.2f'),
-        number('peak_bytes', '.2f', 2**30),
-        number('peak_ratio', '.1%'),
-        number('predicted_peak_bytes', '.2f', 2**30),
-        number('flops_ratio'),
-    )
+def _cell(entry: dict[str, Any], key: str, form: str, scale: float = 1) -> str:
+    value = entry.get(key)
+    if isinstance(value, list):
+        return '-'.join(format(v / scale, form) for v in value) or _NOTHING
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return 'out of memory' if entry['out_of_memory'] else _NOTHING
+    return format(value / scale, form)

@@ -1,15 +1,15 @@
 """The only glue between local modules and the runner: who calls backward, and when."""
 
 import functools
+from collections.abc import Mapping
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 
 from ..models import InfoProEncoderDecoder, LocalModule
 from .loss_guard import LossGuard
@@ -44,11 +44,12 @@ class LocalBackwardHook(Hook):
             TypeError: if the model has no local modules, or if the optimizer
                 wrapper differentiates in a way of its own.
             RuntimeError: if the model's wrapper or its settings would give wrong
-                gradients.
+                gradients, or ``activation_checkpointing`` is set.
         """
         model = _unwrap(runner.model)
         _check_optim_wrapper(runner.optim_wrapper)
-        if isinstance(runner.model, DistributedDataParallel):
+        _check_checkpointing(getattr(runner, 'cfg', None) or {})
+        if isinstance(runner.model, MMDistributedDataParallel):
             _check_distributed(runner.model)
         model.local_backward = functools.partial(local_backward, runner.optim_wrapper)
         self._loss_guard.install(model, runner.optim_wrapper)
@@ -98,7 +99,7 @@ def local_backward(
 
 def _unwrap(model: torch.nn.Module) -> InfoProEncoderDecoder:
     if is_model_wrapper(model):
-        if not isinstance(model, DistributedDataParallel):
+        if not isinstance(model, MMDistributedDataParallel):
             raise RuntimeError(
                 f'LocalBackwardHook does not support the model wrapper '
                 f'{type(model).__name__}: backward passes inside forward are only '
@@ -124,7 +125,17 @@ def _check_optim_wrapper(optim_wrapper: OptimWrapper) -> None:
         )
 
 
-def _check_distributed(model: DistributedDataParallel) -> None:
+def _check_checkpointing(cfg: Mapping) -> None:
+    modules = cfg.get('activation_checkpointing')
+    if modules:
+        raise RuntimeError(
+            f'activation_checkpointing={modules!r} of the config is reentrant: a block '
+            'behind a wall would get no gradient, and nothing would say so. Remove it '
+            "and name units in model.local, such as local=dict(recompute=['layer3.0'])."
+        )
+
+
+def _check_distributed(model: MMDistributedDataParallel) -> None:
     if model.static_graph:
         raise RuntimeError(
             'static_graph=True gives wrong gradients when modules run backward early. '

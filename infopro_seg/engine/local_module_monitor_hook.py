@@ -33,8 +33,9 @@ class LocalModuleMonitorHook(Hook):
     - ``grad_norm``: 2-norm of the gradients the optimizer steps with, those of the
       local head included (clipped, if they are). Not in iterations without a step.
 
-    In the iterations in between there is no cost. A measured iteration on a GPU
-    resets the peak that the log shows as ``memory``.
+    In the iterations in between there is no cost. The measured one is the middle one:
+    not the first of a run, which warms up, and early enough before the next log entry
+    for its ``memory``, a peak that measuring on a GPU resets.
 
     Args:
         interval: Measure one iteration of so many; 0 switches the hook off.
@@ -82,7 +83,8 @@ class LocalModuleMonitorHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
         """Decide whether this iteration is measured."""
-        self._is_on = bool(self._interval) and batch_idx % self._interval == 0
+        middle = self._interval // 2
+        self._is_on = bool(self._interval) and batch_idx % self._interval == middle
         self._values: dict[str, float | Tensor] = {}
         self._clocks: dict[str, _Clock] = {}
 
@@ -123,8 +125,9 @@ class LocalModuleMonitorHook(Hook):
 
     def _count(self, saved: dict[int, int], tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._ignored:
-            saved[storage.data_ptr()] = storage.nbytes()
+        address = storage.data_ptr()
+        if address not in self._ignored and address not in saved:
+            saved[address] = storage.nbytes()
         return tensor
 
     def _measure_peak(self, name: str) -> None:

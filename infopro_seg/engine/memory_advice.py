@@ -21,6 +21,7 @@ class MemoryAdvice:
         self._running: LocalModule | None = None
         self._bytes_before = 0
         self._has_run = False
+        self._replaced: dict[str, Any] = {}
 
     def install(self, train_model: nn.Module, model: InfoProEncoderDecoder) -> None:
         """Start watching.
@@ -31,6 +32,10 @@ class MemoryAdvice:
             model: The model itself.
         """
         model.watchers = (*model.watchers, self._watch)
+        # With torch.compile the runner has put one of its own there.
+        self._replaced = {
+            k: v for k, v in vars(train_model).items() if k == 'train_step'
+        }
         train_model.train_step = functools.partial(
             self._train_step, train_model.train_step
         )
@@ -39,6 +44,7 @@ class MemoryAdvice:
         """Stop watching."""
         model.watchers = tuple(w for w in model.watchers if w != self._watch)
         vars(train_model).pop('train_step', None)
+        vars(train_model).update(self._replaced)
 
     @contextlib.contextmanager
     def _watch(self, module: LocalModule) -> Iterator[None]:

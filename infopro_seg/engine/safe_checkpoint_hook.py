@@ -48,6 +48,12 @@ class SafeCheckpointHook(CheckpointHook):
     def before_train(self, runner: Runner) -> None:
         """Clear away what earlier runs left half-written."""
         super().before_train(runner)
+        if not isinstance(runner, Runner):
+            runner.logger.log(
+                logging.WARNING,
+                f'{type(runner).__name__} writes checkpoints by itself: a kill can '
+                'leave a half-written one under its final name.',
+            )
         if isinstance(self.file_backend, WholeFileBackend) and is_main_process():
             for path in Path(self.out_dir).glob('.*.partial'):
                 path.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """Models, local heads and losses; importing it registers them in mmseg."""
 
+from .cascade import InfoProCascadeEncoderDecoder
 from .local_head import PRESETS, LocalHead
 from .local_module import LocalModule
 from .losses.contrast import PixelContrastHead
@@ -12,6 +13,7 @@ from .segmentor import InfoProEncoderDecoder
 
 __all__ = [
     'PRESETS',
+    'InfoProCascadeEncoderDecoder',
     'InfoProEncoderDecoder',
     'InterpolatingReconstructionHead',
     'LocalHead',

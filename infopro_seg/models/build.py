@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmengine.model import ModuleList
+from mmengine.model import ImgDataPreprocessor, ModuleList
 from mmseg.registry import MODELS
 from torch import nn
 
@@ -116,28 +116,30 @@ class LocalConfig:
 def build_local_heads(
     config: LocalConfig,
     boundaries: Sequence[Boundary],
-    decode_head: nn.Module,
+    decode_heads: Sequence[nn.Module],
     image_channels: int,
 ) -> ModuleList:
     """Build the local heads of all modules but the last.
 
     What a head's config leaves open is filled in: channels and stride of its boundary;
-    number of classes, ignore index, norm layers and alignment of the decode head.
+    number of classes, ignore index, norm layers and alignment of the decode head, which
+    in a cascade is the last one.
 
     Args:
         config: The ``local`` setting.
         boundaries: What leaves each of these modules.
-        decode_head: The network's own head.
+        decode_heads: The network's own head, or the stages of its cascade.
         image_channels: Channels of the image to reconstruct.
 
     Returns:
         One `LocalHead` a boundary. A half whose weight is 0 is not built.
     """
+    decode_head = decode_heads[-1]
     shared = {
         'num_classes': decode_head.num_classes,
         'out_channels': decode_head.num_classes,
         'ignore_index': decode_head.ignore_index,
-        'norm_cfg': _norm_of(decode_head),
+        'norm_cfg': _norm_of(decode_heads),
         'align_corners': decode_head.align_corners,
         'in_index': 0,
     }
@@ -171,13 +173,35 @@ def build_local_heads(
     return heads
 
 
-def _norm_of(decode_head: nn.Module) -> dict:
-    """The decode head's norm layers if they fit maps of any width, else BN.
+def require_known_normalisation(data_preprocessor: nn.Module) -> None:
+    """Check that the image in [0, 1] can be recovered from the network's input.
 
-    Group norm does not, and some heads (K-Net, Segmenter) have no setting for it.
+    Args:
+        data_preprocessor: Of the segmentor.
+
+    Raises:
+        ValueError: if it does not say how it normalises.
     """
-    norm_cfg = getattr(decode_head, 'norm_cfg', None) or {}
-    return norm_cfg if norm_cfg.get('type') in _WIDTH_FREE_NORMS else {'type': 'BN'}
+    if not isinstance(data_preprocessor, ImgDataPreprocessor):
+        raise ValueError(
+            'the reconstruction loss compares with the image in [0, 1], recovered '
+            'with the mean and std of the data preprocessor, but data_preprocessor '
+            f'is a {type(data_preprocessor).__name__}. Use '
+            "data_preprocessor=dict(type='SegDataPreProcessor', mean=..., std=...)"
+            ', or set local=dict(head=dict(reconstruction=None)).'
+        )
+
+
+def _norm_of(decode_heads: Sequence[nn.Module]) -> dict:
+    """The last norm layers of the decode heads that fit maps of any width, else BN.
+
+    Group norm does not, and some heads (K-Net, Segmenter, PointRend) have none.
+    """
+    for head in reversed(decode_heads):
+        norm_cfg = getattr(head, 'norm_cfg', None) or {}
+        if norm_cfg.get('type') in _WIDTH_FREE_NORMS:
+            return norm_cfg
+    return {'type': 'BN'}
 
 
 def _fill(config: dict | None, values: dict[str, Any]) -> dict | None:

@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -78,30 +78,6 @@ def probe_backbone(
     return Probe(tuple(boundaries), state.outputs)
 
 
-def outputs_read(head: nn.Module, outputs: Sequence[Tensor]) -> frozenset[int]:
-    """Which stage outputs a decode or auxiliary head reads.
-
-    Its ``in_index`` does not tell: the head of DeepLabV3+ also takes ``inputs[0]``.
-    So the head is run once, without weights, on outputs that note their reader.
-
-    Args:
-        head: Any mmseg decode head; it is not changed.
-        outputs: Stage outputs without storage, see `Probe`.
-
-    Returns:
-        Indices into ``outputs``; all of them if the head cannot be run this way.
-    """
-    noting = _NotingTuple(outputs)
-    head = meta_copy(head)
-    head.eval()
-    try:
-        with torch.no_grad():
-            head(noting)
-    except Exception:  # a head of unknown make: keeping every output is always right
-        return frozenset(range(len(outputs)))
-    return frozenset(noting.read)
-
-
 def meta_copy(module: nn.Module) -> nn.Module:
     """A copy of a module whose tensors have shapes but no storage.
 
@@ -114,24 +90,3 @@ def meta_copy(module: nn.Module) -> nn.Module:
             hollow = nn.Parameter(hollow, requires_grad=tensor.requires_grad)
         memo[id(tensor)] = hollow
     return copy.deepcopy(module, memo)
-
-
-class _NotingTuple(tuple):
-    """A tuple that remembers which of its entries were taken."""
-
-    def __new__(cls, items: Sequence[Tensor]) -> '_NotingTuple':
-        self = super().__new__(cls, items)
-        self.read = set()
-        return self
-
-    def __getitem__(self, index):
-        self.read.update(
-            range(len(self))[index]
-            if isinstance(index, slice)
-            else [range(len(self))[index]]
-        )
-        return super().__getitem__(index)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        self.read.update(range(len(self)))
-        return super().__iter__()

@@ -10,6 +10,11 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 _MAX_CHANNELS = 128
+# Channels a pixel of stride. So the 3x3 convolution costs (16 * 3) ** 2 = 2304
+# multiply-adds an image pixel on maps of stride 8 and on finer ones alike; with 128
+# channels on any map it would be 9216 at stride 4, 5% of FPN-R101 a head, and 36864 at
+# stride 2 (tests/models/test_head_cost.py).
+_CHANNELS_PER_STRIDE = 16
 
 
 @MODELS.register_module()
@@ -17,13 +22,16 @@ class LocalSegmentationHead(BaseDecodeHead):
     """1x1 convolution to few channels, 3x3 convolution, classifier.
 
     A 3x3 convolution on the full width of a boundary, as in the reference, costs more
-    than a tenth of DeepLabV3-R101; here the width is reduced first. The loss is taken
+    than a tenth of DeepLabV3-R101; here the width is reduced first, and more so on the
+    large maps of small strides. The loss is taken
     on every ``loss_stride``-th label, so that no map with a channel a class exists at
     image resolution.
 
     Args:
         in_channels: Channels of the feature map.
-        channels: Width of the head. None: that of the map, but at most 128.
+        channels: Width of the head. None: that of the map, but at most 128, and 16 a
+            pixel of ``stride``.
+        stride: Image pixels a feature map pixel. None: large.
         loss_stride: Label pixels a pixel of the loss, in each direction; 1 is the
             full label resolution.
         kwargs: Of mmseg's BaseDecodeHead (``num_classes``, ``loss_decode``, ...).
@@ -36,6 +44,7 @@ class LocalSegmentationHead(BaseDecodeHead):
         self,
         in_channels: int,
         channels: int | None = None,
+        stride: int | None = None,
         loss_stride: int = 4,
         **kwargs,
     ):
@@ -44,9 +53,10 @@ class LocalSegmentationHead(BaseDecodeHead):
                 f'loss_stride={loss_stride} must be a positive integer, 1 for a loss '
                 'at full label resolution.'
             )
-        super().__init__(
-            in_channels, channels or min(in_channels, _MAX_CHANNELS), **kwargs
-        )
+        widest = min(in_channels, _MAX_CHANNELS)
+        if stride is not None:
+            widest = min(widest, _CHANNELS_PER_STRIDE * stride)
+        super().__init__(in_channels, channels or widest, **kwargs)
         self.loss_stride = loss_stride
         conv = {'norm_cfg': self.norm_cfg, 'act_cfg': self.act_cfg}
         self.convs = nn.Sequential(

@@ -5,17 +5,17 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 import torch
-from mmengine.model import ImgDataPreprocessor
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import MODELS
 from mmseg.utils import add_prefix
 from torch import Tensor, nn
 
 from ..units import State, units_of
-from .build import LocalConfig, build_local_heads
+from .build import LocalConfig, build_local_heads, require_known_normalisation
 from .local_module import LocalModule
 from .losses.chunked import use_lean_loss
-from .probe import Probe, outputs_read, probe_backbone
+from .probe import probe_backbone
+from .readers import auxiliary_heads, find_readers, stages_of
 from .recompute import (
     DECODE_HEAD,
     check_recompute,
@@ -81,11 +81,14 @@ class InfoProEncoderDecoder(EncoderDecoder):
         probe = probe_backbone(self.backbone, units, image_channels)
         ends = [probe.boundaries[names.index(split)] for split in splits]
         self.local_heads = build_local_heads(
-            config, ends, self.decode_head, image_channels
+            config, ends, stages_of(self.decode_head), image_channels
         )
         if any(head.reconstruction is not None for head in self.local_heads):
-            self._require_known_normalisation()
-        self._find_readers(probe, [end.num_outputs for end in ends])
+            require_known_normalisation(self.data_preprocessor)
+        self._num_outputs = len(probe.outputs)
+        self._auxiliary_module, self._read_later = find_readers(
+            self, probe.outputs, [end.num_outputs for end in ends]
+        )
         if config.lean_loss:
             self._use_lean_losses()
 
@@ -205,58 +208,17 @@ class InfoProEncoderDecoder(EncoderDecoder):
         self, module: LocalModule, features: tuple, data_samples: list
     ) -> Losses:
         losses = {}
-        for prefix, head in self._auxiliary_heads():
+        for prefix, head in auxiliary_heads(self).items():
             if self._auxiliary_module[prefix] == module.index:
                 entries = head.loss(features, data_samples, self.train_cfg)
                 losses.update(add_prefix(entries, prefix))
         return losses
 
-    def _auxiliary_heads(self) -> list[tuple[str, nn.Module]]:
-        """Auxiliary heads under the names that EncoderDecoder logs them by."""
-        if not self.with_auxiliary_head:
-            return []
-        if isinstance(self.auxiliary_head, nn.ModuleList):
-            return [(f'aux_{i}', head) for i, head in enumerate(self.auxiliary_head)]
-        return [('aux', self.auxiliary_head)]
-
-    def _find_readers(self, probe: Probe, num_outputs: list[int]) -> None:
-        """Find out who reads which stage output.
-
-        An auxiliary head trains the first module after which all its maps exist. A
-        neck reads everything, and heads behind it belong to the last module.
-
-        Args:
-            probe: Shapes of the backbone.
-            num_outputs: Stage outputs that exist after each module but the last.
-        """
-        self._num_outputs = len(probe.outputs)
-        last = len(self.local_modules) - 1
-        heads = dict(self._auxiliary_heads())
-        if self.with_neck:
-            self._read_later = (None,) * last
-            self._auxiliary_module = dict.fromkeys(heads, last)
-            return
-        reads = {
-            name: outputs_read(head, probe.outputs) for name, head in heads.items()
-        }
-        self._auxiliary_module = {
-            name: next((k for k, n in enumerate(num_outputs) if max(read) < n), last)
-            for name, read in reads.items()
-        }
-        decode_reads = outputs_read(self.decode_head, probe.outputs)
-        self._read_later = tuple(
-            decode_reads.union(
-                *(
-                    read
-                    for name, read in reads.items()
-                    if self._auxiliary_module[name] > k
-                )
-            )
-            for k in range(last)
-        )
-
     def _use_lean_losses(self) -> None:
-        heads = {'decode_head': self.decode_head, **dict(self._auxiliary_heads())}
+        heads = {DECODE_HEAD: self.decode_head}
+        if isinstance(self.decode_head, nn.ModuleList):
+            heads = {f'{DECODE_HEAD}.{i}': h for i, h in enumerate(self.decode_head)}
+        heads.update(auxiliary_heads(self))
         for module, local_head in zip(
             self.local_modules[:-1], self.local_heads, strict=True
         ):
@@ -264,16 +226,6 @@ class InfoProEncoderDecoder(EncoderDecoder):
                 heads[f'the local head of {module.name}'] = local_head.segmentation
         for name, head in heads.items():
             use_lean_loss(head, name)
-
-    def _require_known_normalisation(self) -> None:
-        if not isinstance(self.data_preprocessor, ImgDataPreprocessor):
-            raise ValueError(
-                'the reconstruction loss compares with the image in [0, 1], recovered '
-                'with the mean and std of the data preprocessor, but data_preprocessor '
-                f'is a {type(self.data_preprocessor).__name__}. Use '
-                "data_preprocessor=dict(type='SegDataPreProcessor', mean=..., std=...)"
-                ', or set local=dict(head=dict(reconstruction=None)).'
-            )
 
     def __getstate__(self) -> dict:
         """Copies and pickles (EMA, export) have no callbacks: they are one runner's."""

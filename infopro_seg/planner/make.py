@@ -14,7 +14,7 @@ from .costs import Chain, Partition
 from .describe import described_modules
 from .fake_step import fake_tensors, track_step
 from .optimizers import SGD_MOMENTUM, optimizer_factors
-from .partition import cheapest, smallest
+from .partition import cheapest, most_even, smallest
 from .peaks import extra_flops, predicted_peak, total_flops
 from .plan import Plan
 from .profile import profile_chain
@@ -164,7 +164,7 @@ def _decide(
 ) -> tuple[Partition, bool | None]:
     if budget is None:
         policy = NEVER if recompute == AUTO else recompute
-        return smallest(chain, num_modules=num_modules, recompute=policy), None
+        return most_even(chain, num_modules or 1, policy), None
     least = smallest(chain, num_modules=num_modules, recompute=recompute)
     found = cheapest(chain, budget, num_modules=num_modules, recompute=recompute)
     return (least, False) if found is None else (found, True)

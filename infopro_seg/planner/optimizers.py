@@ -1,11 +1,14 @@
 """Optimizers on fake parameters: what they keep, and what a step needs for a moment."""
 
+import contextlib
 import copy
 import inspect
-from collections.abc import Mapping
+import io
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
+from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmseg.registry import OPTIMIZERS
 from torch import Tensor, nn
@@ -40,7 +43,9 @@ def optimizer_factors(optim_wrapper: Mapping) -> OptimizerFactors:
         optim_wrapper: As in a config; call it within fake tensors.
     """
     model = nn.Sequential(*(nn.Linear(512, 512, bias=False) for _ in range(2)))
-    optimizer = fake_optim_wrapper(model, optim_wrapper).optimizer
+    # What tells parameters apart (decay rates by layer) expects a segmentor.
+    wrapper = {'optimizer': optim_wrapper['optimizer']}
+    optimizer = fake_optim_wrapper(model, wrapper).optimizer
     make_optimizer_state(model, optimizer)
     tracker = AllocationTracker()
     for parameter in model.parameters():
@@ -70,7 +75,21 @@ def fake_optim_wrapper(model: nn.Module, config: Mapping) -> OptimWrapper:
     known = inspect.signature(cls).parameters
     if 'foreach' in known and not optimizer.get('fused'):
         optimizer.setdefault('foreach', True)
-    return build_optim_wrapper(model, {**config, 'type': 'OptimWrapper'})
+    with _without_reports():
+        return build_optim_wrapper(model, {**config, 'type': 'OptimWrapper'})
+
+
+@contextlib.contextmanager
+def _without_reports() -> Iterator[None]:
+    """Settings by parameter log or print lines for each, at every fake step."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel('WARNING')
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def make_optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -2,13 +2,15 @@
 
 from .costs import Chain, Partition
 from .peaks import extra_flops, predicted_peak
-from .search import ALWAYS, AUTO, NEVER, cheapest_within, least_peaks
+from .search import ALWAYS, AUTO, NEVER, cheapest_within, even_cuts, least_peaks
 
 # Attempts to meet a budget exactly, each setting room for local heads aside as the
 # attempt before has shown.
 _MAX_ATTEMPTS = 8
 # Halvings in the search for a partition of the same work in less memory.
 _TIGHTENINGS = 4
+# What even modules may cost.
+_UNEVEN_PEAK = 1.02
 
 
 def cheapest(
@@ -84,6 +86,38 @@ def smallest(
         if least is None or total < least:
             best, least = found, total
     return best
+
+
+def most_even(chain: Chain, num_modules: int, recompute: str = NEVER) -> Partition:
+    """As `smallest`, but modules that do not decide the peak are alike, too.
+
+    Where the decode head is the largest module whatever is cut, `smallest` may leave
+    the others as they come, a single unit beside ten. If there is a choice, the decode
+    head does not stand alone: units with it learn from the network's own loss.
+
+    Args:
+        chain: Costs.
+        num_modules: See `smallest`.
+        recompute: See `smallest`.
+
+    Returns:
+        A partition whose peak is at most 2% above the smallest one.
+
+    Raises:
+        ValueError: see `smallest`.
+    """
+    least = smallest(chain, num_modules=num_modules, recompute=recompute)
+    highest = int(_UNEVEN_PEAK * predicted_peak(chain, least))
+    peak, _ = least_peaks(chain, recompute)[num_modules - 1]
+    for slack, head_alone in ((1, False), (_UNEVEN_PEAK, False), (1, True)):
+        limit = int(slack * peak)
+        cuts = even_cuts(chain, limit, num_modules, recompute, head_alone=head_alone)
+        if cuts is not None:
+            found = _decided(chain, limit, cuts, recompute)
+            # Local heads, of which `even_cuts` knows little, may be larger.
+            if predicted_peak(chain, found) <= highest:
+                return found
+    return least
 
 
 def _tightened(

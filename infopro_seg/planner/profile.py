@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..models.build import LocalConfig, build_local_heads
 from ..models.losses.chunked import use_lean_loss
 from ..models.probe import Probe, probe_backbone
-from ..models.readers import auxiliary_heads, outputs_read, stages_of
+from ..models.readers import auxiliary_heads, reads_by_head, stages_of
 from ..models.recompute import DECODE_HEAD, check_recompute, run_recomputed
 from ..units import State, Unit, units_of
 from .allocation import num_bytes_of
@@ -58,12 +58,13 @@ def profile_chain(
         network = MODELS.build(ConfigDict(copy.deepcopy({**model, 'local': local})))
         probe = probe_backbone(network.backbone, units_of(network.backbone))
         heads = _candidate_heads(LocalConfig.parse(local), network, probe)
+        reads = reads_by_head(network, probe.outputs)
     with fake_tensors() as (fake_mode, assumed):
         fake = fake_segmentor(network, fake_mode)
         heads = [fake_copy(head, fake_mode) for head in heads]
         inputs, samples = fake_batch(fake, batch_size, crop_size)
         profile = _Profile(fake, Meter(fake, amp_dtype, assumed), inputs, samples)
-        chain = profile.chain(heads, probe)
+        chain = profile.chain(heads, reads)
     return dataclasses.replace(chain, assumed=tuple(sorted(assumed.operators)))
 
 
@@ -84,8 +85,8 @@ class _Profile:
         self.samples = samples
         meter.tracker.track([inputs, *(s.gt_sem_seg.data for s in samples)])
 
-    def chain(self, heads: list[nn.Module], probe: Probe) -> Chain:
-        """Costs of the whole network, link by link."""
+    def chain(self, heads: list[nn.Module], reads: Mapping) -> Chain:
+        """Costs of the whole network, link by link; see `reads_by_head`."""
         start_bytes = self.meter.tracker.live_bytes
         units: list[UnitCost] = []
         candidates: list[HeadCost] = []
@@ -107,7 +108,7 @@ class _Profile:
                 )
                 for output in state.outputs[len(outputs) :]
             ]
-        tail_reads, auxiliaries = self._readers(state, probe)
+        tail_reads, auxiliaries = self._readers(state, reads)
         for reader in auxiliaries:
             last = outputs[max(reader.reads)]
             if last.is_flow:
@@ -172,7 +173,7 @@ class _Profile:
         return HeadCost(step, _trainable_bytes(head))
 
     def _readers(
-        self, state: State, probe: Probe
+        self, state: State, reads: Mapping[str, frozenset[int]]
     ) -> tuple[tuple[int, ...], tuple[Reader, ...]]:
         """What the tail reads, and the auxiliary heads that are not part of it."""
         if self.network.with_neck:
@@ -181,14 +182,13 @@ class _Profile:
         for prefix, head in auxiliary_heads(self.network).items():
             # The tail is measured without it.
             self.network._auxiliary_module[prefix] = -1
-            reads = tuple(sorted(outputs_read(head, probe.outputs)))
 
             def run(given: State, head: Any = head) -> dict[str, Tensor]:
                 return head.loss(given.outputs, self.samples, self.network.train_cfg)
 
-            auxiliaries.append(Reader(self.meter.losses(run, state, head), reads))
-        tail_reads = outputs_read(self.network.decode_head, probe.outputs)
-        return tuple(sorted(tail_reads)), tuple(auxiliaries)
+            step = self.meter.losses(run, state, head)
+            auxiliaries.append(Reader(step, tuple(sorted(reads[prefix]))))
+        return tuple(sorted(reads[DECODE_HEAD])), tuple(auxiliaries)
 
     def _tail(self, state: State) -> Variants:
         def measure(recomputes: bool, is_first: bool) -> Pass:

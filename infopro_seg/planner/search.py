@@ -69,24 +69,67 @@ def least_peaks(chain: Chain, recompute: str) -> list[tuple[int, tuple[int, ...]
         For K = 1, 2, ...: the peak of the largest module, without local heads' state,
         and the K - 1 cuts, as indices of the unit behind.
     """
-    num_units = len(chain.units)
-    needs = np.full((num_units + 1, num_units + 1), IMPOSSIBLE, dtype=np.int64)
-    needs[:num_units] = module_needs(chain, CHOICES[recompute])
     # peak[a]: of the best partition from unit a on, in one, two, ... modules.
-    peak, nexts = _last_needs(chain, recompute), []
+    needs, peak = _all_needs(chain, recompute)
+    nexts: list[np.ndarray] = []
     result: list[tuple[int, tuple[int, ...]]] = [(int(peak[0]), ())]
-    for _ in range(num_units):
+    for _ in range(len(chain.units)):
         by_cut = np.maximum(needs, peak)
         nexts.append(by_cut.argmin(axis=1))
         peak = by_cut.min(axis=1)
         if peak[0] == IMPOSSIBLE:
             break
-        cuts, a = [], 0
-        for cut_after in reversed(nexts):
-            a = int(cut_after[a])
-            cuts.append(a)
-        result.append((int(peak[0]), tuple(cuts)))
+        result.append((int(peak[0]), _followed(nexts)))
     return result
+
+
+def even_cuts(
+    chain: Chain, peak: int, num_modules: int, recompute: str, *, head_alone: bool
+) -> tuple[int, ...] | None:
+    """The cuts whose modules are most alike, none above a peak.
+
+    Where one module (the decode head, often) decides the largest peak, the others are
+    free to be anything below it: here the sum of their squared peaks is least.
+
+    Args:
+        chain: Costs.
+        peak: As `least_peaks` gives it for this number of modules, or more.
+        num_modules: Number of modules.
+        recompute: As for `least_peaks`.
+        head_alone: Whether the last module may be the decode head alone.
+
+    Returns:
+        One cut less than modules, as indices of the unit behind; None if all cuts
+        need more.
+    """
+    needs, last = (
+        np.where(needs <= peak, (needs / max(peak, 1)) ** 2, np.inf)
+        for needs in _all_needs(chain, recompute)
+    )
+    if not head_alone:
+        last[-1] = np.inf
+    nexts: list[np.ndarray] = []
+    for _ in range(num_modules - 1):
+        by_cut = needs + last
+        nexts.append(by_cut.argmin(axis=1))
+        last = by_cut.min(axis=1)
+    return _followed(nexts) if np.isfinite(last[0]) else None
+
+
+def _all_needs(chain: Chain, recompute: str) -> tuple[np.ndarray, np.ndarray]:
+    """The least peak of every possible module, and of every possible last one."""
+    num_units = len(chain.units)
+    needs = np.full((num_units + 1, num_units + 1), IMPOSSIBLE, dtype=np.int64)
+    needs[:num_units] = module_needs(chain, CHOICES[recompute])
+    return needs, _last_needs(chain, recompute)
+
+
+def _followed(nexts: list[np.ndarray]) -> tuple[int, ...]:
+    cuts, a = [], 0
+    for cut_after in reversed(nexts):
+        a = int(cut_after[a])
+        cuts.append(a)
+    return tuple(cuts)
 
 
 def _last_needs(chain: Chain, recompute: str) -> np.ndarray:

@@ -6,9 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from mmengine.model import MMDistributedDataParallel
-from mmengine.optim import OptimWrapper
-from torch.nn.parallel import DistributedDataParallel
+from mmengine._strategy.colossalai import ColossalAIModelWrapper
+from mmengine._strategy.deepspeed import MMDeepSpeedEngineWrapper
+from mmengine.model import MMDistributedDataParallel, MMFullyShardedDataParallel
+from mmengine.model.wrappers import MMSeparateDistributedDataParallel
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from torch import nn
 
 from infopro_seg.engine.local_backward_hook import LocalBackwardHook, local_backward
 from tests.helpers import (
@@ -139,6 +142,38 @@ def test_an_optimizer_wrapper_with_its_own_backward_is_refused():
         LocalBackwardHook().before_train(runner_of(model, wrapper))
 
 
+def fully_sharded(model):
+    # Its constructor needs an accelerator.
+    wrapped = MMFullyShardedDataParallel.__new__(MMFullyShardedDataParallel)
+    nn.Module.__init__(wrapped)
+    wrapped.module = model
+    return wrapped
+
+
+WRAPPERS = {
+    'MMFullyShardedDataParallel': fully_sharded,
+    'MMDeepSpeedEngineWrapper': lambda model: MMDeepSpeedEngineWrapper(model=model),
+    'ColossalAIModelWrapper': lambda model: ColossalAIModelWrapper(model, model),
+    'DataParallel': nn.DataParallel,
+}
+
+
+@pytest.mark.parametrize('name', WRAPPERS)
+def test_a_wrapper_of_another_strategy_is_refused(name):
+    model = build(localized(deeplabv3()))
+    runner = runner_of(WRAPPERS[name](model), wrapper_of(model))
+    with pytest.raises(RuntimeError, match=f'not support.* {name}: .*strategy'):
+        LocalBackwardHook().before_train(runner)
+    assert model.local_backward is None
+
+
+def test_several_optimizers_are_refused():
+    model = build(localized(deeplabv3()))
+    wrapper = OptimWrapperDict(all=wrapper_of(model))
+    with pytest.raises(TypeError, match='OptimWrapperDict.*optim_wrapper.type'):
+        LocalBackwardHook().before_train(runner_of(model, wrapper))
+
+
 @pytest.fixture
 def process_group(tmp_path):
     store = torch.distributed.FileStore(str(tmp_path / 'store'), 1)
@@ -160,8 +195,15 @@ def test_distributed_settings_that_give_wrong_gradients_are_refused(
 ):
     config = localized(deeplabv3())
     config['backbone']['with_cp'] = with_cp
-    wrapped = DistributedDataParallel(build(config), **settings)
+    wrapped = MMDistributedDataParallel(build(config), **settings)
     with pytest.raises(RuntimeError, match=text):
+        LocalBackwardHook().before_train(runner_of(wrapped, wrapper_of(wrapped)))
+
+
+def test_a_wrapper_for_each_child_is_refused(process_group):
+    # It inherits from DistributedDataParallel without being one.
+    wrapped = MMSeparateDistributedDataParallel(build(localized(deeplabv3())))
+    with pytest.raises(RuntimeError, match='MMSeparateDistributedDataParallel'):
         LocalBackwardHook().before_train(runner_of(wrapped, wrapper_of(wrapped)))
 
 

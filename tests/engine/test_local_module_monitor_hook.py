@@ -1,13 +1,20 @@
 """What the monitor reports is right, and it changes nothing."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 
+from infopro_seg.analysis.run_log import read_run
+from infopro_seg.analysis.run_plots import plot_run
 from infopro_seg.engine import LocalModuleMonitorHook
 from tests.engine.runs import MODEL, assert_same_checkpoint, runner_of
 
+DEFAULT_RUNTIME = (
+    Path(__file__).parents[2] / 'configs' / '_base_' / 'default_runtime.py'
+)
 MODULES = ('local_0', 'local_1', 'local_2')
 
 
@@ -68,10 +75,23 @@ def test_saved_bytes_are_those_of_the_storages(tmp_path):
     assert sum(saved.values()) == 4 * (8 * 4 + 3)
 
 
-def test_iterations_in_between_are_not_measured(tmp_path):
-    runner = run(tmp_path, interval=2, iterations=4)
+def test_the_middle_iterations_are_measured(tmp_path):
+    runner = run(tmp_path, interval=3, iterations=6)
     seconds = runner.message_hub.get_scalar('train/local_0.seconds')
     assert len(seconds.data[0]) == 2
+    # It is the second and the fifth.
+    (log,) = tmp_path.glob('*/vis_data/scalars.json')
+    values = [json.loads(line).get('local_0.seconds') for line in log.open()]
+    assert values[0] is None
+    assert len(set(values[1:4])) == 1
+    assert values[4] == values[5] != values[3]
+
+
+def test_a_network_without_walls_is_one_module(tmp_path):
+    model = {**MODEL, 'local': {'num_modules': 1}}
+    runner = run(tmp_path, model=model)
+    assert scalar(runner, 'local_0.grad_norm') > 0
+    assert 'train/local_1.seconds' not in runner.message_hub.log_scalars
 
 
 def test_steps_only_have_gradient_norms(tmp_path):
@@ -84,6 +104,24 @@ def test_nothing_is_left_behind(tmp_path):
     runner = run(tmp_path)
     assert runner.model.watchers == ()
     assert not runner.optim_wrapper.optimizer._optimizer_step_pre_hooks
+
+
+def test_the_default_configs_have_it_and_an_override_switches_it_off():
+    cfg = Config.fromfile(DEFAULT_RUNTIME)
+    assert cfg.custom_hooks[4] == {'type': 'LocalModuleMonitorHook', 'interval': 50}
+    # As --cfg-options does it; docs/reliability.md and the config name the index.
+    cfg.merge_from_dict({'custom_hooks.4.interval': 0})
+    assert cfg.custom_hooks[4].interval == 0
+    assert len(cfg.custom_hooks) == 5
+
+
+def test_the_log_of_a_run_can_be_drawn(tmp_path):
+    run(tmp_path, iterations=3)
+    panels = plot_run(read_run(tmp_path), tmp_path / 'run.png', 'a run')
+    assert {'Activations kept for backward', 'Forward and backward', 'Gradients'} <= {
+        *panels
+    }
+    assert (tmp_path / 'run.png').stat().st_size > 0
 
 
 def test_a_negative_interval_is_refused():

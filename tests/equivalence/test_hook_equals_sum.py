@@ -2,10 +2,12 @@
 
 import pytest
 
-from tests.helpers import assert_equal, deeplabv3, localized
+from tests.helpers import assert_equal, deeplabv3, localized, resnet
 from tests.runs import run_training
 
 MODEL = localized(deeplabv3(), num_modules=3)
+NARROW = resnet(stem_channels=8, base_channels=8)
+WIDTHS = (8, 16, 32, 64)
 
 
 @pytest.mark.parametrize(
@@ -44,3 +46,79 @@ def test_an_exponential_moving_average_follows_the_same_weights(tmp_path):
     ]
     assert_equal(averages[0].state_dict(), averages[1].state_dict())
     assert averages[0].module.local_backward is None
+
+
+LEARNING_RATES = {
+    # lr_mult by the name it is given for; norm layers have no weight decay.
+    'custom_keys': {
+        'decode_head': {'lr_mult': 10.0},
+        'local_heads': {'lr_mult': 0.5},
+        'local_heads.1': {'lr_mult': 2.0, 'decay_mult': 0.25},
+    },
+    'norm_decay_mult': 0.0,
+}
+
+
+def expected_group(name, parameter, lr=0.05, decay=0.01):
+    """Learning rate and weight decay, by hand."""
+    if name.startswith('decode_head.'):
+        return 10 * lr, decay
+    if name.startswith('local_heads.1.'):
+        return 2 * lr, 0.25 * decay
+    if name.startswith('local_heads.0.'):
+        return 0.5 * lr, decay
+    is_norm = parameter.ndim == 1 and ('.bn' in name or '.stem.' in name)
+    return lr, 0.0 if is_norm or 'downsample.1' in name else decay
+
+
+def test_learning_rates_by_part_of_the_network(tmp_path):
+    settings = {
+        'iterations': 3,
+        'optim_wrapper': {
+            'optimizer': {
+                'type': 'SGD',
+                'lr': 0.05,
+                'momentum': 0.9,
+                'weight_decay': 0.01,
+            },
+            'paramwise_cfg': LEARNING_RATES,
+        },
+    }
+    config = localized(deeplabv3(NARROW, WIDTHS), num_modules=3)
+    early = run_training(config, tmp_path / 'early', **settings)
+    late = run_training(config, tmp_path / 'late', hooks=(), **settings)
+    assert_equal(early.model.state_dict(), late.model.state_dict())
+    names = {id(p): (name, p) for name, p in early.model.named_parameters()}
+    for group in early.optim_wrapper.optimizer.param_groups:
+        for parameter in group['params']:
+            name, parameter = names.pop(id(parameter))
+            given = group['lr'], group['weight_decay']
+            assert given == pytest.approx(expected_group(name, parameter)), name
+    assert not names
+    flat = {**settings, 'optim_wrapper': {}}
+    other = run_training(config, tmp_path / 'flat', **flat).model.state_dict()
+    for prefix in ('backbone.layer1', 'decode_head', 'local_heads.0'):
+        name = next(n for n in other if n.startswith(prefix) and n.endswith('weight'))
+        assert not other[name].equal(early.model.state_dict()[name]), name
+
+
+def test_a_frozen_module_stays_and_the_others_train_the_same(tmp_path):
+    # local_0 (stem, layer1) has nothing to train, and neither has its local head.
+    backbone = {**NARROW, 'frozen_stages': 1}
+    config = localized(deeplabv3(backbone, WIDTHS), splits=['layer1.1', 'layer3.0'])
+    early, late, start = (
+        run_training(config, tmp_path / name, hooks=hooks, iterations=iterations)
+        for name, hooks, iterations in (
+            ('early', [{'type': 'LocalBackwardHook'}], 3),
+            ('late', (), 3),
+            ('start', (), 0),
+        )
+    )
+    assert_equal(early.model.state_dict(), late.model.state_dict())
+    before = start.model.state_dict()
+    frozen = ('backbone.stem', 'backbone.layer1', 'local_heads.0')
+    for name, value in early.model.state_dict().items():
+        if name.startswith(frozen):
+            assert value.equal(before[name]), name
+    for name in ('backbone.layer2.0.conv1.weight', 'backbone.layer4.1.conv1.weight'):
+        assert not early.model.state_dict()[name].equal(before[name]), name

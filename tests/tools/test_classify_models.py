@@ -42,7 +42,7 @@ def test_a_supported_model_has_as_many_units_as_its_backbone():
 @pytest.mark.parametrize(
     ('changes', 'reason'),
     [
-        ({'type': 'CascadeEncoderDecoder'}, 'segmentor CascadeEncoderDecoder has no'),
+        ({'type': 'DepthEstimator'}, 'segmentor DepthEstimator has no local form'),
         (
             {'backbone': {'type': 'CGNet'}},
             'no units are known for backbone CGNet',
@@ -95,7 +95,9 @@ def test_the_tool_refuses_a_folder_that_does_not_exist(tmp_path, capsys):
 
 def test_a_table_spans_the_units_of_a_family():
     verdicts = [Verdict('a.py', 'Net', 9), Verdict('b.py', 'Net', 17)]
-    assert '| Net | 2 | 9 to 17 | 0 |  |' in classify.as_markdown(verdicts, {})
+    parts = classify.as_markdown(verdicts, {})
+    assert '| Net | 2 | 9 to 17 | 0 |  |' in parts['supported']
+    assert '.py' not in parts['refused']
 
 
 @pytest.mark.slow

@@ -11,20 +11,12 @@ from infopro_seg.models.probe import probe_backbone
 from infopro_seg.units import State, units_of
 from tests.backbones import BACKBONES, SIZE
 from tests.helpers import assert_equal, batch, build, gradients, localized, losses_of
-from tests.units.networks import segmentor
+from tests.units.networks import TRAINED, segmentor
 
 HEADS = {
     'lean': {'preset': 'lean'},
     'paper': {'preset': 'paper', 'segmentation': {'channels': 8}},
 }
-# The stock segmentor itself cannot take a bare output, and absolute positions fit one
-# image size only; one ResNet speaks for all.
-TRAINED = [
-    name
-    for name in BACKBONES
-    if name.split('-')[0] not in ('resnet18', 'resnext50')
-    and name not in ('mobilenet_v2-bare', 'mobilenet_v3-large', 'swin-frozen')
-]
 # Norm layers of stage outputs that are not on the way to the next stage: trained
 # only by a head that reads the output in the same module.
 OUTPUT_NORMS = dict.fromkeys(('swin', 'convnext', 'poolformer'), ('backbone.norm',))

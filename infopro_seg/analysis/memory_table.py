@@ -1,0 +1,209 @@
+"""Predicted memory of many models, end-to-end and as local modules.
+
+Nothing is trained: the planner runs every model on fake tensors, at the crop, batch
+and precision of its config.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..config import read_config
+from ..planner.costs import Chain, Partition
+from ..planner.from_config import setting_of
+from ..planner.make import Setting
+from ..planner.partition import most_even
+from ..planner.peaks import extra_flops, predicted_peak, total_flops
+from .classify import classify_model, first_sentence
+
+#: mmseg configs that stand for all families of backbones and heads.
+REPRESENTATIVES = (
+    'deeplabv3/deeplabv3_r101-d8_4xb2-40k_cityscapes-512x1024.py',
+    'deeplabv3plus/deeplabv3plus_r101-d8_4xb2-40k_cityscapes-512x1024.py',
+    'pspnet/pspnet_r101-d8_4xb2-40k_cityscapes-512x1024.py',
+    'upernet/upernet_r50_4xb2-40k_cityscapes-512x1024.py',
+    'sem_fpn/fpn_r101_4xb2-80k_cityscapes-512x1024.py',
+    'ocrnet/ocrnet_r101-d8_4xb2-40k_cityscapes-512x1024.py',
+    'point_rend/pointrend_r50_4xb2-80k_cityscapes-512x1024.py',
+    'knet/knet-s3_r50-d8_upernet_8xb2-adamw-80k_ade20k-512x512.py',
+    'resnest/resnest_s101-d8_deeplabv3plus_4xb2-80k_cityscapes-512x1024.py',
+    'hrnet/fcn_hr48_4xb2-40k_cityscapes-512x1024.py',
+    'ocrnet/ocrnet_hr48_4xb2-40k_cityscapes-512x1024.py',
+    'mobilenet_v2/mobilenet-v2-d8_deeplabv3_4xb2-80k_cityscapes-512x1024.py',
+    'mobilenet_v3/mobilenet-v3-d8_lraspp_4xb4-320k_cityscapes-512x1024.py',
+    'stdc/stdc2_in1k-pre_4xb12-80k_cityscapes-512x1024.py',
+    'erfnet/erfnet_fcn_4xb4-160k_cityscapes-512x1024.py',
+    'unet/unet-s5-d16_fcn_4xb4-160k_cityscapes-512x1024.py',
+    'segformer/segformer_mit-b2_8xb1-160k_cityscapes-1024x1024.py',
+    'segformer/segformer_mit-b5_8xb2-160k_ade20k-640x640.py',
+    'segnext/segnext_mscan-b_1xb16-adamw-160k_ade20k-512x512.py',
+    'swin/swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512.py',
+    'twins/twins_pcpvt-s_uperhead_8xb4-160k_ade20k-512x512.py',
+    'twins/twins_svt-s_fpn_fpnhead_8xb4-80k_ade20k-512x512.py',
+    'vit/vit_vit-b16_mln_upernet_8xb2-160k_ade20k-512x512.py',
+    'setr/setr_vit-l_pup_8xb1-80k_cityscapes-768x768.py',
+    'segmenter/segmenter_vit-b_mask_8xb1-160k_ade20k-512x512.py',
+    'dpt/dpt_vit-b16_8xb2-160k_ade20k-512x512.py',
+    'beit/beit-base_upernet_8xb2-160k_ade20k-640x640.py',
+    'convnext/convnext-tiny_upernet_8xb2-amp-160k_ade20k-512x512.py',
+    'poolformer/fpn_poolformer_s12_8xb4-40k_ade20k-512x512.py',
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A model in so many local modules.
+
+    Args:
+        num_modules: K.
+        peak_bytes: Most bytes alive in a training step.
+        flops_overhead: FLOPs of the local heads, as a part of end-to-end training.
+    """
+
+    num_modules: int
+    peak_bytes: int
+    flops_overhead: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A model.
+
+    Args:
+        config: Its config.
+        batch_size: Images a step and GPU.
+        crop_size: (height, width) in pixels.
+        amp_dtype: Type of mixed precision, or None.
+        end_to_end_bytes: Most bytes alive in a step of the stock model.
+        cells: One a number of modules.
+        prediction_error: By how much the peak of the last but one cell is above that
+            of a step on fake tensors, as a part of it.
+        reason: Why there are no numbers.
+        is_failure: Whether the reason is an error of ours, and not that the model
+            cannot be local or be built here.
+    """
+
+    config: str
+    batch_size: int = 0
+    crop_size: tuple[int, int] = (0, 0)
+    amp_dtype: str | None = None
+    end_to_end_bytes: int = 0
+    cells: tuple[Cell, ...] = ()
+    prediction_error: float = 0.0
+    reason: str = ''
+    is_failure: bool = False
+
+
+def measure(
+    config: str,
+    counts: Sequence[int],
+    *,
+    local: Mapping[str, Any],
+    batch_size: int | None = None,
+    crop_size: tuple[int, int] | None = None,
+) -> Row:
+    """Predict the memory of one model.
+
+    Args:
+        config: A file, or ``mmseg::NAME``.
+        counts: Numbers of modules; where units are fewer, that many.
+        local: Settings of ``model.local`` besides the cuts. End-to-end training is
+            measured without them.
+        batch_size: Images a step. Default: the config's.
+        crop_size: (height, width) in pixels. Default: the config's.
+
+    Returns:
+        Numbers, or the reason why there are none.
+    """
+    _, _, reason = classify_model(read_config(config).model)
+    if reason:
+        return Row(config, reason=reason)
+    sizes = {'batch_size': batch_size, 'crop_size': crop_size}
+    try:
+        stock = setting_of(config, **sizes)
+        return _measured(
+            config, stock, setting_of(config, local=dict(local), **sizes), counts
+        )
+    except Exception as error:  # the other models are still of interest
+        reason = f'{type(error).__name__}: {first_sentence(error)}'
+        return Row(config, reason=reason, is_failure=True)
+
+
+def _measured(
+    config: str, stock: Setting, setting: Setting, counts: Sequence[int]
+) -> Row:
+    whole = _whole(stock.measured())
+    chain = setting.measured()
+    flops = total_flops(chain, _whole(chain))
+    numbers = sorted({min(count, len(chain.units)) for count in counts})
+    partitions = [most_even(chain, number) for number in numbers]
+    checked = partitions[max(0, len(partitions) - 2)]
+    splits = tuple(chain.units[end - 1].name for end in checked.ends[:-1])
+    tracked = setting.tracked_peak(splits, ())
+    return Row(
+        config,
+        setting.batch_size,
+        setting.crop_size,
+        setting.amp_dtype,
+        predicted_peak(stock.measured(), whole),
+        tuple(
+            Cell(
+                len(partition.ends),
+                predicted_peak(chain, partition),
+                extra_flops(chain, partition) / flops,
+            )
+            for partition in partitions
+        ),
+        prediction_error=predicted_peak(chain, checked) / tracked - 1,
+    )
+
+
+def as_markdown(rows: Sequence[Row], counts: Sequence[int]) -> str:
+    """The rows as a table, then what was left out and why."""
+    heads = [f'K={count}' for count in counts]
+    lines = [
+        f'| config | images | end-to-end GiB | {" | ".join(heads)} | error |',
+        '|---' * (len(counts) + 4) + '|',
+        *(_line(row, counts) for row in rows if not row.reason),
+    ]
+    left_out = [row for row in rows if row.reason]
+    if left_out:
+        lines += ['', 'Without numbers:', '']
+        lines += [f'- {_name(row)}: {row.reason}' for row in left_out]
+    return '\n'.join(lines)
+
+
+def _line(row: Row, counts: Sequence[int]) -> str:
+    height, width = row.crop_size
+    size = f'{row.batch_size} of {height}x{width}'
+    if row.amp_dtype:
+        size += f', {row.amp_dtype}'
+    whole = row.end_to_end_bytes
+    by_number = {cell.num_modules: cell for cell in row.cells}
+    cells = []
+    for count in counts:
+        cell = by_number.get(count)
+        if cell is None and count > row.cells[-1].num_modules:
+            cell = row.cells[-1]
+        cells.append('' if cell is None else _cell(cell, count, whole))
+    return (
+        f'| {_name(row)} | {size} | {whole / 2**30:.2f} | {" | ".join(cells)} '
+        f'| {100 * row.prediction_error:+.1f}% |'
+    )
+
+
+def _cell(cell: Cell, count: int, whole: int) -> str:
+    text = f'{cell.peak_bytes / 2**30:.2f} ({100 * cell.peak_bytes / whole:.0f}%'
+    if cell.flops_overhead:
+        text += f', +{100 * cell.flops_overhead:.1f}%'
+    if cell.num_modules != count:
+        text += f', K={cell.num_modules}'
+    return text + ')'
+
+
+def _name(row: Row) -> str:
+    return row.config.rpartition('/')[-1].removesuffix('.py')
+
+
+def _whole(chain: Chain) -> Partition:
+    return Partition((len(chain.units),))

@@ -1,0 +1,50 @@
+"""Optimizers of real recipes on fake networks."""
+
+import pytest
+
+from infopro_seg.planner.fake_step import fake_segmentor, fake_tensors, track_step
+from infopro_seg.planner.optimizers import fake_optim_wrapper, optimizer_factors
+from tests.planner.networks import CROP, tiny
+
+ADAMW = {'type': 'AdamW', 'lr': 0.1}
+BY_LAYER = {
+    'constructor': 'LearningRateDecayOptimizerConstructor',
+    'paramwise_cfg': {
+        'num_layers': 6,
+        'decay_rate': 0.9,
+        'decay_type': 'stage_wise',
+    },
+}
+
+
+def test_rates_by_layer_do_not_change_what_an_optimizer_keeps():
+    # The constructor looks for a backbone, which the two measured weights have not.
+    with fake_tensors():
+        plain = optimizer_factors({'optimizer': ADAMW})
+        by_layer = optimizer_factors({'optimizer': ADAMW, **BY_LAYER})
+    assert by_layer == plain
+    assert plain.state == pytest.approx(2, abs=1e-4)
+
+
+def test_settings_by_parameter_are_built_without_a_report_of_each(capfd):
+    wrapper = {
+        'optimizer': {'type': 'SGD', 'lr': 0.1, 'weight_decay': 0.1},
+        'paramwise_cfg': {
+            'norm_decay_mult': 0.0,
+            'custom_keys': {'head': {'lr_mult': 2}},
+        },
+    }
+    with fake_tensors() as (mode, _):
+        built = fake_optim_wrapper(fake_segmentor(tiny(), mode), wrapper)
+    assert {group['lr'] for group in built.optimizer.param_groups} == {0.1, 0.2}
+    assert 'paramwise' not in ''.join(capfd.readouterr())
+
+
+def test_a_step_with_settings_by_parameter_is_counted():
+    wrapper = {
+        'optimizer': ADAMW,
+        'paramwise_cfg': {'custom_keys': {'head': {'lr_mult': 2}}},
+    }
+    sizes = {'batch_size': 2, 'crop_size': CROP}
+    plain = track_step(tiny(), optim_wrapper={'optimizer': ADAMW}, **sizes)
+    assert track_step(tiny(), optim_wrapper=wrapper, **sizes).flops == plain.flops

@@ -1,0 +1,87 @@
+"""What a user does with a family: train, copy, export; K=1 is the stock segmentor."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from mmengine.config import Config, ConfigDict
+
+from infopro_seg.engine.local_backward_hook import local_backward
+from infopro_seg.export import export
+from tests.backbones import SIZE
+from tests.equivalence.test_end_to_end import step
+from tests.helpers import assert_equal, batch, build, gradients, localized, losses_of
+from tests.units.networks import TRAINED, segmentor
+
+
+class PlainWrapper:
+    """An optimizer wrapper without accumulation or scaling."""
+
+    @staticmethod
+    def scale_loss(loss):
+        return loss
+
+
+@pytest.mark.parametrize('name', TRAINED)
+def test_one_module_is_the_stock_segmentor_bit_for_bit(name):
+    data = batch(size=SIZE)
+    stock = step(build(segmentor(name)), data)
+    ours = step(build(localized(segmentor(name), splits=[])), data)
+    for left, right in zip(stock, ours, strict=True):
+        assert_equal(left, right)
+    assert list(ours[0]) == list(stock[0])
+
+
+@pytest.mark.parametrize('name', TRAINED)
+def test_a_few_steps_with_early_backward_lower_every_modules_loss(name):
+    model = build(localized(segmentor(name), num_modules=3))
+    # Noise of dropout and dropped paths would hide small steps.
+    for module in model.modules():
+        for attribute in ('p', 'drop_prob'):
+            if isinstance(getattr(module, attribute, None), float):
+                setattr(module, attribute, 0.0)
+    data = batch(size=SIZE)
+    before = losses_of(model, data)
+    model.local_backward = lambda *args: local_backward(PlainWrapper, *args)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    for _ in range(4):
+        model.parse_losses(losses_of(model, data))[0].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    after = losses_of(model, data)
+    for k in range(3):
+        prefix = f'local_{k}.' if k < 2 else 'decode.'
+        keys = [key for key in before if key.startswith(prefix) and 'loss' in key]
+        assert sum(after[key] for key in keys) < sum(before[key] for key in keys), k
+
+
+@pytest.mark.parametrize(
+    'copied', [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))]
+)
+@pytest.mark.parametrize('name', TRAINED)
+def test_a_copy_trains_itself(name, copied):
+    model = build(localized(segmentor(name), num_modules=3))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    data = batch(size=SIZE)
+    clone = copied(model)
+    theirs = step(clone, data)
+    # Had the original run in its place, it would have gradients and other buffers.
+    assert_equal(before, dict(model.state_dict()))
+    assert not any(grad is not None for grad in gradients(model).values())
+    for left, right in zip(step(model, data), theirs, strict=True):
+        assert_equal(left, right)
+
+
+@pytest.mark.parametrize('name', TRAINED)
+def test_the_exported_segmentor_is_a_stock_one(name, tmp_path):
+    config = ConfigDict(localized(segmentor(name), num_modules=3))
+    weights = build(config).state_dict()
+    torch.save({'state_dict': weights, 'meta': {}}, tmp_path / 'local.pth')
+    out = tmp_path / 'stock.pth'
+    report = export(Config({'model': config}), tmp_path / 'local.pth', out)
+    assert 'of local heads left out' in report
+    stock = build(Config.fromfile(out.with_suffix('.py')).model, seed=1)
+    stock.load_state_dict(torch.load(out, weights_only=True)['state_dict'])
+    for key, value in stock.state_dict().items():
+        assert torch.equal(value, weights[key]), key
