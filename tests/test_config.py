@@ -2,6 +2,10 @@
 
 import argparse
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -203,6 +207,27 @@ def test_gpu_memory_is_planned_for_the_batch_of_the_config(monkeypatch, tmp_path
     cfg.model.local = {'gpu_memory': '3GiB'}
     with pytest.raises(ValueError, match="nothing fits in gpu_memory='3GiB'"):
         settle_cuts(cfg)
+
+
+@pytest.mark.slow
+def test_planning_finds_the_models_of_mmseg_in_a_new_process(tmp_path):
+    # mmengine looks models up in the scope that was set last; here, none was yet.
+    config = tmp_path / 'tiny.py'
+    config.write_text(f'model = {localized(deeplabv3(), num_modules=2)!r}\n')
+    code = (
+        'from infopro_seg.config import read_config, settle_cuts\n'
+        f'cfg = read_config({str(config)!r})\n'
+        'settle_cuts(cfg)\n'
+        'assert len(cfg.model.local.splits) == 1\n'
+    )
+    result = subprocess.run(
+        [sys.executable, '-c', code],
+        env={**os.environ, 'INFOPRO_SEG_CACHE': 'off'},
+        cwd=Path(__file__).resolve().parents[1],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
 
 
 def test_a_config_without_a_plan_is_left_alone():

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 
 from .plan import Plan
 from .sizes import parse_bytes
@@ -107,6 +108,7 @@ def settle_cuts(cfg: Config) -> None:
     asked = {key: local[key] for key in _CUTS if local.get(key) is not None}
     if not asked or local.get('splits') is not None:
         return
+    init_default_scope(cfg.get('default_scope', 'mmseg'))
     if 'num_modules' in asked:
         splits, _ = resolve(cfg.model, **asked)
     else:

@@ -41,5 +41,5 @@ def _end_stage(
 ) -> State:
     tokens = _run_block(backbone, state, path=path).x
     feature_map = state.as_map(backbone.get_submodule(norm)(tokens))
-    state = state.on_grid(feature_map.contiguous(), None)
+    state = state.on_grid(feature_map, None)
     return state.emit(state.x) if emits else state

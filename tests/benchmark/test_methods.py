@@ -41,7 +41,9 @@ def test_checkpointing_is_the_stock_setting(compared):
 
 
 def test_checkpointing_without_the_stock_setting_is_recompute():
-    model = localized(deeplabv3(BACKBONES['erfnet'], widths=(4,), auxiliary=0), splits=[])
+    model = localized(
+        deeplabv3(BACKBONES['erfnet'], widths=(4,), auxiliary=0), splits=[]
+    )
     (method,) = methods(Setting(model, BATCH, CROP), ['checkpointing'], [])
     assert method.model['local']['recompute'] == 'all'
     assert 'no with_cp' in method.how

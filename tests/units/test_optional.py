@@ -3,8 +3,6 @@
 With the packages installed, tests/backbones.py adds the real ones to every test.
 """
 
-import sys
-
 import pytest
 import torch
 from mmseg.models.backbones.timm_backbone import TIMMBackbone
@@ -83,8 +81,7 @@ def test_fold_is_the_forward_of_the_stand_in(make):
         assert torch.equal(left, right)
 
 
-def test_describing_does_not_import_the_package():
-    assert 'timm' not in sys.modules or 'timm' in supported_backbones()
+def test_packages_that_are_absent_are_listed_too():
     assert 'ConvNeXt (package mmpretrain)' in supported_backbones()
 
 

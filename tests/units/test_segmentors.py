@@ -34,7 +34,7 @@ def test_one_module_is_the_stock_segmentor_bit_for_bit(name):
 
 
 @pytest.mark.parametrize('name', TRAINED)
-def test_a_few_steps_with_early_backward_lower_every_modules_loss(name):
+def test_a_few_steps_with_early_backward_lower_the_loss_of_every_module(name):
     model = build(localized(segmentor(name), num_modules=3))
     # Noise of dropout and dropped paths would hide small steps.
     for module in model.modules():
@@ -53,7 +53,10 @@ def test_a_few_steps_with_early_backward_lower_every_modules_loss(name):
     for k in range(3):
         prefix = f'local_{k}.' if k < 2 else 'decode.'
         keys = [key for key in before if key.startswith(prefix) and 'loss' in key]
-        assert sum(after[key] for key in keys) < sum(before[key] for key in keys), k
+        # The image is noise: not every part of a loss must sink. Frozen modules have
+        # none.
+        sums = [sum(losses[key].item() for key in keys) for losses in (before, after)]
+        assert sums[1] < sums[0] or not keys, k
 
 
 @pytest.mark.parametrize(
