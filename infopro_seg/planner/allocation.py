@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import conv_flop_count, flop_registry
 
 
 class AllocationTracker(TorchDispatchMode):
@@ -54,7 +54,9 @@ class AllocationTracker(TorchDispatchMode):
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         count = flop_registry.get(func._overloadpacket)
-        if count is not None:
+        if func is torch.ops.aten.convolution_backward.default:
+            self.flops += _convolution_backward_flops(*args)
+        elif count is not None:
             self.flops += int(count(*args, **kwargs, out_val=result))
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
@@ -76,6 +78,19 @@ class AllocationTracker(TorchDispatchMode):
         self._refs[address] = weakref.ref(storage, free)
         self.live_bytes += num_bytes
         self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+
+
+def _convolution_backward_flops(
+    grad: Tensor, x: Tensor, weight: Tensor, *settings: Any
+) -> int:
+    """As many as forward, for the gradient of the input and for that of the weight.
+
+    torch 2.14's own count leaves groups out: it is 65 times that of forward for a
+    depthwise convolution of 64 channels, where 2 is right.
+    """
+    *_, transposed, _, _, output_mask = settings
+    forward = conv_flop_count(x.shape, weight.shape, grad.shape, transposed)
+    return int(forward) * sum(output_mask[:2])
 
 
 def num_bytes_of(tensors: Iterable[Tensor]) -> int:

@@ -17,7 +17,7 @@ RECONSTRUCTION = ['InterpolatingReconstructionHead', 'SubpixelReconstructionHead
 
 
 @pytest.mark.parametrize('kind', RECONSTRUCTION)
-@pytest.mark.parametrize('stride', [2, 4, 8, 16, 32])
+@pytest.mark.parametrize('stride', [1, 2, 4, 8, 12, 16, 32])
 @pytest.mark.parametrize('size', [(64, 128), (97, 65), (33, 70)])
 def test_reconstruction_has_the_size_of_the_image_at_any_stride(kind, stride, size):
     head = MODELS.build({'type': kind, 'in_channels': 6, 'stride': stride})

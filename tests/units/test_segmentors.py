@@ -6,10 +6,12 @@ import pickle
 import pytest
 import torch
 from mmengine.config import Config, ConfigDict
+from mmseg.registry import MODELS
 
 from infopro_seg.engine.local_backward_hook import local_backward
 from infopro_seg.export import export
-from tests.backbones import SIZE
+from infopro_seg.units import units_of
+from tests.backbones import BACKBONES, SIZE
 from tests.equivalence.test_end_to_end import step
 from tests.helpers import assert_equal, batch, build, gradients, localized, losses_of
 from tests.units.networks import TRAINED, segmentor
@@ -88,3 +90,20 @@ def test_the_exported_segmentor_is_a_stock_one(name, tmp_path):
     stock.load_state_dict(torch.load(out, weights_only=True)['state_dict'])
     for key, value in stock.state_dict().items():
         assert torch.equal(value, weights[key]), key
+
+
+@pytest.mark.parametrize('size', [(65, 97), (72, 100)])
+@pytest.mark.parametrize('name', TRAINED)
+def test_local_heads_fit_whatever_image_the_network_takes(name, size):
+    model = segmentor(name)
+    model['data_preprocessor']['size'] = size
+    data = batch(size=size)
+    try:
+        expected = losses_of(build(model), data)
+    except (AssertionError, RuntimeError, ValueError) as error:
+        pytest.skip(f'mmseg itself refuses {size}: {str(error)[:60]}')
+    units = [unit.name for unit in units_of(MODELS.build(BACKBONES[name]))]
+    losses = losses_of(build(localized(model, splits=units)), data)
+    assert expected.keys() <= losses.keys()
+    assert all(loss.isfinite().all() for loss in losses.values())
+    sum(loss for key, loss in losses.items() if 'loss' in key).backward()
