@@ -114,7 +114,6 @@ def _require_same_logits(local: nn.Module, stock: nn.Module) -> None:
     for network in (local, stock):
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             # Some heads (LightHamHead) draw random numbers even here.
-            torch.manual_seed(0)
             # Not mode='tensor', which PointRend does not have.
             logits.append(network.encode_decode(image, [shapes]))
     left, right = logits

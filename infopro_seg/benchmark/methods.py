@@ -12,9 +12,9 @@ from ..checkpoint import stock_model_config
 from ..models.recompute import ALL, DECODE_HEAD
 from ..planner.costs import Chain, Partition
 from ..planner.make import Setting, planned_model
-from ..planner.partition import smallest
+from ..planner.partition import most_even, smallest
 from ..planner.peaks import predicted_peak, total_flops
-from ..planner.search import AUTO, NEVER
+from ..planner.search import AUTO
 
 END_TO_END = 'end_to_end'
 CHECKPOINTING = 'checkpointing'
@@ -76,8 +76,8 @@ def methods(
     """What is to be compared.
 
     End-to-end training and checkpointing use the stock model, without the ``local``
-    settings; the local methods cut where the planner makes the largest module
-    smallest.
+    settings. The local methods are cut as ``num_modules`` of a config is; with
+    recompute, where whatever is recomputed makes the largest module smallest.
 
     Args:
         setting: The network, with the ``local`` settings of the local methods.
@@ -136,8 +136,10 @@ def _checkpointing(stock: Setting, chain: Chain) -> Method:
 
 
 def _local(setting: Setting, chain: Chain, kind: str, num_modules: int) -> Method:
-    policy = NEVER if kind == LOCAL else AUTO
-    partition = smallest(chain, num_modules=num_modules, recompute=policy)
+    if kind == LOCAL:
+        partition = most_even(chain, num_modules)
+    else:
+        partition = smallest(chain, num_modules=num_modules, recompute=AUTO)
     model = planned_model(setting.model)
     splits = [chain.units[end - 1].name for end in partition.ends[:-1]]
     recompute = [chain.units[i].name for i in sorted(partition.recompute)]

@@ -134,7 +134,7 @@ def build_local_heads(
     Returns:
         One `LocalHead` a boundary. A half whose weight is 0 is not built.
     """
-    decode_head = decode_heads[0]
+    decode_head = decode_heads[-1]
     shared = {
         'num_classes': decode_head.num_classes,
         'out_channels': decode_head.num_classes,
