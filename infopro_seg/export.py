@@ -112,8 +112,8 @@ def _require_same_logits(local: nn.Module, stock: nn.Module) -> None:
     shapes = dict.fromkeys(('img_shape', 'ori_shape', 'pad_shape'), size)
     logits = []
     for network in (local, stock):
+        # Some heads (LightHamHead) draw random numbers even here: the same for both.
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            # Some heads (LightHamHead) draw random numbers even here.
             # Not mode='tensor', which PointRend does not have.
             logits.append(network.encode_decode(image, [shapes]))
     left, right = logits

@@ -179,6 +179,7 @@ def _line(row: Row, counts: Sequence[int]) -> str:
     if row.amp_dtype:
         size += f', {row.amp_dtype}'
     whole = row.end_to_end_bytes
+    error = round(100 * row.prediction_error, 1) + 0.0  # never -0.0
     by_number = {cell.num_modules: cell for cell in row.cells}
     cells = []
     for count in counts:
@@ -188,7 +189,7 @@ def _line(row: Row, counts: Sequence[int]) -> str:
         cells.append('' if cell is None else _cell(cell, count, whole))
     return (
         f'| {_name(row)} | {size} | {whole / 2**30:.2f} | {" | ".join(cells)} '
-        f'| {100 * row.prediction_error:+.1f}% |'
+        f'| {error:+.1f}% |'
     )
 
 

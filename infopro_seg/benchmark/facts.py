@@ -75,7 +75,8 @@ def facts_of_run(args: argparse.Namespace, setting: Setting) -> dict[str, Any]:
 def _device(device: str) -> str:
     if device == 'cuda':
         return torch.cuda.get_device_name()
-    return f'CPU, {torch.get_num_threads()} threads'
+    num_threads = torch.get_num_threads()
+    return f'CPU, {num_threads} thread{"s" if num_threads > 1 else ""}'
 
 
 def _versions() -> dict[str, str]:

@@ -47,7 +47,8 @@ class Meter:
         with self._running():
             given = fresh_state(state, requires_grad=not is_first)
             known = {id(t) for t in output_tensors(given)}
-            held = given if is_first else None
+            # Skips live on in the units that put them aside.
+            held = given if is_first else given.skips
             start, flops = self._begin()
             after = run(given)
             del given
