@@ -11,8 +11,11 @@ import tests.helpers  # noqa: F401  registers everything
 from infopro_seg.analysis.classify import WithoutStorage, missing_packages
 from infopro_seg.config import read_config
 from infopro_seg.localize import localize
+from infopro_seg.planner.from_config import setting_of
+from infopro_seg.planner.make import make_plan
 
 CONFIGS = sorted((Path(__file__).parents[1] / 'configs').glob('*.py'))
+PAGE = CONFIGS[0].parents[1] / 'docs' / 'models.md'
 # Stock recipes with cuts by the planner.
 FROM_MMSEG = [
     path
@@ -88,6 +91,29 @@ def test_a_ready_made_config_names_the_command_that_cut_it(path):
         text.replace('\n# ', ' '),
     ).groups()
     assert round(100 * float(local) / float(whole)) == int(share)
+    extra = re.search(r'\+([\d.]+)% FLOPs', text)[1]
+    page = PAGE.read_text()
+    row = re.search(rf'^\| `{path.name}`.*$', page, re.M)[0]
+    assert row.endswith(f'| {whole} | {local} ({share}%) | {extra}% |')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('path', FROM_MMSEG, ids=lambda path: path.stem)
+def test_the_planner_still_cuts_a_ready_made_config_like_this(
+    path, tmp_path, monkeypatch
+):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    cfg = load(path)
+    text = path.read_text()
+    base = re.search(r"^_base_ = '(mmseg::.*)'$", text, re.M)[1]
+    local = {k: v for k, v in cfg.model.local.items() if k != 'splits'}
+    setting = setting_of(base, local=local)
+    plan = make_plan(setting, num_modules=4, recompute='never', verify=False)
+    assert list(plan.splits) == list(cfg.model.local.splits)
+    stock = make_plan(setting_of(base), num_modules=1, verify=False)
+    for peak in (plan.predicted_peak_bytes, stock.predicted_peak_bytes):
+        assert f'{peak / 2**30:.2f} GiB' in text
+    assert f'+{100 * plan.flops_overhead:.1f}% FLOPs' in text
 
 
 def test_the_main_config_is_the_papers_setting():

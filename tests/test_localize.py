@@ -7,6 +7,7 @@ from infopro_seg.config import read_config
 from infopro_seg.datasets import check_datasets
 from infopro_seg.localize import localize, write_localized
 from tests.helpers import build, deeplabv3, localized
+from tools.localize import describe_modules
 
 STOCK = 'mmseg::pspnet/pspnet_r50-d8_4xb2-40k_cityscapes-512x1024.py'
 
@@ -64,6 +65,26 @@ def test_the_written_config_is_the_localized_one(tmp_path):
     assert cfg.train_dataloader.sampler.type == 'SeededSampler'
     for key in ('model', 'custom_hooks', 'default_hooks', 'train_dataloader'):
         assert read[key] == cfg[key]
+
+
+@pytest.mark.parametrize(
+    'stock',
+    [
+        STOCK,
+        # Rates of stochastic depth are computed on the way: they need real numbers.
+        'mmseg::segformer/segformer_mit-b0_8xb1-160k_cityscapes-1024x1024.py',
+        'mmseg::ocrnet/ocrnet_hr18_4xb2-40k_cityscapes-512x1024.py',
+    ],
+)
+def test_the_tool_names_the_modules_of_what_it_writes(stock):
+    cfg = read_config(stock)
+    localize(cfg, {'num_modules': 3})
+    modules = describe_modules(cfg)
+    assert [module.partition(' ')[0] for module in modules] == [
+        'local_0',
+        'local_1',
+        'local_2',
+    ]
 
 
 def test_a_config_is_never_overwritten_unasked(tmp_path):

@@ -53,13 +53,14 @@ def main() -> None:
 
 def describe_modules(cfg) -> list[str]:
     """The local modules of a config's model, built without weights."""
-    import torch
     from mmengine.registry import init_default_scope
     from mmseg.registry import MODELS
 
+    from infopro_seg.analysis.classify import WithoutStorage
+
     init_default_scope('mmseg')
     cfg.model.pop('pretrained', None)
-    with torch.device('meta'):
+    with WithoutStorage():
         model = MODELS.build(cfg.model)
     return [str(module) for module in model.local_modules]
 
