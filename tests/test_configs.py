@@ -97,8 +97,13 @@ def test_a_ready_made_config_names_the_command_that_cut_it(path):
     assert row.endswith(f'| {whole} | {local} ({share}%) | {extra}% |')
 
 
+# Two of them: measuring all at their real sizes takes minutes.
 @pytest.mark.slow
-@pytest.mark.parametrize('path', FROM_MMSEG, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    'path',
+    [p for p in FROM_MMSEG if 'pspnet_r101' in p.name or 'segformer' in p.name],
+    ids=lambda path: path.stem,
+)
 def test_the_planner_still_cuts_a_ready_made_config_like_this(
     path, tmp_path, monkeypatch
 ):
