@@ -115,7 +115,10 @@ def measure(
     Returns:
         Numbers, or the reason why there are none.
     """
-    _, _, reason = classify_model(read_config(config).model)
+    try:
+        _, _, reason = classify_model(read_config(config).model)
+    except ImportError as error:  # custom_imports of a package that is not installed
+        reason = first_sentence(error)
     if reason:
         return Row(config, reason=reason)
     sizes = {'batch_size': batch_size, 'crop_size': crop_size}
