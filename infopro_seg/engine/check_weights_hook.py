@@ -67,4 +67,5 @@ class CheckWeightsHook(Hook):
 
 
 def _num_classes(model) -> int | None:
-    return getattr(getattr(model, 'decode_head', None), 'num_classes', None)
+    # EncoderDecoder and cascades keep that of their (last) decode head.
+    return getattr(model, 'num_classes', None)
