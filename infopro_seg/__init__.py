@@ -15,10 +15,16 @@ host.find_mmseg_configs()
 
 from . import datasets, engine, models, units  # noqa: E402
 from .engine import LocalBackwardHook  # noqa: E402
-from .models import InfoProEncoderDecoder, LocalHead, LocalModule  # noqa: E402
+from .models import (  # noqa: E402
+    InfoProCascadeEncoderDecoder,
+    InfoProEncoderDecoder,
+    LocalHead,
+    LocalModule,
+)
 from .units import State, Unit, describes, fold, units_of  # noqa: E402
 
 __all__ = [
+    'InfoProCascadeEncoderDecoder',
     'InfoProEncoderDecoder',
     'LocalBackwardHook',
     'LocalHead',

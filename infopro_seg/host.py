@@ -5,6 +5,7 @@ OpenMMLab originals and the maintained ``onedl-*`` forks. Nothing else in the pa
 knows which one is installed.
 """
 
+from collections.abc import Iterable
 from importlib import metadata
 
 _INSTALL = (
@@ -50,6 +51,17 @@ def require_mmseg() -> None:
             f'infopro_seg extends mmsegmentation, which cannot be imported: '
             f'{type(error).__name__}: {error}. {_INSTALL}'
         ) from error
+
+
+def installed_versions(packages: Iterable[str]) -> dict[str, str]:
+    """Versions of those of some distributions that are installed."""
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
 
 
 def find_mmseg_configs() -> None:

@@ -6,11 +6,18 @@ import dataclasses
 import json
 import sys
 import warnings
-from importlib import metadata
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+_PACKAGES = (
+    'onedl-mmsegmentation',
+    'mmsegmentation',
+    'mmpretrain',
+    'onedl-mmpretrain',
+    'timm',
+    'torch',
+)
 _TITLE = 'Which mmseg configs can be trained as local modules'
 _EPILOG = """\
 example:
@@ -50,6 +57,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from infopro_seg.analysis.classify import as_markdown, classify_folder
     from infopro_seg.analysis.pages import fill_page
+    from infopro_seg.host import installed_versions
 
     warnings.simplefilter('ignore')
     register_all_modules()
@@ -65,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f'{verdict.config}: {verdict.reason or f"{verdict.num_units} units"}')
     counts = collections.Counter(verdict.is_supported for verdict in verdicts)
     print(f'{counts[True]} supported, {counts[False]} refused')
-    versions = _versions()
+    versions = installed_versions(_PACKAGES)
     if args.markdown:
         fill_page(args.markdown, as_markdown(verdicts, versions), _TITLE)
     if args.json:
@@ -73,17 +81,6 @@ def main(argv: list[str] | None = None) -> int:
         report = {'versions': versions, 'configs': rows}
         args.json.write_text(json.dumps(report, indent=1) + '\n', encoding='utf-8')
     return 0
-
-
-def _versions() -> dict[str, str]:
-    names = ('onedl-mmsegmentation', 'mmsegmentation', 'mmpretrain', 'onedl-mmpretrain')
-    versions = {}
-    for name in (*names, 'timm', 'torch'):
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
 
 
 if __name__ == '__main__':

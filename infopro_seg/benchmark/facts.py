@@ -5,12 +5,12 @@ import datetime
 import shlex
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..host import installed_versions
 from ..planner.make import Setting
 
 _PACKAGES = (
@@ -59,7 +59,7 @@ def facts_of_run(args: argparse.Namespace, setting: Setting) -> dict[str, Any]:
         ),
         'date': datetime.date.today().isoformat(),
         'git_commit': _commit(),
-        'versions': _versions(),
+        'versions': installed_versions(_PACKAGES),
         'network': f'{backbone["type"]}{depth} + {head["type"]}',
         'batch_size': setting.batch_size,
         'crop_size': list(setting.crop_size),
@@ -77,16 +77,6 @@ def _device(device: str) -> str:
         return torch.cuda.get_device_name()
     num_threads = torch.get_num_threads()
     return f'CPU, {num_threads} thread{"s" if num_threads > 1 else ""}'
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _commit() -> str | None:

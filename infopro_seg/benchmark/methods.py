@@ -2,13 +2,13 @@
 
 import copy
 import dataclasses
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mmseg.registry import MODELS
 
 from ..checkpoint import stock_model_config
+from ..models.build import accepted_settings
 from ..models.recompute import ALL, DECODE_HEAD
 from ..planner.costs import Chain, Partition
 from ..planner.make import Setting, planned_model
@@ -167,8 +167,4 @@ def _without_weights(model: Mapping[str, Any]) -> dict[str, Any]:
 
 def _takes_with_cp(backbone: str) -> bool:
     cls = MODELS.get(backbone)
-    return any(
-        'with_cp' in inspect.signature(base.__init__).parameters
-        for base in cls.__mro__
-        if '__init__' in vars(base)
-    )
+    return 'with_cp' in accepted_settings(cls)

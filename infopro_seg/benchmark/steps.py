@@ -16,10 +16,10 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from torch import nn
 
 from ..engine.local_backward_hook import LocalBackwardHook
 from ..models import InfoProEncoderDecoder
+from ..models.readers import stages_of
 from ..planner.allocation import AllocationTracker, num_bytes_of
 from ..planner.make import Setting
 from ..planner.optimizers import optimizer_tensors
@@ -124,8 +124,7 @@ class Contender:
         model = revert_sync_batchnorm(MODELS.build(dict(method.model)))
         self._model = model.to(self._device).train()
         self._wrapper = build_optim_wrapper(self._model, _optim_wrapper(method.setting))
-        heads = model.decode_head
-        last = heads[-1] if isinstance(heads, nn.ModuleList) else heads
+        last = stages_of(model.decode_head)[-1]
         self._batch = random_batch(
             method.setting, last.num_classes, last.ignore_index, seed
         )

@@ -214,13 +214,18 @@ def _fill(config: dict | None, values: dict[str, Any]) -> dict | None:
             f'{config["type"]} is not in the registry of models; name a registered '
             'head, and import its module with custom_imports.'
         )
-    parameters = {
+    accepted = accepted_settings(cls)
+    return {**{k: v for k, v in values.items() if k in accepted}, **config}
+
+
+def accepted_settings(cls: type) -> set[str]:
+    """Names of all arguments that a class or its bases take."""
+    return {
         name
         for base in cls.__mro__
         if '__init__' in vars(base)
         for name in inspect.signature(base.__init__).parameters
     }
-    return {**{k: v for k, v in values.items() if k in parameters}, **config}
 
 
 def _refuse_unknown(where: str, given: Mapping, allowed: Sequence[str]) -> None:

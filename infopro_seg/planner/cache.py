@@ -11,15 +11,16 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..host import installed_versions
 from .costs import Chain, HeadCost, Output, Pass, Reader, UnitCost, Variants
 
 _SWITCH = 'INFOPRO_SEG_CACHE'
+_PACKAGES = ('onedl-mmsegmentation', 'mmsegmentation', 'onedl-mmcv', 'mmcv')
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -53,12 +54,7 @@ def cache_folder() -> Path:
 
 def digest(key: Mapping[str, Any]) -> str:
     """A name for a key and the versions of the code that measures."""
-    versions = [str(torch.__version__)]
-    for package in ('onedl-mmsegmentation', 'mmsegmentation', 'onedl-mmcv', 'mmcv'):
-        try:
-            versions.append(metadata.version(package))
-        except metadata.PackageNotFoundError:
-            continue
+    versions = str(torch.__version__), installed_versions(_PACKAGES)
     hashed = hashlib.sha256(repr(versions).encode())
     for folder in ('engine', 'models', 'planner', 'units'):
         for source in sorted((_PACKAGE / folder).rglob('*.py')):
