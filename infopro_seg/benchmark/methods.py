@@ -9,8 +9,9 @@ from mmseg.registry import MODELS
 
 from ..checkpoint import stock_model_config
 from ..models.build import accepted_settings
-from ..models.recompute import ALL, DECODE_HEAD
+from ..models.recompute import ALL
 from ..planner.costs import Chain, Partition
+from ..planner.describe import spelled_recompute
 from ..planner.make import Setting, planned_model
 from ..planner.partition import most_even, smallest
 from ..planner.peaks import predicted_peak, total_flops
@@ -121,8 +122,7 @@ def _end_to_end(stock: Setting, chain: Chain) -> Method:
 
 def _checkpointing(stock: Setting, chain: Chain) -> Method:
     """What a user would switch on: ``with_cp``; every unit where it does not exist."""
-    num_units = len(chain.units)
-    partition = Partition((num_units,), frozenset(range(num_units)))
+    partition = Partition.checkpointed(len(chain.units))
     backbone = stock.model['backbone']
     if _takes_with_cp(backbone['type']):
         model = _without_weights(stock.model)
@@ -142,9 +142,8 @@ def _local(setting: Setting, chain: Chain, kind: str, num_modules: int) -> Metho
         partition = smallest(chain, num_modules=num_modules, recompute=AUTO)
     model = planned_model(setting.model)
     splits = [chain.units[end - 1].name for end in partition.ends[:-1]]
-    recompute = [chain.units[i].name for i in sorted(partition.recompute)]
-    recompute += [DECODE_HEAD] * partition.recomputes_tail
-    model['local'].update(splits=splits, recompute=recompute)
+    recompute = spelled_recompute(chain, partition)
+    model['local'].update(splits=splits, recompute=list(recompute))
     how = f'cut after {", ".join(splits)}'
     if recompute:
         how += f'; {len(recompute)} of {len(chain.units) + 1} recomputed'

@@ -1,11 +1,13 @@
 """A local module: consecutive units that are trained together, on their own loss."""
 
 import dataclasses
+from collections.abc import Mapping
 
 from torch import nn
 
+from ..recompute_mode import RecomputeMode
 from ..units import State, Unit
-from .recompute import run_recomputed
+from .recompute import run_unit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,13 +20,13 @@ class LocalModule:
         index: Position in the network, from 0.
         units: The units it runs, in order; empty for a last module that is the
             decode head alone.
-        recompute: Names of the units that keep only their input for backward; names
-            of other modules' units are allowed and have no effect.
+        recompute: How units are recomputed, by name; those of other modules are
+            allowed and have no effect.
     """
 
     index: int
     units: tuple[Unit, ...]
-    recompute: frozenset[str] = frozenset()
+    recompute: Mapping[str, RecomputeMode] = dataclasses.field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -39,10 +41,8 @@ class LocalModule:
     def __call__(self, backbone: nn.Module, state: State) -> State:
         """Run all units of the module on a state."""
         for unit in self.units:
-            if unit.name in self.recompute:
-                state = run_recomputed(unit, backbone, state)
-            else:
-                state = unit(backbone, state)
+            mode = self.recompute.get(unit.name, RecomputeMode.NOTHING)
+            state = run_unit(unit, backbone, state, mode)
         return state
 
     def parameters(self, backbone: nn.Module) -> list[nn.Parameter]:

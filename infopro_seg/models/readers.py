@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..recompute_mode import DECODE_HEAD
 from .probe import meta_copy
-from .recompute import DECODE_HEAD
 
 
 class Readers(NamedTuple):

@@ -8,77 +8,82 @@ import contextlib
 import dataclasses
 import difflib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import torch
-from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..recompute_mode import DECODE_HEAD, RecomputeMode, parsed
 from ..units import State, Unit
+from .stepwise import stepwise_recompute
 
 ALL = 'all'
-DECODE_HEAD = 'decode_head'
 
 
 def resolve_recompute(
     recompute: str | Sequence[str] | None, unit_names: Sequence[str]
-) -> frozenset[str]:
-    """The names that the ``recompute`` setting asks for.
+) -> dict[str, RecomputeMode]:
+    """What the ``recompute`` setting asks for.
 
     Args:
         recompute: Names of units, ``all`` for all of them (alone it needs no list),
-            and ``decode_head`` for the norms and activations of the network's own
-            head. None: nothing.
+            and ``decode_head`` for the network's own head; each also with
+            ``:stepwise`` behind it for that mode. A name goes before ``all``. None:
+            nothing.
         unit_names: Names of all units of the backbone, in order.
 
     Returns:
-        Names of units, and ``decode_head`` if it was named.
+        How each unit, or ``decode_head``, is recomputed; what is not named is not.
 
     Raises:
         TypeError: if it is a string other than ``all``.
-        ValueError: if a name is unknown (the nearest valid ones are listed).
+        ValueError: if a name is unknown (the nearest valid ones are listed), or named
+            in both modes.
     """
     if recompute is None:
-        return frozenset()
+        return {}
     if isinstance(recompute, str):
-        if recompute != ALL:
+        if parsed(recompute)[0] != ALL:
             raise TypeError(
                 f'recompute={recompute!r} must be a list: recompute=[{recompute!r}], '
                 f'or {ALL!r} for all units.'
             )
-        recompute = [ALL]
+        recompute = [recompute]
     special = (ALL, DECODE_HEAD)
-    for name in recompute:
+    modes: dict[str, RecomputeMode] = {}
+    for spelled in map(str, recompute):
+        name, mode = parsed(spelled)
         if name not in unit_names and name not in special:
             near = difflib.get_close_matches(
-                str(name), [*unit_names, *special], n=3, cutoff=0.5
+                name, [*unit_names, *special], n=3, cutoff=0.5
             )
             hint = f'Nearest: {", ".join(near)}. ' if near else ''
             raise ValueError(
-                f'recompute names {name!r}, which is not a unit of this backbone. '
-                f'{hint}Allowed: {", ".join((*special, *unit_names))}.'
+                f'recompute names {spelled!r}, which is not a unit of this backbone. '
+                f'{hint}Allowed: {", ".join((*special, *unit_names))}; each also with '
+                '":stepwise" behind it.'
             )
-    names = set(recompute)
-    if ALL in names:
-        names = names - {ALL} | set(unit_names)
-    return frozenset(names)
+        if modes.setdefault(name, mode) is not mode:
+            raise ValueError(
+                f'recompute names {name!r} with and without ":stepwise"; keep one.'
+            )
+    everything = modes.pop(ALL, None)
+    if everything is None:
+        return modes
+    return {**dict.fromkeys(unit_names, everything), **modes}
 
 
-def check_recompute(
-    names: frozenset[str], backbone: nn.Module, decode_head: nn.Module
-) -> None:
+def check_recompute(names: Collection[str], backbone: nn.Module) -> None:
     """Check that the network can be recomputed.
 
     Args:
-        names: See `resolve_recompute`.
+        names: Of what is recomputed.
         backbone: The network's backbone.
-        decode_head: The network's head.
 
     Raises:
-        ValueError: if the backbone's blocks already checkpoint themselves, or if the
-            head is named and has nothing to recompute.
+        ValueError: if the backbone's blocks already checkpoint themselves.
     """
     if names and any(getattr(m, 'with_cp', False) for m in backbone.modules()):
         raise ValueError(
@@ -86,12 +91,36 @@ def check_recompute(
             "compute the same blocks again. Set with_cp=False; recompute='all' takes "
             'its place.'
         )
-    if DECODE_HEAD in names and not _conv_norm_act_modules(decode_head):
-        raise ValueError(
-            f'recompute names {DECODE_HEAD!r}, but {type(decode_head).__name__} has no '
-            'ConvModule with norm and activation, whose outputs could be recomputed. '
-            'Take it out of the list.'
-        )
+
+
+def run_unit(
+    unit: Unit, backbone: nn.Module, state: State, mode: RecomputeMode
+) -> State:
+    """Run a unit and keep for backward what its mode says.
+
+    Returns:
+        What ``unit(backbone, state)`` returns, bit for bit.
+    """
+    if mode is RecomputeMode.WHOLE:
+        return run_recomputed(unit, backbone, state)
+    if mode is RecomputeMode.STEPWISE:
+        with stepwise_recompute() as recorder:
+            state = unit(backbone, state)
+            recorder.keep(state.tensors())
+        return state
+    return unit(backbone, state)
+
+
+def head_recompute(mode: RecomputeMode) -> contextlib.AbstractContextManager:
+    """While active, a head and its losses keep for backward what the mode says.
+
+    A head's backward follows its forward at once: to run it again as a whole would
+    leave the peak where it is. So ``WHOLE`` is stepwise, too, and computes norms and
+    activations again, but no convolution.
+    """
+    if mode is RecomputeMode.NOTHING:
+        return contextlib.nullcontext()
+    return stepwise_recompute(keep_products=mode is RecomputeMode.WHOLE)
 
 
 def run_recomputed(unit: Unit, backbone: nn.Module, state: State) -> State:
@@ -120,27 +149,6 @@ def run_recomputed(unit: Unit, backbone: nn.Module, state: State) -> State:
 
     after = recomputed(run, *maps, modules=tuple(_modules_of(unit, backbone)))
     return dataclasses.replace(after, outputs=(*state.outputs, *after.outputs))
-
-
-@contextlib.contextmanager
-def recomputed_activations(head: nn.Module) -> Iterator[None]:
-    """While a head runs, its norm outputs and activations are not kept for backward.
-
-    Kept are inputs and outputs of its convolutions; no convolution is computed again.
-    A head's backward follows its forward at once, so recomputing it as a whole would
-    leave the peak where it is: everything would be back before the first gradient.
-
-    Args:
-        head: Any mmseg decode head. It is as before when the context ends.
-    """
-    modules = _conv_norm_act_modules(head)
-    for module in modules:
-        module.forward = functools.partial(_forward_keeping_conv, module)
-    try:
-        yield
-    finally:
-        for module in modules:
-            del module.forward
 
 
 def recomputed(
@@ -213,27 +221,3 @@ def _modules_of(unit: Unit, backbone: nn.Module) -> Iterator[nn.Module]:
         except AttributeError:  # a parameter of the backbone itself
             continue
         yield from part.modules()
-
-
-def _conv_norm_act_modules(head: nn.Module) -> list[ConvModule]:
-    return [
-        module
-        for module in head.modules()
-        if type(module) is ConvModule
-        and module.order == ('conv', 'norm', 'act')
-        and module.with_norm
-        and module.with_activation
-        and not module.with_explicit_padding
-    ]
-
-
-def _forward_keeping_conv(
-    module: ConvModule, x: Tensor, activate: bool = True, norm: bool = True
-) -> Tensor:
-    if not (activate and norm):
-        return ConvModule.forward(module, x, activate, norm)
-    return recomputed(
-        lambda x: module.activate(module.norm(x)),
-        module.conv(x),
-        modules=tuple(module.norm.modules()),
-    )

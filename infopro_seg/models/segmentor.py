@@ -10,18 +10,14 @@ from mmseg.registry import MODELS
 from mmseg.utils import add_prefix
 from torch import Tensor, nn
 
+from ..recompute_mode import DECODE_HEAD, RecomputeMode
 from ..units import State, units_of
 from .build import LocalConfig, build_local_heads, require_known_normalisation
 from .local_module import LocalModule
 from .losses.chunked import use_lean_loss
 from .probe import probe_backbone
 from .readers import auxiliary_heads, find_readers, stages_of
-from .recompute import (
-    DECODE_HEAD,
-    check_recompute,
-    recomputed_activations,
-    resolve_recompute,
-)
+from .recompute import check_recompute, head_recompute, resolve_recompute
 from .splits import module_ranges
 
 Losses = dict[str, Tensor]
@@ -71,8 +67,8 @@ class InfoProEncoderDecoder(EncoderDecoder):
         names = [unit.name for unit in units]
         splits = config.resolve_splits(names)
         recompute = resolve_recompute(config.recompute, names)
-        check_recompute(recompute, self.backbone, self.decode_head)
-        self._recomputes_decode_head = DECODE_HEAD in recompute
+        check_recompute(recompute, self.backbone)
+        self._head_mode = recompute.get(DECODE_HEAD, RecomputeMode.NOTHING)
         self.local_modules = tuple(
             LocalModule(i, tuple(units[j] for j in indices), recompute)
             for i, indices in enumerate(module_ranges(names, splits))
@@ -199,9 +195,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
     def _decode_head_forward_train(
         self, inputs: tuple[Tensor, ...], data_samples: list
     ) -> Losses:
-        if not self._recomputes_decode_head:
-            return super()._decode_head_forward_train(inputs, data_samples)
-        with recomputed_activations(self.decode_head):
+        with head_recompute(self._head_mode):
             return super()._decode_head_forward_train(inputs, data_samples)
 
     def _auxiliary_losses(

@@ -28,8 +28,11 @@ class AllocationTracker(TorchDispatchMode):
         super().__init__()
         self.live_bytes = 0
         self.peak_bytes = 0
+        self.lingering_peak_bytes = 0
         self.flops = 0
         self._refs: dict[int, weakref.ref] = {}
+        self._lingering: set[int] = set()
+        self._lingering_bytes = 0
 
     def track(self, tensors: Iterable[Tensor]) -> None:
         """Count tensors that were made before the tracker was active."""
@@ -43,9 +46,15 @@ class AllocationTracker(TorchDispatchMode):
         self.track(p.grad for p in parameters if p.grad is not None)
         self.track(module.buffers())
 
+    def linger(self, tensors: Iterable[Tensor]) -> None:
+        """Let ``lingering_peak_bytes`` count tensors as alive when they are freed."""
+        self._lingering = {t.untyped_storage()._cdata for t in tensors}
+        self._lingering_bytes = 0
+
     def reset_peak(self) -> None:
-        """Start a new peak at what is alive now."""
+        """Start new peaks at what is alive now."""
         self.peak_bytes = self.live_bytes
+        self.lingering_peak_bytes = self.live_bytes + self._lingering_bytes
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -73,11 +82,17 @@ class AllocationTracker(TorchDispatchMode):
         def free(ref: weakref.ref) -> None:
             del self._refs[address]
             self.live_bytes -= num_bytes
+            if address in self._lingering:
+                self._lingering.remove(address)
+                self._lingering_bytes += num_bytes
 
         # PyTorch keeps the Python object of a storage as long as the storage itself.
         self._refs[address] = weakref.ref(storage, free)
         self.live_bytes += num_bytes
         self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+        self.lingering_peak_bytes = max(
+            self.lingering_peak_bytes, self.live_bytes + self._lingering_bytes
+        )
 
 
 def _convolution_backward_flops(

@@ -56,9 +56,11 @@ def digest(key: Mapping[str, Any]) -> str:
     """A name for a key and the versions of the code that measures."""
     versions = str(torch.__version__), installed_versions(_PACKAGES)
     hashed = hashlib.sha256(repr(versions).encode())
+    sources = [_PACKAGE / 'recompute_mode.py']
     for folder in ('engine', 'models', 'planner', 'units'):
-        for source in sorted((_PACKAGE / folder).rglob('*.py')):
-            hashed.update(source.read_bytes())
+        sources += sorted((_PACKAGE / folder).rglob('*.py'))
+    for source in sources:
+        hashed.update(source.read_bytes())
     hashed.update(json.dumps(key, sort_keys=True, default=repr).encode())
     return hashed.hexdigest()[:32]
 
@@ -89,9 +91,12 @@ def chain_from_json(text: str) -> Chain:
     )
 
 
-def _variants(passes: list) -> Variants:
-    steps: list[Any] = [None if step is None else Pass(*step) for step in passes]
-    return Variants(*steps)
+def _variants(content: list) -> Variants:
+    inner, first = (
+        tuple(None if step is None else Pass(*step) for step in passes)
+        for passes in content
+    )
+    return Variants(inner, first)
 
 
 def _write(path: Path, text: str) -> None:

@@ -6,7 +6,10 @@ Bytes are integers, FLOPs are 2 a multiply-add.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import NamedTuple
+
+from ..recompute_mode import RecomputeMode
 
 
 class Pass(NamedTuple):
@@ -17,7 +20,7 @@ class Pass(NamedTuple):
         kept: Bytes that stay until its backward pass, its output included.
         backward_peak: Most bytes at a time beyond those alive when its backward
             starts, the gradient of its output included. May be negative.
-        released: Bytes of ``kept`` that only the reference to the output holds.
+        released: How much higher the backward peak is if the output stays alive.
         grads: Bytes of parameter gradients that stay.
         casts: Bytes of weight copies in half precision, which stay until autocast
             ends.
@@ -36,33 +39,40 @@ class Pass(NamedTuple):
 
 
 class Variants(NamedTuple):
-    """The passes of one piece.
+    """The passes of one piece, each by `RecomputeMode`; None where one is no use.
 
     Args:
-        plain: Everything is kept.
-        recomputed: Only the input is kept; None if that cannot be done.
-        first_plain: As ``plain``, for the first piece behind a wall, whose input
-            needs no gradient.
-        first_recomputed: As ``recomputed``, behind a wall.
+        inner: Somewhere in a module.
+        first: Right behind a wall: its input needs no gradient.
     """
 
-    plain: Pass
-    recomputed: Pass | None
-    first_plain: Pass
-    first_recomputed: Pass | None
+    inner: tuple[Pass | None, ...]
+    first: tuple[Pass | None, ...]
 
-    def choose(self, *, recomputes: bool, is_first: bool) -> Pass:
-        """The pass for a choice; recompute has no effect where it cannot be done."""
-        recomputed = self.first_recomputed if is_first else self.recomputed
-        if recomputes and recomputed is not None:
-            return recomputed
-        return self.first_plain if is_first else self.plain
+    @property
+    def plain(self) -> Pass:
+        """The pass inside a module that keeps everything."""
+        step = self.inner[RecomputeMode.NOTHING]
+        assert step is not None
+        return step
 
-    def recompute_flops(self) -> int:
-        """What recompute adds: at least 1, so that it is done only for a reason."""
-        if self.recomputed is None:
+    def modes(self) -> list[RecomputeMode]:
+        """The modes that there are."""
+        return [mode for mode in RecomputeMode if self.inner[mode] is not None]
+
+    def choose(self, mode: RecomputeMode, *, is_first: bool) -> Pass:
+        """The pass for a mode; of no effect where there is none."""
+        passes = self.first if is_first else self.inner
+        step = passes[mode] or passes[RecomputeMode.NOTHING]
+        assert step is not None
+        return step
+
+    def recompute_flops(self, mode: RecomputeMode) -> int:
+        """What a mode adds: at least 1, so that it is taken only for a reason."""
+        step = self.inner[mode]
+        if mode is RecomputeMode.NOTHING or step is None:
             return 0
-        return max(1, self.recomputed.flops - self.plain.flops)
+        return max(1, step.flops - self.plain.flops)
 
 
 class Output(NamedTuple):
@@ -196,15 +206,25 @@ class Partition:
     Args:
         ends: Index behind the last unit of every module, increasing; the last one
             is the number of units, twice if the last module is the tail alone.
-        recompute: Indices of the units that are recomputed.
-        recomputes_tail: Whether the decode head is recomputed.
+        recompute: How units are recomputed, by index; those that are not are left out.
+        tail_mode: How the decode head is recomputed.
     """
 
     ends: tuple[int, ...]
-    recompute: frozenset[int] = frozenset()
-    recomputes_tail: bool = False
+    recompute: Mapping[int, RecomputeMode] = dataclasses.field(default_factory=dict)
+    tail_mode: RecomputeMode = RecomputeMode.NOTHING
+
+    @classmethod
+    def checkpointed(cls, num_units: int) -> 'Partition':
+        """End-to-end training with every unit recomputed."""
+        units = range(num_units)
+        return cls((num_units,), dict.fromkeys(units, RecomputeMode.WHOLE))
 
     @property
     def starts(self) -> tuple[int, ...]:
         """Index of the first unit of every module."""
         return (0, *self.ends[:-1])
+
+    def mode(self, unit: int) -> RecomputeMode:
+        """How a unit is recomputed."""
+        return self.recompute.get(unit, RecomputeMode.NOTHING)

@@ -1,5 +1,6 @@
 """What each module of a partition consists of, for tables and plots. Pure numbers."""
 
+from ..recompute_mode import DECODE_HEAD
 from .costs import Chain, Partition
 from .peaks import base_bytes, module_peaks, total_flops
 from .plan import PlannedModule
@@ -17,6 +18,13 @@ def described_modules(chain: Chain, partition: Partition) -> tuple[PlannedModule
     )
 
 
+def spelled_recompute(chain: Chain, partition: Partition) -> tuple[str, ...]:
+    """What ``recompute=[...]`` asks for, to recompute as a partition says."""
+    modes = [(chain.units[i].name, m) for i, m in sorted(partition.recompute.items())]
+    modes.append((DECODE_HEAD, partition.tail_mode))
+    return tuple(mode.spelled(name) for name, mode in modes if mode)
+
+
 def _described(
     chain: Chain,
     partition: Partition,
@@ -29,21 +37,20 @@ def _described(
     units = chain.units[start:end]
     is_last = index == len(partition.ends) - 1
     recomputed = [i for i in range(start, end) if i in partition.recompute]
-    extra = sum(chain.units[i].passes.recompute_flops() for i in recomputed)
+    extra = sum(
+        chain.units[i].passes.recompute_flops(partition.mode(i)) for i in recomputed
+    )
     if is_last:
-        head = chain.tail.choose(
-            recomputes=partition.recomputes_tail, is_first=start == end
-        )
+        head = chain.tail.choose(partition.tail_mode, is_first=start == end)
         others = sum(unit.parameter_bytes for unit in chain.units)
         tail_bytes, head_bytes = max(0, chain.parameter_bytes - others), 0
-        extra += chain.tail.recompute_flops() if partition.recomputes_tail else 0
+        extra += chain.tail.recompute_flops(partition.tail_mode)
     else:
         head = chain.heads[end - 1].step
         tail_bytes, head_bytes = 0, chain.heads[end - 1].parameter_bytes
         extra += head.flops
     steps = [
-        unit_step(chain, i, start, recomputes=i in partition.recompute)
-        for i in range(start, end)
+        unit_step(chain, i, start, mode=partition.mode(i)) for i in range(start, end)
     ]
     heads = [head, *(reader.step for reader in chain.attached(start, end))]
     base, casts = base_bytes(chain, start, partition.ends[:-1])
@@ -58,6 +65,8 @@ def _described(
         head_bytes=sum(step.kept for step in heads),
         peak_bytes=peak,
         share=peak / whole_peak,
-        recompute=tuple(chain.units[i].name for i in recomputed),
+        recompute=tuple(
+            partition.mode(i).spelled(chain.units[i].name) for i in recomputed
+        ),
         extra_flops=extra / whole_flops,
     )

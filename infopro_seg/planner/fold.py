@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from .costs import Chain, Pass
+from ..recompute_mode import RecomputeMode
+from .costs import Chain, Pass, Variants
 from .labels import (
     AFTER,
     BACKWARD,
@@ -21,9 +22,9 @@ from .labels import (
     Trunk,
     arrived,
     extended,
-    mark,
     stacked,
     undominated,
+    unmarked,
 )
 from .peaks import base_bytes
 from .room import Effect, start_rooms, unit_effect, unit_step
@@ -37,7 +38,7 @@ class Fold:
     Args:
         chain: Costs.
         limit: Bytes that a module may reach.
-        choices: Whether to recompute, the possible answers.
+        choices: How units and tail may be recomputed.
         counts_flops: Whether more room for fewer FLOPs can be better.
     """
 
@@ -45,7 +46,7 @@ class Fold:
         self,
         chain: Chain,
         limit: int,
-        choices: Sequence[bool],
+        choices: Sequence[RecomputeMode],
         *,
         counts_flops: bool = True,
     ):
@@ -55,7 +56,7 @@ class Fold:
         self.counts_flops = counts_flops
         self.num_units = len(chain.units)
         #: Decisions: what, value, index of the decision to the right.
-        self.decisions: list[tuple[str, int, int]] = []
+        self.decisions: list[tuple[str, tuple[int, int], int]] = []
         self.bases = [base_bytes(chain, a, ()) for a in range(self.num_units + 1)]
         self.least_base = min(base for base, _ in self.bases)
         self._effects = functools.cache(self._effects_of)
@@ -69,18 +70,15 @@ class Fold:
             ]
             self.freed.append(self.freed[-1] + min(0, *kept))
 
-    def tail_choices(self) -> Iterator[tuple[bool, int]]:
-        """Whether the tail is recomputed, and what that costs."""
-        tail = self.chain.tail
-        for recomputes in self.choices:
-            if not recomputes:
-                yield False, 0
-            elif tail.recomputed is not None or len(self.choices) == 1:
-                yield True, tail.recompute_flops() if self.counts_flops else 0
+    def modes(self, passes: Variants) -> Iterator[tuple[RecomputeMode, int]]:
+        """How a piece may be recomputed, and the FLOPs that count for it."""
+        for mode in self.choices:
+            if len(self.choices) == 1 or mode in passes.modes():
+                yield mode, passes.recompute_flops(mode) * self.counts_flops
 
-    def decide(self, what: str, value: int, link: int) -> int:
+    def decide(self, what: str, place: int, mode: int, link: int) -> int:
         """Note a decision; returns its index."""
-        self.decisions.append((what, value, link))
+        self.decisions.append((what, (place, mode), link))
         return len(self.decisions) - 1
 
     def begin(
@@ -178,17 +176,17 @@ class Fold:
     def _decided(self, i: int, labels: np.ndarray) -> np.ndarray:
         """Note the decision to recompute in the labels that `_before` has marked."""
         for j in np.flatnonzero(labels[:, LINK] < NO_LINK):
-            labels[j, LINK] = self.decide('unit', i, mark(int(labels[j, LINK])))
+            mode, link = unmarked(int(labels[j, LINK]))
+            labels[j, LINK] = self.decide('unit', i, mode, link)
         return labels
 
     def _effects_of(
         self, i: int, start: int, is_end: bool, is_last: bool
-    ) -> list[tuple[bool, int, Effect]]:
+    ) -> list[tuple[RecomputeMode, int, Effect]]:
         end = i + 1 if is_end else self.num_units + 1
-        extra = self.chain.units[i].passes.recompute_flops() * self.counts_flops
         effects = []
-        for recomputes in self.choices:
-            step = unit_step(self.chain, i, start, recomputes=recomputes)
+        for mode, extra in self.modes(self.chain.units[i].passes):
+            step = unit_step(self.chain, i, start, mode=mode)
             effect = unit_effect(self.chain, i, step, end, is_last=is_last)
-            effects.append((recomputes, extra if recomputes else 0, effect))
+            effects.append((mode, extra, effect))
         return effects

@@ -5,10 +5,11 @@ open to the left, needs. A label that another one beats in every number is dropp
 whatever comes before depends on these numbers alone.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from ..recompute_mode import RecomputeMode
 from .room import Effect
 
 # Columns of an array of labels: extra FLOPs; the room as in `Room`; the highest peak of
@@ -18,6 +19,7 @@ COST, FORWARD, BACKWARD, AFTER, WORST, LINK = range(6)
 # is thinned out leaves a partition that fits, if not the cheapest.
 _MAX_LABELS = 150
 NO_LINK = -1
+NUM_MODES = len(RecomputeMode)
 
 
 class Kind(NamedTuple):
@@ -57,9 +59,7 @@ def arrived(labels: np.ndarray, kind: Kind, i: int) -> np.ndarray:
     return labels
 
 
-def extended(
-    labels: np.ndarray, recomputes: bool, cost: int, effect: Effect
-) -> np.ndarray:
+def extended(labels: np.ndarray, mode: int, cost: int, effect: Effect) -> np.ndarray:
     """`Room.before` for labels; the links of recomputed ones are marked."""
     new = labels.copy()
     new[:, COST] += cost
@@ -69,14 +69,16 @@ def extended(
         labels[:, BACKWARD], labels[:, AFTER] + effect.peak
     )
     new[:, AFTER] += effect.left
-    if recomputes:
-        new[:, LINK] = mark(labels[:, LINK])
+    if mode:
+        # Below `NO_LINK`: the decision waits to be noted.
+        new[:, LINK] = -2 - ((labels[:, LINK] + 1) * NUM_MODES + mode)
     return new
 
 
-def mark(link: Any) -> Any:
-    """Links below `NO_LINK` wait for a decision to be noted; twice is undone."""
-    return -3 - link
+def unmarked(link: int) -> tuple[int, int]:
+    """The mode and the link that a marked link stands for."""
+    after, mode = divmod(-2 - link, NUM_MODES)
+    return mode, after - 1
 
 
 def undominated(labels: np.ndarray) -> np.ndarray:

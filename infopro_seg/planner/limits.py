@@ -47,7 +47,7 @@ def what_fits(chain: Chain, reserve: int, recompute: str = AUTO) -> list[Fit]:
     """For common cards: what fits, and the plan of least extra work."""
     num_units = len(chain.units)
     whole = Partition((num_units,))
-    checkpointed = Partition((num_units,), frozenset(range(num_units)))
+    checkpointed = Partition.checkpointed(num_units)
     flops = total_flops(chain, whole)
     fits = []
     for card in CARDS_GIB:

@@ -8,10 +8,9 @@ from typing import Any
 import torch
 
 from ..localize import local_type
-from ..models.recompute import DECODE_HEAD
 from .cache import cached
 from .costs import Chain, Partition
-from .describe import described_modules
+from .describe import described_modules, spelled_recompute
 from .fake_step import fake_tensors, track_step
 from .optimizers import SGD_MOMENTUM, optimizer_factors
 from .partition import cheapest, most_even, smallest
@@ -173,14 +172,13 @@ def _decide(
 def _plan(setting: Setting, chain: Chain, partition: Partition, recompute: str) -> Plan:
     num_units = len(chain.units)
     whole = Partition((num_units,))
-    checkpointed = Partition((num_units,), frozenset(range(num_units)))
+    checkpointed = Partition.checkpointed(num_units)
     least = smallest(chain, recompute=recompute)
     flops = total_flops(chain, whole)
     modules = described_modules(chain, partition)
     return Plan(
         splits=tuple(chain.units[cut - 1].name for cut in partition.ends[:-1]),
-        recompute=tuple(chain.units[i].name for i in sorted(partition.recompute))
-        + ((DECODE_HEAD,) if partition.recomputes_tail else ()),
+        recompute=spelled_recompute(chain, partition),
         predicted_peak_bytes=predicted_peak(chain, partition),
         end_to_end_peak_bytes=predicted_peak(chain, whole),
         checkpointing_peak_bytes=predicted_peak(chain, checkpointed),

@@ -1,6 +1,7 @@
 """Runs one link of a fake network forward and backward and counts bytes and FLOPs."""
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..units import State
 from .allocation import AllocationTracker, autocast, num_bytes_of
 from .assumed_shapes import AssumedShapes
 from .costs import Pass
-from .flow import Sink, flow_tensors, fresh_state, output_tensors
+from .flow import Sink, flow_tensors, fresh_state
 
 
 class Meter:
@@ -41,27 +42,33 @@ class Meter:
 
         Args:
             run: Runs it.
-            state: What flows in; only its shapes are used.
+            state: What flows in; only its shapes are used, and earlier outputs are
+                not: they belong to the units that made them.
             is_first: Whether a wall, or the image, is right before it.
         """
+        state = dataclasses.replace(state, outputs=())
         with self._running():
             given = fresh_state(state, requires_grad=not is_first)
-            known = {id(t) for t in output_tensors(given)}
             # Skips live on in the units that put them aside.
             held = given if is_first else given.skips
             start, flops = self._begin()
             after = run(given)
             del given
             forward_peak, kept = self._since(start)
-            new = [t for t in output_tensors(after) if id(t) not in known]
-            ends = {id(t): t for t in (*flow_tensors(after), *new) if t.requires_grad}
+            ends = {id(t): t for t in after.tensors() if t.requires_grad}
             loss = Sink.apply(*ends.values()) if ends else None
-            del after, new, ends
-            released = kept - self._since(start)[1]
+            self.tracker.linger(after.tensors())
+            del after, ends
             backward_peak = self._backward(loss, start + kept)
+            held_peak = self.tracker.lingering_peak_bytes - start - kept
+            self.tracker.linger(())
             del loss, held
             return self._finish(
-                forward_peak, kept, backward_peak, flops, released=released
+                forward_peak,
+                kept,
+                backward_peak,
+                flops,
+                released=held_peak - backward_peak,
             )
 
     def losses(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..recompute_mode import RecomputeMode
 from .costs import Chain
 from .peaks import base_bytes
 from .room import start_rooms, unit_effect, unit_step
@@ -13,13 +14,12 @@ from .room import start_rooms, unit_effect, unit_step
 IMPOSSIBLE = np.iinfo(np.int64).max
 
 
-def module_needs(chain: Chain, choices: Sequence[bool]) -> np.ndarray:
+def module_needs(chain: Chain, choices: Sequence[RecomputeMode]) -> np.ndarray:
     """The least peak of every possible module with a local head, without its state.
 
     Args:
         chain: Costs.
-        choices: Whether to recompute, the possible answers; of both, each unit takes
-            what needs least.
+        choices: How units may be recomputed; each takes what needs least.
 
     Returns:
         (n, n + 1) bytes for n units; entry [a, b] is that of units a to b - 1.
@@ -76,7 +76,7 @@ class _Lanes:
         return cls(end, low, high, forward, backward, after, waiting)
 
     def extended(
-        self, chain: Chain, i: int, start: int, choices: Sequence[bool]
+        self, chain: Chain, i: int, start: int, choices: Sequence[RecomputeMode]
     ) -> '_Lanes':
         """With unit ``i`` put before those modules that end behind it."""
         lanes = self._arrived(i)
@@ -116,9 +116,9 @@ class _Lanes:
         )
 
     def _with_unit(
-        self, chain: Chain, i: int, start: int, recomputes: bool
+        self, chain: Chain, i: int, start: int, mode: RecomputeMode
     ) -> '_Lanes':
-        step = unit_step(chain, i, start, recomputes=recomputes)
+        step = unit_step(chain, i, start, mode=mode)
         ending, inner = (
             unit_effect(chain, i, step, end, is_last=False)
             for end in (i + 1, len(chain.units) + 1)

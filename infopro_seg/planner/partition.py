@@ -1,5 +1,6 @@
 """Where to cut, and what to recompute: the decisions of the planner. Pure numbers."""
 
+from ..recompute_mode import RecomputeMode
 from .costs import Chain, Partition
 from .peaks import extra_flops, predicted_peak
 from .search import ALWAYS, AUTO, NEVER, cheapest_within, even_cuts, least_peaks
@@ -146,7 +147,9 @@ def _decided(
     if recompute == NEVER:
         return Partition(ends)
     if recompute == ALWAYS:
-        return Partition(ends, frozenset(range(len(chain.units))), True)
+        units = range(len(chain.units))
+        whole = RecomputeMode.WHOLE
+        return Partition(ends, dict.fromkeys(units, whole), whole)
     found = cheapest_within(chain, peak, recompute=recompute, cuts=cuts)
     if found is None:
         raise AssertionError(f'no partition of peak {peak} with cuts {cuts}')

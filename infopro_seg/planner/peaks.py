@@ -60,12 +60,11 @@ def predicted_peak(chain: Chain, partition: Partition) -> int:
 def total_flops(chain: Chain, partition: Partition) -> int:
     """FLOPs of a training step of a plan."""
     tail = chain.tail.choose(
-        recomputes=partition.recomputes_tail,
-        is_first=partition.starts[-1] == len(chain.units),
+        partition.tail_mode, is_first=partition.starts[-1] == len(chain.units)
     )
     return (
         sum(
-            unit_step(chain, i, start, recomputes=i in partition.recompute).flops
+            unit_step(chain, i, start, mode=partition.mode(i)).flops
             for start, end in zip(partition.starts, partition.ends, strict=True)
             for i in range(start, end)
         )
@@ -83,8 +82,11 @@ def extra_flops(chain: Chain, partition: Partition) -> int:
     """
     return (
         sum(chain.heads[cut - 1].step.flops for cut in partition.ends[:-1])
-        + sum(chain.units[i].passes.recompute_flops() for i in partition.recompute)
-        + (chain.tail.recompute_flops() if partition.recomputes_tail else 0)
+        + sum(
+            chain.units[i].passes.recompute_flops(mode)
+            for i, mode in partition.recompute.items()
+        )
+        + chain.tail.recompute_flops(partition.tail_mode)
     )
 
 
@@ -93,12 +95,10 @@ def _module_peak(chain: Chain, partition: Partition, index: int) -> int:
     is_last = index == len(partition.ends) - 1
     tail = None
     if is_last:
-        tail = chain.tail.choose(
-            recomputes=partition.recomputes_tail, is_first=start == end
-        )
+        tail = chain.tail.choose(partition.tail_mode, is_first=start == end)
     room = end_room(chain, start, end, tail)
     for i in reversed(range(start, end)):
-        step = unit_step(chain, i, start, recomputes=i in partition.recompute)
+        step = unit_step(chain, i, start, mode=partition.mode(i))
         effect = unit_effect(chain, i, step, end, is_last=is_last)
         room = room.arrive(i).before(effect)
     base, casts = base_bytes(chain, start, partition.ends[:-1])

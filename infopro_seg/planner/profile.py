@@ -22,7 +22,8 @@ from ..models.build import LocalConfig, build_local_heads
 from ..models.losses.chunked import use_lean_loss
 from ..models.probe import Probe, probe_backbone
 from ..models.readers import auxiliary_heads, reads_by_head, stages_of
-from ..models.recompute import DECODE_HEAD, check_recompute, run_recomputed
+from ..models.recompute import run_unit
+from ..recompute_mode import DECODE_HEAD, RecomputeMode
 from ..units import State, Unit, units_of
 from .allocation import num_bytes_of
 from .costs import Chain, HeadCost, Output, Pass, Reader, UnitCost, Variants
@@ -30,6 +31,8 @@ from .fake_step import fake_batch, fake_copy, fake_segmentor, fake_tensors
 from .flow import flow_tensors, fresh_state, tensors_of
 from .meter import Meter
 
+# Those of `Pass` that come before what is the same in all modes.
+_NUM_MEMORY_FIELDS = Pass._fields.index('grads')
 _CUTS = ('num_modules', 'plan', 'gpu_memory', 'recompute')
 
 
@@ -137,24 +140,18 @@ class _Profile:
     def _unit(
         self, unit: Unit, before: State, after: State, *, is_first: bool
     ) -> UnitCost:
-        def plain(state: State) -> State:
-            return unit(self.backbone, state)
-
-        def recomputed(state: State) -> State:
-            return run_recomputed(unit, self.backbone, state)
-
-        def measure(run: Callable[[State], State], first: bool) -> Pass:
-            return self.meter.unit(run, before, is_first=first or is_first)
+        def measure(mode: RecomputeMode, first: bool) -> Pass:
+            step = self.meter.unit(
+                lambda state: run_unit(unit, self.backbone, state, mode),
+                before,
+                is_first=first or is_first,
+            )
+            return _only_cached(step) if mode is RecomputeMode.WHOLE else step
 
         parameters = unit.parameters(self.backbone)
         return UnitCost(
             name=unit.name,
-            passes=Variants(
-                plain=measure(plain, False),
-                recomputed=_only_cached(measure(recomputed, False)),
-                first_plain=measure(plain, True),
-                first_recomputed=_only_cached(measure(recomputed, True)),
-            ),
+            passes=_variants(measure),
             parameter_bytes=num_bytes_of(parameters),
             flow_bytes=num_bytes_of(flow_tensors(after)),
             is_trainable=any(p.requires_grad for p in parameters),
@@ -191,8 +188,8 @@ class _Profile:
         return tuple(sorted(reads[DECODE_HEAD])), tuple(auxiliaries)
 
     def _tail(self, state: State) -> Variants:
-        def measure(recomputes: bool, is_first: bool) -> Pass:
-            self.network._recomputes_decode_head = recomputes
+        def measure(mode: RecomputeMode, is_first: bool) -> Pass:
+            self.network._head_mode = mode
             return self.meter.losses(
                 lambda given: self.network._last_losses(given, self.samples),
                 state,
@@ -201,10 +198,7 @@ class _Profile:
                 outlives_autocast=True,
             )
 
-        plain, first_plain = measure(False, False), measure(False, True)
-        if not _recomputes_decode_head(self.network):
-            return Variants(plain, None, first_plain, None)
-        return Variants(plain, measure(True, False), first_plain, measure(True, True))
+        return _variants(measure)
 
 
 def _candidate_heads(
@@ -225,12 +219,25 @@ def _candidate_heads(
     return [revert_sync_batchnorm(head).train() for head in heads]
 
 
-def _recomputes_decode_head(network: Any) -> bool:
-    try:
-        check_recompute(frozenset({DECODE_HEAD}), network.backbone, network.decode_head)
-    except ValueError:  # it has nothing that could be recomputed
-        return False
-    return True
+def _variants(measure: Callable[[RecomputeMode, bool], Pass]) -> Variants:
+    """All passes of a piece; a mode that needs as much memory as another is no use."""
+    inner, first = (
+        [measure(mode, is_first) for mode in RecomputeMode]
+        for is_first in (False, True)
+    )
+    memory = [
+        [step[:_NUM_MEMORY_FIELDS] for step in passes]
+        for passes in zip(inner, first, strict=True)
+    ]
+    is_new = [memory[i] not in memory[:i] for i in range(len(memory))]
+    return Variants(
+        *(
+            tuple(
+                step if new else None for step, new in zip(steps, is_new, strict=True)
+            )
+            for steps in (inner, first)
+        )
+    )
 
 
 def _only_cached(step: Pass) -> Pass:

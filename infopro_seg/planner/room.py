@@ -8,6 +8,7 @@ The backward of the last module runs after autocast has ended.
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from ..recompute_mode import RecomputeMode
 from .costs import Chain, Pass
 
 
@@ -30,7 +31,7 @@ class Effect(NamedTuple):
 
 
 def effect_of(
-    step: Pass, *, is_last: bool, held: int = 0, is_end: bool = False
+    step: Pass, *, is_last: bool, held: int = 0, is_held: bool = False
 ) -> Effect:
     """The effect of a pass at its place.
 
@@ -39,14 +40,14 @@ def effect_of(
         is_last: Whether the module is the last one, whose backward runs after
             autocast has ended.
         held: Bytes of its output that stay alive until the module is done.
-        is_end: Whether its output is still referenced as its backward runs.
+        is_held: Whether its output is still referenced as its backward runs.
     """
     cache = step.cache if is_last else 0
     return Effect(
         forward_peak=step.forward_peak,
         forward_kept=step.kept,
         kept=step.kept - cache,
-        peak=step.backward_peak + cache + (step.released if is_end else 0),
+        peak=step.backward_peak + cache + (step.released if is_held else 0),
         left=step.grads + held + (0 if is_last else step.casts),
     )
 
@@ -55,15 +56,14 @@ def unit_effect(chain: Chain, i: int, step: Pass, end: int, *, is_last: bool) ->
     """The effect of unit ``i`` in a module that ends before unit ``end``."""
     if is_last:
         return effect_of(step, is_last=True)
-    # The state that crosses the wall is referenced while the module's backward runs.
+    # The state that crosses the wall is referenced while the module's backward runs,
+    # and with it the stage outputs.
     is_end = i == end - 1
+    emitted = [out for out in chain.outputs if out.unit == i]
     held = chain.units[i].flow_bytes if is_end else 0
-    held += sum(
-        out.num_bytes
-        for out in chain.outputs
-        if out.unit == i and not (out.is_flow and is_end)
-    )
-    return effect_of(step, is_last=False, held=held, is_end=is_end)
+    held += sum(out.num_bytes for out in emitted if not (out.is_flow and is_end))
+    is_held = is_end or any(out.is_flow for out in emitted)
+    return effect_of(step, is_last=False, held=held, is_held=is_held)
 
 
 class Room(NamedTuple):
@@ -109,7 +109,7 @@ class Room(NamedTuple):
         )
 
 
-def unit_step(chain: Chain, i: int, start: int, *, recomputes: bool) -> Pass:
+def unit_step(chain: Chain, i: int, start: int, *, mode: RecomputeMode) -> Pass:
     """The pass of unit ``i`` in a module that starts at unit ``start``.
 
     Its input needs no gradient if all units of the module before it are frozen. The
@@ -117,7 +117,7 @@ def unit_step(chain: Chain, i: int, start: int, *, recomputes: bool) -> Pass:
     """
     unit = chain.units[i]
     is_first = not any(before.is_trainable for before in chain.units[start:i])
-    step = unit.passes.choose(recomputes=recomputes, is_first=is_first)
+    step = unit.passes.choose(mode, is_first=is_first)
     is_emitted = any(out.is_flow and out.unit == i - 1 for out in chain.outputs)
     if is_first and i > start and not unit.is_trainable and not is_emitted:
         step = step._replace(kept=step.kept - chain.units[i - 1].flow_bytes)

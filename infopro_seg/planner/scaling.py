@@ -30,6 +30,8 @@ def interpolate(first: Chain, second: Chain, weight: float) -> Chain:
 
 
 def _between(first: Any, second: Any, weight: float) -> Any:
+    if first is None or second is None:
+        return None
     if isinstance(first, tuple):
         values = [_between(a, b, weight) for a, b in zip(first, second, strict=True)]
         return type(first)(*values) if hasattr(first, '_fields') else tuple(values)

@@ -8,6 +8,7 @@ from collections.abc import Collection
 
 import numpy as np
 
+from ..recompute_mode import RecomputeMode
 from .costs import Chain, Partition
 from .fold import Fold
 from .labels import LINK, NO_LINK, WORST, Closed, Kind, Labels, Trunk
@@ -15,7 +16,11 @@ from .needs import IMPOSSIBLE, module_needs
 from .room import end_room
 
 NEVER, AUTO, ALWAYS = 'never', 'auto', 'always'
-CHOICES = {NEVER: (False,), AUTO: (False, True), ALWAYS: (True,)}
+CHOICES = {
+    NEVER: (RecomputeMode.NOTHING,),
+    AUTO: tuple(RecomputeMode),
+    ALWAYS: (RecomputeMode.WHOLE,),
+}
 _UNLIMITED = 2**62
 
 
@@ -162,14 +167,14 @@ def _tails(
     kind = Kind(0 if num_modules is None else 1, True, end, end)
     ended: Labels = {}
     closed: Closed = {}
-    for recomputes, cost in fold.tail_choices():
-        link = fold.decide('tail', recomputes, NO_LINK)
+    for mode, cost in fold.modes(fold.chain.tail):
+        link = fold.decide('tail', end, mode, NO_LINK)
         label = np.array([cost, 0, 0, 0, 0, link], dtype=np.int64)
         if end not in must_cut:
-            step = fold.chain.tail.choose(recomputes=recomputes, is_first=False)
+            step = fold.chain.tail.choose(mode, is_first=False)
             fold.begin(ended, end, label, kind, step)
         if end in may_cut:
-            step = fold.chain.tail.choose(recomputes=recomputes, is_first=True)
+            step = fold.chain.tail.choose(mode, is_first=True)
             room = end_room(fold.chain, end, end, step)
             alone = np.array([[cost, *room[:3], 0, link]], dtype=np.int64)
             fold.offer(closed, end, kind, alone)
@@ -185,21 +190,21 @@ def _ended(fold: Fold, end: int, closed: Closed, num_modules: int | None) -> Lab
             step = fold.chain.heads[end - 1].step
             label = label.copy()
             label[0] += step.flops
-            label[LINK] = fold.decide('cut', end, int(label[LINK]))
+            label[LINK] = fold.decide('cut', end, 0, int(label[LINK]))
             kind = Kind(0 if num_modules is None else count + 1, False)
             fold.begin(ended, end, label, kind, step)
     return ended
 
 
 def _partition(fold: Fold, label: np.ndarray) -> Partition:
-    cuts, recompute, recomputes_tail = [], set(), False
+    cuts, recompute, tail_mode = [], {}, RecomputeMode.NOTHING
     link = int(label[LINK])
     while link != NO_LINK:
-        what, value, link = fold.decisions[link]
+        what, (place, mode), link = fold.decisions[link]
         if what == 'cut':
-            cuts.append(value)
+            cuts.append(place)
         elif what == 'unit':
-            recompute.add(value)
+            recompute[place] = RecomputeMode(mode)
         else:
-            recomputes_tail = bool(value)
-    return Partition((*cuts, fold.num_units), frozenset(recompute), recomputes_tail)
+            tail_mode = RecomputeMode(mode)
+    return Partition((*cuts, fold.num_units), recompute, tail_mode)

@@ -1,7 +1,7 @@
 """State: what flows from one unit to the next, and the wall between local modules."""
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import torch
@@ -115,6 +115,14 @@ class State:
         rows, columns = self.grid
         tokens = x[:, x.shape[1] - rows * columns :]
         return tokens.transpose(1, 2).reshape(x.shape[0], -1, rows, columns)
+
+    def tensors(self) -> Iterator[Tensor]:
+        """All tensors of the state; one that has several roles comes several times."""
+        for maps in (self.x, *self.skips, *self.outputs):
+            if isinstance(maps, Tensor):
+                yield maps
+            elif maps is not None:
+                yield from maps
 
     @property
     def requires_grad(self) -> bool:

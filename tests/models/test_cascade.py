@@ -58,7 +58,10 @@ def test_one_module_is_the_stock_cascade_bit_for_bit(name):
     assert any(key.startswith('decode_1.') for key in ours[0])
 
 
-@pytest.mark.parametrize('recompute', [None, ['all', 'decode_head']])
+@pytest.mark.parametrize(
+    'recompute',
+    [None, ['all', 'decode_head'], ['all:stepwise', 'decode_head:stepwise']],
+)
 @pytest.mark.parametrize('name', CASCADES)
 def test_early_backward_gives_the_gradients_of_the_summed_losses(name, recompute):
     late = build(local_cascade(name, num_modules=3, recompute=recompute))

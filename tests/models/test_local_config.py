@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from infopro_seg.recompute_mode import RecomputeMode
 from infopro_seg.units import units_of
 from tests.helpers import build, deeplabv3, localized, resnet
 
@@ -99,7 +100,7 @@ def test_a_plan_gives_splits_and_recompute(plan_file):
     model = build(with_local({'plan': str(plan_file)}))
     ends = [module.units[-1].name for module in model.local_modules[:-1]]
     assert ends == ['layer2.0', 'layer3.1']
-    assert model.local_modules[1].recompute == {'layer3.0'}
+    assert model.local_modules[1].recompute == {'layer3.0': RecomputeMode.WHOLE}
 
 
 def test_a_missing_plan_is_named_with_the_way_to_make_it(tmp_path):

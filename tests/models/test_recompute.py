@@ -1,8 +1,7 @@
 import pytest
-from mmseg.models.decode_heads import FCNHead
-from torch import nn
 
-from infopro_seg.models.recompute import check_recompute, resolve_recompute
+from infopro_seg.models.recompute import resolve_recompute
+from infopro_seg.recompute_mode import RecomputeMode, parsed
 from tests.helpers import build, deeplabv3, localized, resnet
 
 NAMES = ('stem', 'layer1.0', 'layer1.1', 'layer2.0')
@@ -21,7 +20,28 @@ NAMES = ('stem', 'layer1.0', 'layer1.1', 'layer2.0')
     ids=str,
 )
 def test_names(recompute, expected):
-    assert resolve_recompute(recompute, NAMES) == frozenset(expected)
+    whole = dict.fromkeys(expected, RecomputeMode.WHOLE)
+    assert resolve_recompute(recompute, NAMES) == whole
+
+
+def test_modes():
+    names = ['layer1.1', 'decode_head:stepwise', 'all:stepwise']
+    stepwise = dict.fromkeys((*NAMES, 'decode_head'), RecomputeMode.STEPWISE)
+    stepwise['layer1.1'] = RecomputeMode.WHOLE
+    assert resolve_recompute(names, NAMES) == stepwise
+    everything = dict.fromkeys(NAMES, RecomputeMode.STEPWISE)
+    assert resolve_recompute('all:stepwise', NAMES) == everything
+
+
+def test_a_name_in_both_modes_is_refused():
+    with pytest.raises(ValueError, match="'layer1.1' with and without"):
+        resolve_recompute(['layer1.1', 'layer1.1:stepwise'], NAMES)
+
+
+@pytest.mark.parametrize('mode', RecomputeMode)
+def test_a_mode_is_spelled_as_it_is_read(mode):
+    if mode:
+        assert parsed(mode.spelled('layer1.1')) == ('layer1.1', mode)
 
 
 def test_a_single_name_is_not_a_list():
@@ -34,6 +54,8 @@ def test_a_single_name_is_not_a_list():
     [
         ('layer1.7', 'Nearest: layer1.1, layer1.0'),
         ('decode_heads', 'Nearest: decode_head'),
+        ('layer1.7:stepwise', 'Nearest: layer1.1, layer1.0'),
+        ('stem:twice', 'Nearest: stem'),
         (3, 'Allowed: all, decode_head, stem, layer1.0, layer1.1, layer2.0'),
     ],
 )
@@ -52,14 +74,3 @@ def test_blocks_that_checkpoint_themselves_are_refused():
     with pytest.raises(ValueError, match='with_cp=True .* Set with_cp=False'):
         build(localized(model, num_modules=2, recompute='all'))
     build(localized(model, num_modules=2))
-
-
-def test_a_decode_head_with_nothing_to_recompute_is_refused():
-    settings = {'in_channels': 8, 'channels': 8, 'num_classes': 5}
-    # Without a norm its convolution is followed by an in-place activation only.
-    head = FCNHead(num_convs=1, concat_input=False, norm_cfg=None, **settings)
-    check_recompute(frozenset({'stem'}), nn.Module(), head)
-    with pytest.raises(ValueError, match='FCNHead has no ConvModule with norm'):
-        check_recompute(frozenset({'decode_head'}), nn.Module(), head)
-    head = FCNHead(num_convs=1, norm_cfg={'type': 'BN'}, **settings)
-    check_recompute(frozenset({'decode_head'}), nn.Module(), head)

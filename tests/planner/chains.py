@@ -14,6 +14,7 @@ from infopro_seg.planner.costs import (
     UnitCost,
     Variants,
 )
+from infopro_seg.recompute_mode import RecomputeMode
 
 _SMALL = st.integers(0, 6)
 
@@ -34,16 +35,20 @@ def passes(*, casts=False, freed=False):
 
 
 @st.composite
-def variants(draw, *, can_recompute=True, **kwargs):
+def variants(draw, **kwargs):
     plain = draw(passes(**kwargs))
     # Gradients and weight copies are the same however a piece is run.
     same = {'grads': plain.grads, 'casts': plain.casts}
-    first_plain = draw(passes(**kwargs))._replace(**same)
-    if not (can_recompute and draw(st.booleans())):
-        return Variants(plain, None, first_plain, None)
-    same['cache'] = plain.casts
-    again, first_again = (draw(passes(**kwargs))._replace(**same) for _ in range(2))
-    return Variants(plain, again, first_plain, first_again)
+    exists = [True, *(draw(st.booleans()) for _ in range(2))]
+
+    def steps():
+        caches = (0, plain.casts, 0)
+        return tuple(
+            draw(passes(**kwargs))._replace(**same, cache=cache) if there else None
+            for there, cache in zip(exists, caches, strict=True)
+        )
+
+    return Variants((plain, *steps()[1:]), steps())
 
 
 @st.composite
@@ -98,7 +103,9 @@ def chains(draw, *, max_units=5, max_state=0, casts=True):
 def all_partitions(chain, recompute='auto', num_modules=None):
     """Every partition in which each module has something to train."""
     num_units = len(chain.units)
-    choices = {'never': [False], 'auto': [False, True], 'always': [True]}[recompute]
+    nothing, whole, _ = RecomputeMode
+    choices = {'never': [nothing], 'auto': list(RecomputeMode), 'always': [whole]}
+    choices = choices[recompute]
     for num_cuts in range(num_units + 1):
         if num_modules is not None and num_cuts != num_modules - 1:
             continue
@@ -110,7 +117,7 @@ def all_partitions(chain, recompute='auto', num_modules=None):
                 for start, end in zip((0, *cuts), ends, strict=True)
             ):
                 continue
-            for flags in itertools.product(choices, repeat=num_units):
-                chosen = frozenset(i for i, flag in enumerate(flags) if flag)
+            for modes in itertools.product(choices, repeat=num_units):
+                chosen = {i: mode for i, mode in enumerate(modes) if mode}
                 for tail in choices:
                     yield Partition(ends, chosen, tail)

@@ -10,12 +10,14 @@ from infopro_seg.planner.costs import (
     UnitCost,
     Variants,
 )
+from infopro_seg.recompute_mode import RecomputeMode
 
 STEP = Pass(1, 2, -3, 4, 5, 6, 7, 8)
+THREE = (STEP, STEP, STEP)
 CHAIN = Chain(
-    units=(UnitCost('stem', Variants(STEP, STEP, STEP, STEP), 9, 10, False),),
+    units=(UnitCost('stem', Variants(THREE, THREE), 9, 10, False),),
     heads=(HeadCost(STEP, 11),),
-    tail=Variants(STEP, None, STEP, None),
+    tail=Variants((STEP, None, STEP), (STEP, None, STEP)),
     tail_reads=(0,),
     auxiliaries=(Reader(STEP, (0,)),),
     outputs=(Output(0, 12, True),),
@@ -93,4 +95,4 @@ def test_json_keeps_kinds():
     chain = chain_from_json(json.dumps(dataclasses.asdict(CHAIN)))
     assert chain == CHAIN
     assert isinstance(chain.units[0].passes.plain, Pass)
-    assert chain.tail.recomputed is None
+    assert chain.tail.modes() == [RecomputeMode.NOTHING, RecomputeMode.STEPWISE]

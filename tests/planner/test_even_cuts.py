@@ -21,7 +21,7 @@ from tests.planner.chains import all_partitions, chains
 
 def unit(name, kept):
     plain = Pass(forward_peak=kept, kept=kept)
-    return UnitCost(name, Variants(plain, None, plain, None), 0, 0)
+    return UnitCost(name, Variants(*[(plain, None, None)] * 2), 0, 0)
 
 
 def equal_units(tail_bytes, num_units=6):
@@ -30,7 +30,7 @@ def equal_units(tail_bytes, num_units=6):
     return Chain(
         units=tuple(unit(f'unit{i}', 10) for i in range(num_units)),
         heads=(HeadCost(Pass(), 0),) * num_units,
-        tail=Variants(tail, None, tail, None),
+        tail=Variants(*[(tail, None, None)] * 2),
         tail_reads=(0,),
         outputs=(Output(num_units - 1, 0, True),),
     )

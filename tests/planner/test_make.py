@@ -76,7 +76,7 @@ def test_a_plan_fits_its_memory(whole, part):
         SETTING, gpu_memory=memory, reserve=0, recompute='never', verify=False
     )
     assert never.recompute == ()
-    assert never.flops_overhead >= plan.flops_overhead
+    assert not never.fits or never.flops_overhead >= plan.flops_overhead
 
 
 def test_what_cannot_fit_gives_the_smallest_peak(whole):

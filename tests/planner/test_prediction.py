@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from infopro_seg.models.recompute import resolve_recompute
 from infopro_seg.planner.costs import Partition
 from infopro_seg.planner.fake_step import fake_tensors, track_step
 from infopro_seg.planner.make import Setting
@@ -17,6 +18,7 @@ from infopro_seg.planner.peaks import (
 )
 from infopro_seg.planner.profile import profile_chain
 from infopro_seg.planner.scaling import interpolate
+from infopro_seg.recompute_mode import RecomputeMode
 from infopro_seg.units import units_of
 from tests.backbones import BACKBONES
 from tests.helpers import BN, build, deeplabv3, gradients, localized
@@ -49,8 +51,9 @@ def with_factors(chain, optimizer):
 def partition_of(chain, splits, recompute):
     names = [unit.name for unit in chain.units]
     ends = (*(names.index(split) + 1 for split in splits), len(names))
-    chosen = frozenset(names.index(n) for n in recompute if n != 'decode_head')
-    return Partition(ends, chosen, 'decode_head' in recompute)
+    modes = resolve_recompute(recompute, names)
+    tail_mode = modes.pop('decode_head', RecomputeMode.NOTHING)
+    return Partition(ends, {names.index(n): m for n, m in modes.items()}, tail_mode)
 
 
 def check(chain, model, splits, recompute, batch=BATCH, crop=CROP, rtol=RTOL, **kwargs):
@@ -72,22 +75,29 @@ SPLITS = [
     ['layer1.0', 'layer2.1'],
     ['stem', 'layer1.1', 'layer2.1', 'layer3.1'],
 ]
-RECOMPUTE = [[], ['layer1.0', 'layer2.1', 'layer3.0'], ['layer3.1', 'decode_head']]
+RECOMPUTE = {
+    'nothing': [],
+    'units': ['layer1.0', 'layer2.1', 'layer3.0'],
+    'head': ['layer3.1', 'decode_head'],
+    'stepwise': ['all:stepwise', 'decode_head:stepwise'],
+    'both': ['all', 'layer1.0:stepwise', 'layer2.1:stepwise', 'layer3.1:stepwise'],
+}
 
 
-@pytest.mark.parametrize('recompute', RECOMPUTE, ids=len)
+@pytest.mark.parametrize('recompute', RECOMPUTE)
 @pytest.mark.parametrize('splits', SPLITS, ids=lambda splits: f'K={len(splits) + 1}')
 def test_the_peak_of_a_step(chains, splits, recompute):
     chain = with_factors(chains[None], OPTIMIZERS['momentum'])
-    check(chain, tiny(), splits, recompute)
+    check(chain, tiny(), splits, RECOMPUTE[recompute])
 
 
-@pytest.mark.parametrize('recompute', RECOMPUTE[:2], ids=len)
+@pytest.mark.parametrize('recompute', ['nothing', 'units', 'both'])
 @pytest.mark.parametrize(
     'splits', SPLITS[::2], ids=lambda splits: f'K={len(splits) + 1}'
 )
 def test_the_peak_of_a_step_in_mixed_precision(chains, splits, recompute):
     chain = with_factors(chains[torch.bfloat16], OPTIMIZERS['momentum'])
+    recompute = RECOMPUTE[recompute]
     check(
         chain, tiny(), splits, recompute, amp_dtype=torch.bfloat16, rtol=0.01
     )  # weight copies of recomputed units, made again in backward

@@ -1,0 +1,304 @@
+"""Stepwise recompute: tensors come back one at a time, when backward asks for them.
+
+Checkpointing brings everything that a piece of network keeps back at once, before its
+first gradient. Here each operator that can be repeated is noted as it runs, and instead
+of what autograd would keep there is a recipe: which operator, on which inputs. A recipe
+is followed when backward unpacks it; what it makes on the way is held only as
+long as backward will ask for it, so nothing is computed twice again.
+"""
+
+import contextlib
+import weakref
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+_aten = torch.ops.aten
+
+# Convolutions and matrix products: their inputs are kept.
+_PRODUCTS = frozenset(
+    {_aten.convolution.default, _aten.addmm.default, _aten.mm.default}
+)
+# Repeating these changes nothing but the result: no random draws, no communication.
+_REPEATABLE = frozenset(
+    {
+        _aten._to_copy.default,
+        _aten.batch_norm_elemt.default,  # the normalisation of SyncBatchNorm
+        _aten.cudnn_batch_norm.default,
+        _aten.gelu.default,
+        _aten.hardswish.default,
+        _aten.hardtanh.default,
+        _aten.leaky_relu.default,
+        _aten.miopen_batch_norm.default,
+        _aten.native_batch_norm.default,
+        _aten.native_group_norm.default,
+        _aten.native_layer_norm.default,
+        _aten.relu.default,
+        _aten.silu.default,
+    }
+)
+_OUT_OF_PLACE = {
+    _aten.hardswish_.default: _aten.hardswish.default,
+    _aten.hardtanh_.default: _aten.hardtanh.default,
+    _aten.leaky_relu_.default: _aten.leaky_relu.default,
+    _aten.relu_.default: _aten.relu.default,
+    _aten.silu_.default: _aten.silu.default,
+}
+# Operators that update running statistics (arguments 3 and 4) in training (5).
+_BATCH_NORMS = frozenset(
+    {
+        _aten.cudnn_batch_norm.default,
+        _aten.miopen_batch_norm.default,
+        _aten.native_batch_norm.default,
+    }
+)
+
+
+@contextlib.contextmanager
+def stepwise_recompute(*, keep_products: bool = False) -> Iterator['Recorder']:
+    """While active, autograd keeps recipes instead of tensors where it can.
+
+    Kept are inputs of convolutions and matrix products, and whatever has no recipe.
+    Losses, gradients and buffers keep every bit.
+
+    Args:
+        keep_products: Keep results of convolutions and matrix products, too: what is
+            computed again is then norms and activations only.
+
+    Yields:
+        The recorder; tell it what stays alive anyway (`Recorder.keep`).
+    """
+    recorder = Recorder(keep_products)
+    if not torch.is_grad_enabled():
+        yield recorder
+        return
+    hooks = torch.autograd.graph.saved_tensors_hooks(recorder.pack, _unpack)
+    try:
+        with hooks, recorder:
+            yield recorder
+    finally:
+        recorder.forget()
+
+
+class Recorder(TorchDispatchMode):
+    """Notes how tensors are made.
+
+    Args:
+        keep_products: See `stepwise_recompute`.
+    """
+
+    def __init__(self, keep_products: bool = False):
+        super().__init__()
+        self._recorded = _REPEATABLE if keep_products else _REPEATABLE | _PRODUCTS
+        #: By address of the storage. An entry goes when its storage is freed.
+        self._values: dict[int, tuple[weakref.ref, _Value]] = {}
+
+    def keep(self, tensors: Iterable[Tensor]) -> None:
+        """Let backward use tensors that stay alive anyway, such as a unit's output."""
+        for tensor in tensors:
+            value = self._value(tensor)
+            if value is not None:
+                value.keep(tensor)
+
+    def forget(self) -> None:
+        """End the recording; recipes live on in what autograd keeps."""
+        self._values.clear()
+
+    def pack(self, tensor: Tensor) -> Any:
+        """What autograd keeps of a tensor."""
+        value = self._value(tensor)
+        if value is None:
+            # Detached: an output that knew its history would keep itself alive.
+            return tensor.detach()
+        return _Slot(_View.of(tensor, value))
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Run an operator and note it."""
+        kwargs = kwargs or {}
+        recipe = None
+        if func in self._recorded or self._remakes(func, args):
+            repeated = _OUT_OF_PLACE.get(func, func)
+            recipe = _Recipe(repeated, self._inputs(repeated, args), kwargs)
+        result = func(*args, **kwargs)
+        if recipe is not None:
+            made = result if isinstance(result, Tensor) else result[0]
+            self._note(made, _Value(recipe, made.stride()))
+        elif func._schema.is_mutable:
+            for tensor in _written(func, args, kwargs):
+                self._values.pop(tensor.untyped_storage()._cdata, None)
+        return result
+
+    def _remakes(self, func: Any, args: Any) -> bool:
+        """Whether an operator overwrites a tensor that can be made again."""
+        if func not in _OUT_OF_PLACE or _is_part(args[0]):
+            return False
+        value = self._value(args[0])
+        return value is not None and value.recipe is not None
+
+    def _inputs(self, func: Any, args: Any) -> Any:
+        """The arguments of a recipe; those of a product are kept."""
+        if func in _BATCH_NORMS and args[5]:
+            args = (*args[:3], None, None, *args[5:])
+
+        def noted(tensor: Tensor) -> _View:
+            value = self._value(tensor)
+            if value is None:
+                value = _Value(None, tensor.stride())
+            if value.recipe is None or func in _PRODUCTS:
+                value.keep(tensor)
+            return _View.of(tensor, value)
+
+        return tree_map_only(Tensor, noted, args)
+
+    def _value(self, tensor: Tensor) -> '_Value | None':
+        entry = self._values.get(tensor.untyped_storage()._cdata)
+        return None if entry is None else entry[1]
+
+    def _note(self, tensor: Tensor, value: '_Value') -> None:
+        storage, values = tensor.untyped_storage(), self._values
+        address = storage._cdata
+        # PyTorch keeps the Python object of a storage as long as the storage itself.
+        ref = weakref.ref(storage, lambda _: values.pop(address, None))
+        values[address] = ref, value
+
+
+class _Recipe(NamedTuple):
+    func: Any
+    args: Any
+    kwargs: dict[str, Any]
+
+    def follow(self) -> Tensor:
+        args = tree_map_only(_View, _View.get, self.args, is_leaf=_is_view)
+        result = self.func(*args, **self.kwargs)
+        return result if isinstance(result, Tensor) else result[0]
+
+
+class _Value:
+    """A tensor in storage of its own: there, or to be made again.
+
+    Args:
+        recipe: How to make it; None for what was there before.
+        stride: Of the tensor that was made.
+    """
+
+    def __init__(self, recipe: _Recipe | None, stride: tuple[int, ...]):
+        self.recipe = recipe
+        self.stride = stride
+        #: Where autograd still waits for it.
+        self.slots: weakref.WeakSet[_Slot] = weakref.WeakSet()
+        self._kept: Tensor | None = None
+        #: What was kept, if it is still around, and its version then.
+        self._original: tuple[weakref.ref, int] | None = None
+        self._made: Tensor | None = None
+
+    def keep(self, tensor: Tensor) -> None:
+        if self._kept is None:
+            # Without its history, which would in turn keep this.
+            self._kept = tensor.detach()
+            self._original = weakref.ref(tensor), tensor._version
+            # What it was made of may go.
+            self.recipe = None
+
+    def get(self) -> Tensor:
+        if self._kept is not None:
+            if self._is_changed():
+                raise RuntimeError(
+                    f'a tensor of shape {tuple(self._kept.shape)} was changed in place '
+                    'after it had been noted for stepwise recompute. Take the unit '
+                    'that does this out of local=dict(recompute=...), or name it '
+                    'without ":stepwise".'
+                )
+            return self._kept
+        if self._made is not None:
+            return self._made
+        made = self.recipe.follow()
+        if made.stride() != self.stride:
+            raise RuntimeError(
+                f'{self.recipe.func} gave strides {made.stride()} in backward and '
+                f'{self.stride} in forward; it cannot be recomputed stepwise.'
+            )
+        if self.slots:
+            self._made = made
+        return made
+
+    def _is_changed(self) -> bool:
+        ref, version = self._original
+        tensor = ref()
+        return tensor is not None and tensor._version != version
+
+    def release(self, slot: '_Slot') -> None:
+        self.slots.discard(slot)
+        if not self.slots:
+            self._made = None
+
+
+class _View(NamedTuple):
+    """A tensor in the storage of a value."""
+
+    value: _Value
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+
+    @classmethod
+    def of(cls, tensor: Tensor, value: _Value) -> '_View':
+        return cls(value, tensor.size(), tensor.stride(), tensor.storage_offset())
+
+    def get(self) -> Tensor:
+        tensor = self.value.get()
+        if (tensor.size(), tensor.stride(), tensor.storage_offset()) == self[1:]:
+            return tensor
+        return tensor.as_strided(*self[1:])
+
+
+class _Slot:
+    """What autograd keeps in place of a tensor."""
+
+    def __init__(self, view: _View):
+        self.view = view
+        view.value.slots.add(self)
+
+
+def _unpack(kept: Any) -> Tensor:
+    if isinstance(kept, Tensor):
+        return kept
+    value = kept.view.value
+    # Operators were noted behind autocast: what it casts has been cast.
+    with torch.no_grad(), _without_autocast():
+        tensor = kept.view.get()
+    value.release(kept)
+    return tensor
+
+
+@contextlib.contextmanager
+def _without_autocast() -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for device in ('cpu', 'cuda'):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        yield
+
+
+def _is_view(value: Any) -> bool:
+    return isinstance(value, _View)
+
+
+def _is_part(tensor: Tensor) -> bool:
+    """Whether a tensor is only a part of its storage."""
+    return tensor.untyped_storage().nbytes() != tensor.numel() * tensor.element_size()
+
+
+def _written(func: Any, args: Any, kwargs: Any) -> Iterator[Tensor]:
+    """The tensors that an operator writes to."""
+    for i, argument in enumerate(func._schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            given = args[i] if i < len(args) else kwargs.get(argument.name)
+            for tensor in given if isinstance(given, list | tuple) else (given,):
+                if isinstance(tensor, Tensor):
+                    yield tensor
