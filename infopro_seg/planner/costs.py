@@ -6,10 +6,15 @@ Bytes are integers, FLOPs are 2 a multiply-add.
 """
 
 import dataclasses
+import functools
+import itertools
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..recompute_mode import RecomputeMode
+
+
+MODES = tuple(RecomputeMode)
 
 
 class Pass(NamedTuple):
@@ -58,7 +63,7 @@ class Variants(NamedTuple):
 
     def modes(self) -> list[RecomputeMode]:
         """The modes that there are."""
-        return [mode for mode in RecomputeMode if self.inner[mode] is not None]
+        return [mode for mode in MODES if self.inner[mode] is not None]
 
     def choose(self, mode: RecomputeMode, *, is_first: bool) -> Pass:
         """The pass for a mode; of no effect where there is none."""
@@ -172,6 +177,23 @@ class Chain:
         return dataclasses.replace(
             self, optimizer_factor=optimizer_factor, step_factor=step_factor
         )
+
+    @functools.cached_property
+    def grads_before(self) -> tuple[int, ...]:
+        """Gradients that the units before each one, and all units, leave behind."""
+        grads = (unit.passes.plain.grads for unit in self.units)
+        return tuple(itertools.accumulate(grads, initial=0))
+
+    @functools.cached_property
+    def casts_before(self) -> tuple[int, ...]:
+        """Weight copies that they leave behind, likewise."""
+        casts = (unit.passes.plain.casts for unit in self.units)
+        return tuple(itertools.accumulate(casts, initial=0))
+
+    @functools.cached_property
+    def memo(self) -> dict[Any, Any]:
+        """Where searches keep what they derive from the costs, for the next search."""
+        return {}
 
     def head_state_bytes(self, cut: int) -> int:
         """Weights and optimizer state of the local head before boundary ``cut``."""

@@ -1,6 +1,5 @@
 """Folds a chain from its end to its start and keeps what may be best. Pure numbers."""
 
-import functools
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
@@ -40,6 +39,7 @@ class Fold:
         limit: Bytes that a module may reach.
         choices: How units and tail may be recomputed.
         counts_flops: Whether more room for fewer FLOPs can be better.
+        most_flops: Most extra FLOPs of interest.
     """
 
     def __init__(
@@ -49,17 +49,19 @@ class Fold:
         choices: Sequence[RecomputeMode],
         *,
         counts_flops: bool = True,
+        most_flops: int = _UNLIMITED,
     ):
         self.chain = chain
         self.limit = min(limit, _UNLIMITED)
         self.choices = choices
         self.counts_flops = counts_flops
+        self.most_flops = most_flops
         self.num_units = len(chain.units)
         #: Decisions: what, value, index of the decision to the right.
         self.decisions: list[tuple[str, tuple[int, int], int]] = []
+        self._memo = chain.memo.setdefault(('effects', tuple(choices), counts_flops), {})
         self.bases = [base_bytes(chain, a, ()) for a in range(self.num_units + 1)]
         self.least_base = min(base for base, _ in self.bases)
-        self._effects = functools.cache(self._effects_of)
         # A pass may free its input, so that more units may need less room.
         self.freed = [0]
         for i in range(self.num_units):
@@ -166,6 +168,7 @@ class Fold:
                 for effect in self._effects(i, start, is_end, kind.is_last):
                     new = extended(found, *effect)
                     fits = np.maximum(new[:, FORWARD], new[:, BACKWARD]) <= room
+                    fits &= new[:, COST] <= self.most_flops
                     result[after].append(new[fits])
         return {
             kind: self._decided(i, undominated(np.concatenate(parts)))
@@ -175,10 +178,24 @@ class Fold:
 
     def _decided(self, i: int, labels: np.ndarray) -> np.ndarray:
         """Note the decision to recompute in the labels that `_before` has marked."""
-        for j in np.flatnonzero(labels[:, LINK] < NO_LINK):
-            mode, link = unmarked(int(labels[j, LINK]))
-            labels[j, LINK] = self.decide('unit', i, mode, link)
+        is_marked = labels[:, LINK] < NO_LINK
+        modes, links = unmarked(labels[is_marked, LINK])
+        first = len(self.decisions)
+        self.decisions += (
+            ('unit', (i, mode), link)
+            for mode, link in zip(modes.tolist(), links.tolist(), strict=True)
+        )
+        labels[is_marked, LINK] = np.arange(first, len(self.decisions))
         return labels
+
+    def _effects(
+        self, i: int, start: int, is_end: bool, is_last: bool
+    ) -> list[tuple[RecomputeMode, int, Effect]]:
+        """The effects of a unit at its place, in each mode; see `extend`."""
+        place = i, start, is_end, is_last
+        if place not in self._memo:
+            self._memo[place] = self._effects_of(*place)
+        return self._memo[place]
 
     def _effects_of(
         self, i: int, start: int, is_end: bool, is_last: bool

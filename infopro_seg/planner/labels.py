@@ -17,7 +17,7 @@ from .room import Effect
 COST, FORWARD, BACKWARD, AFTER, WORST, LINK = range(6)
 # Chains of repeated blocks need far fewer; the bound is for adversarial numbers. What
 # is thinned out leaves a partition that fits, if not the cheapest.
-_MAX_LABELS = 150
+_MAX_LABELS = 100
 NO_LINK = -1
 NUM_MODES = len(RecomputeMode)
 
@@ -75,10 +75,10 @@ def extended(labels: np.ndarray, mode: int, cost: int, effect: Effect) -> np.nda
     return new
 
 
-def unmarked(link: int) -> tuple[int, int]:
-    """The mode and the link that a marked link stands for."""
-    after, mode = divmod(-2 - link, NUM_MODES)
-    return mode, after - 1
+def unmarked(links: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The modes and the links that marked links stand for."""
+    after, modes = np.divmod(-2 - links, NUM_MODES)
+    return modes, after - 1
 
 
 def undominated(labels: np.ndarray) -> np.ndarray:

@@ -8,6 +8,8 @@ from .search import ALWAYS, AUTO, NEVER, cheapest_within, even_cuts, least_peaks
 # Attempts to meet a budget exactly, each setting room for local heads aside as the
 # attempt before has shown.
 _MAX_ATTEMPTS = 8
+# Part of the budget that need not be known more exactly.
+_RESERVE_PRECISION = 0.002
 # Halvings in the search for a partition of the same work in less memory.
 _TIGHTENINGS = 4
 # What even modules may cost.
@@ -130,7 +132,11 @@ def _tightened(
     for _ in range(_TIGHTENINGS):
         limit = (low + high) // 2
         other = cheapest_within(
-            chain, limit, num_modules=num_modules, recompute=recompute
+            chain,
+            limit,
+            num_modules=num_modules,
+            recompute=recompute,
+            most_flops=flops,
         )
         if other is not None and extra_flops(chain, other) == flops:
             found, high = other, limit
@@ -170,8 +176,12 @@ def _with_reserve(
             best, enough = found or best, reserve
         else:
             too_little = reserve
-        middle = too_little if enough is None else (too_little + enough) // 2
-        reserve = too_little + missing if enough is None else middle
+        if enough is None:
+            reserve = max(4 * too_little, too_little + missing)
+        elif enough - too_little > budget * _RESERVE_PRECISION:
+            reserve = (too_little + enough) // 2
+        else:
+            break
     return best
 
 

@@ -20,17 +20,17 @@ def base_bytes(chain: Chain, start: int, cuts: Sequence[int]) -> tuple[int, int]
     Returns:
         Everything but weight casts, and the weight casts of earlier modules.
     """
-    before = [unit.passes.plain for unit in chain.units[:start]]
-    before += [r.step for r in chain.auxiliaries if chain.last_read(r) < start]
+    before = [r.step for r in chain.auxiliaries if chain.last_read(r) < start]
     before += [chain.heads[cut - 1].step for cut in cuts if cut <= start]
     total = (
         chain.start_bytes
         + round(chain.optimizer_factor * chain.parameter_bytes)
         + sum(chain.head_state_bytes(cut) for cut in cuts)
+        + chain.grads_before[start]
         + sum(step.grads for step in before)
         + chain.carried_bytes(start)
     )
-    return total, sum(step.casts for step in before)
+    return total, chain.casts_before[start] + sum(step.casts for step in before)
 
 
 def optimizer_peak(chain: Chain, cuts: Sequence[int]) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Collection
 import numpy as np
 
 from ..recompute_mode import RecomputeMode
-from .costs import Chain, Partition
+from .costs import MODES, Chain, Partition
 from .fold import Fold
 from .labels import LINK, NO_LINK, WORST, Closed, Kind, Labels, Trunk
 from .needs import IMPOSSIBLE, module_needs
@@ -18,7 +18,7 @@ from .room import end_room
 NEVER, AUTO, ALWAYS = 'never', 'auto', 'always'
 CHOICES = {
     NEVER: (RecomputeMode.NOTHING,),
-    AUTO: tuple(RecomputeMode),
+    AUTO: MODES,
     ALWAYS: (RecomputeMode.WHOLE,),
 }
 _UNLIMITED = 2**62
@@ -31,6 +31,7 @@ def cheapest_within(
     recompute: str = AUTO,
     num_modules: int | None = None,
     cuts: Collection[int] | None = None,
+    most_flops: int = _UNLIMITED,
 ) -> Partition | None:
     """The partition of least extra FLOPs whose modules stay within a limit.
 
@@ -40,11 +41,12 @@ def cheapest_within(
         recompute: ``never``, ``always``, or ``auto`` for where it is needed.
         num_modules: Number of modules; None leaves it open.
         cuts: Cut exactly before these units; None leaves it open.
+        most_flops: What the extra FLOPs may be.
 
     Returns:
         The partition; among equal FLOPs, one of low peaks. None if there is none.
     """
-    fold = Fold(chain, limit, CHOICES[recompute])
+    fold = Fold(chain, limit, CHOICES[recompute], most_flops=most_flops)
     must_cut = frozenset(cuts or ())
     may_cut = range(fold.num_units + 1) if cuts is None else must_cut | {0}
     ended, closed = _tails(fold, num_modules, must_cut, may_cut)
