@@ -13,6 +13,7 @@ from infopro_seg.planner.limits import largest_batch, largest_crop, what_fits
 from infopro_seg.planner.make import RESERVE_BYTES, Setting, make_plan
 from infopro_seg.planner.plan import Plan
 from infopro_seg.planner.report import fits_report, plan_report
+from infopro_seg.planner.search import CHOICES, LEAST
 from infopro_seg.planner.sizes import gib, parse_bytes
 
 EXAMPLE = """examples:
@@ -52,9 +53,10 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--recompute',
-        choices=('never', 'auto', 'always'),
+        choices=CHOICES,
         default='auto',
-        help='activation checkpointing inside the modules; auto: where it is needed',
+        help='activation checkpointing inside the modules; auto: where it is needed to '
+        'fit; least: whatever makes the largest module smallest',
     )
     parser.add_argument('--amp', action='store_true', help='mixed precision')
     inverse = parser.add_mutually_exclusive_group()
@@ -82,8 +84,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--plot', help='picture of the memory to write')
     parser.add_argument('--force', action='store_true', help='overwrite files')
     args = parser.parse_args()
-    if args.gpu_memory is None and args.num_modules is None:
-        parser.error('give --gpu-memory, --num-modules or both')
+    is_open = args.gpu_memory is None and args.num_modules is None
+    if is_open and args.recompute != LEAST:
+        parser.error('give --gpu-memory, --num-modules, --recompute least or several')
     if args.gpu_memory is None and (args.max_batch or args.max_crop):
         parser.error('--max-batch and --max-crop need --gpu-memory')
     for path in (args.out, args.plot):

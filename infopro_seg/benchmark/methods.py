@@ -13,7 +13,7 @@ from ..models.recompute import ALL
 from ..planner.costs import Chain, Partition
 from ..planner.describe import spelled_recompute
 from ..planner.make import Setting, planned_model
-from ..planner.partition import most_even, smallest
+from ..planner.partition import cheapest, most_even, smallest
 from ..planner.peaks import predicted_peak, total_flops
 from ..planner.search import AUTO
 
@@ -21,6 +21,7 @@ END_TO_END = 'end_to_end'
 CHECKPOINTING = 'checkpointing'
 LOCAL = 'local'
 LOCAL_RECOMPUTE = 'local+recompute'
+_NEAR_SMALLEST = 1.1
 KINDS = (END_TO_END, CHECKPOINTING, LOCAL, LOCAL_RECOMPUTE)
 
 
@@ -78,7 +79,7 @@ def methods(
 
     End-to-end training and checkpointing use the stock model, without the ``local``
     settings. The local methods are cut as ``num_modules`` of a config is; with
-    recompute, where whatever is recomputed makes the largest module smallest.
+    recompute, so that they need the fewest FLOPs within 10% of the least memory.
 
     Args:
         setting: The network, with the ``local`` settings of the local methods.
@@ -139,7 +140,7 @@ def _local(setting: Setting, chain: Chain, kind: str, num_modules: int) -> Metho
     if kind == LOCAL:
         partition = most_even(chain, num_modules)
     else:
-        partition = smallest(chain, num_modules=num_modules, recompute=AUTO)
+        partition = _frugal(chain, num_modules)
     model = planned_model(setting.model)
     splits = [chain.units[end - 1].name for end in partition.ends[:-1]]
     recompute = spelled_recompute(chain, partition)
@@ -148,6 +149,13 @@ def _local(setting: Setting, chain: Chain, kind: str, num_modules: int) -> Metho
     if recompute:
         how += f'; {len(recompute)} of {len(chain.units) + 1} recomputed'
     return Method(kind, setting, model, partition, chain, how)
+
+
+def _frugal(chain: Chain, num_modules: int) -> Partition:
+    """Near the least memory: the last percents cost much recompute."""
+    least = smallest(chain, num_modules=num_modules, recompute=AUTO)
+    budget = int(_NEAR_SMALLEST * predicted_peak(chain, least))
+    return cheapest(chain, budget, num_modules=num_modules) or least
 
 
 def _padding_to_crop(setting: Setting) -> Setting:

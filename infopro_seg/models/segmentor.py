@@ -39,12 +39,12 @@ class InfoProEncoderDecoder(EncoderDecoder):
                 dict(splits=['layer3.12'],     # or num_modules=2
                      head=dict(preset='lean'), # see `complete_head`
                      weights=dict(reconstruction=(1.5, 1.5), segmentation=(1., 1.)),
-                     recompute=['layer4.2', 'decode_head'],  # see `resolve_recompute`
+                     recompute=['layer4.2', 'decode_head:stepwise'],
                      lean_loss=True)           # see `use_lean_loss`
 
             Weights are lambda1 and lambda2 of the first module and of the last but
             one, linear in between. Nothing is recomputed, and losses are the stock
-            ones, unless asked for.
+            ones, unless asked for (see `resolve_recompute`).
         kwargs: Of EncoderDecoder.
 
     Raises:

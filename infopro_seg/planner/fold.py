@@ -59,7 +59,9 @@ class Fold:
         self.num_units = len(chain.units)
         #: Decisions: what, value, index of the decision to the right.
         self.decisions: list[tuple[str, tuple[int, int], int]] = []
-        self._memo = chain.memo.setdefault(('effects', tuple(choices), counts_flops), {})
+        self._memo = chain.memo.setdefault(
+            ('effects', tuple(choices), counts_flops), {}
+        )
         self.bases = [base_bytes(chain, a, ()) for a in range(self.num_units + 1)]
         self.least_base = min(base for base, _ in self.bases)
         # A pass may free its input, so that more units may need less room.

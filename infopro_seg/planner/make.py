@@ -18,7 +18,7 @@ from .peaks import extra_flops, predicted_peak, total_flops
 from .plan import Plan
 from .profile import profile_chain
 from .scaling import interpolate
-from .search import AUTO, NEVER
+from .search import AUTO, LEAST, NEVER
 from .sizes import gib
 
 # Context, libraries and workspaces: what the memory that the paper reports exceeds our
@@ -119,13 +119,14 @@ def make_plan(
 
     With ``gpu_memory``: what adds the fewest FLOPs among all that fits. Without: the
     most even ``num_modules`` modules, and nothing is recomputed unless ``recompute``
-    is ``always``.
+    is ``always``. With ``recompute='least'``: whatever needs the least memory.
 
     Args:
         setting: What is to be trained.
         num_modules: Number of local modules; None leaves it open.
         gpu_memory: Bytes of the GPU; None for no limit.
-        recompute: ``never``, ``always``, or ``auto`` for where it is needed to fit.
+        recompute: ``never``, ``always``, ``auto`` for where it is needed to fit, or
+            ``least``.
         reserve: Bytes of the GPU that the model may not use.
         verify: Count a step of the plan, and plan again if it needs more than
             predicted and does not fit.
@@ -134,10 +135,10 @@ def make_plan(
         The plan. If nothing fits, the one of the smallest peak, with ``fits`` False.
 
     Raises:
-        ValueError: if neither ``num_modules`` nor ``gpu_memory`` is given, or if
-            the network cannot be cut into ``num_modules``.
+        ValueError: if neither ``num_modules`` nor ``gpu_memory`` nor ``least`` is
+            given, or if the network cannot be cut into ``num_modules``.
     """
-    if num_modules is None and gpu_memory is None:
+    if num_modules is None and gpu_memory is None and recompute != LEAST:
         raise ValueError('give num_modules, gpu_memory or both.')
     chain = setting.measured()
     missed = 0
@@ -161,6 +162,9 @@ def make_plan(
 def _decide(
     chain: Chain, num_modules: int | None, budget: int | None, recompute: str
 ) -> tuple[Partition, bool | None]:
+    if recompute == LEAST:
+        least = smallest(chain, num_modules=num_modules, recompute=LEAST)
+        return least, None if budget is None else predicted_peak(chain, least) <= budget
     if budget is None:
         policy = NEVER if recompute == AUTO else recompute
         return most_even(chain, num_modules or 1, policy), None

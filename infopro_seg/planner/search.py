@@ -15,10 +15,11 @@ from .labels import LINK, NO_LINK, WORST, Closed, Kind, Labels, Trunk
 from .needs import IMPOSSIBLE, module_needs
 from .room import end_room
 
-NEVER, AUTO, ALWAYS = 'never', 'auto', 'always'
+NEVER, AUTO, LEAST, ALWAYS = 'never', 'auto', 'least', 'always'
 CHOICES = {
     NEVER: (RecomputeMode.NOTHING,),
     AUTO: MODES,
+    LEAST: MODES,
     ALWAYS: (RecomputeMode.WHOLE,),
 }
 _UNLIMITED = 2**62

@@ -86,6 +86,22 @@ def test_what_cannot_fit_gives_the_smallest_peak(whole):
     assert 10**6 < plan.smallest_peak_bytes < whole.end_to_end_peak_bytes
 
 
+def test_the_least_memory_can_be_asked_for(whole):
+    least = make_plan(SETTING, recompute='least')
+    assert least.predicted_peak_bytes == least.smallest_peak_bytes
+    assert least.predicted_peak_bytes == whole.smallest_peak_bytes
+    assert least.tracked_peak_bytes == pytest.approx(
+        least.predicted_peak_bytes, rel=0.003
+    )
+    two = make_plan(SETTING, num_modules=2, recompute='least', verify=False)
+    assert len(two.splits) == 1
+    assert two.predicted_peak_bytes >= least.predicted_peak_bytes
+    memory = two.predicted_peak_bytes
+    settings = {'num_modules': 2, 'recompute': 'least', 'reserve': 0, 'verify': False}
+    assert make_plan(SETTING, gpu_memory=memory, **settings).fits
+    assert not make_plan(SETTING, gpu_memory=memory - 1, **settings).fits
+
+
 def test_always_recomputes_everything():
     plan = make_plan(SETTING, num_modules=2, recompute='always', verify=False)
     assert 'decode_head' in plan.recompute

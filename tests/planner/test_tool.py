@@ -66,7 +66,7 @@ def test_the_exit_code_says_that_nothing_fits(config, tmp_path):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        ((), 'give --gpu-memory, --num-modules or both'),
+        ((), 'give --gpu-memory, --num-modules, --recompute least or several'),
         (('--max-batch', '--num-modules', '2'), 'need --gpu-memory'),
     ],
 )
