@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from ..recompute_mode import RecomputeMode
 
-
 MODES = tuple(RecomputeMode)
 
 
