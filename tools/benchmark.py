@@ -113,6 +113,7 @@ def main() -> None:
         args.methods,
         args.num_modules,
         keeps_auxiliary_heads=not args.drop_auxiliary_heads,
+        updates_at_once=args.device != 'cpu' or not args.steps,
     )
     measured = [None] * len(compared)
     if args.steps:

@@ -74,6 +74,7 @@ def methods(
     num_modules: Sequence[int],
     *,
     keeps_auxiliary_heads: bool = True,
+    updates_at_once: bool = True,
 ) -> list[Method]:
     """What is to be compared.
 
@@ -87,6 +88,8 @@ def methods(
         num_modules: K of the local methods, one method each.
         keeps_auxiliary_heads: Whether the local methods train the stock auxiliary
             heads beside their local heads.
+        updates_at_once: Whether the optimizer steps over all parameters at once, as on
+            a GPU; one by one, it needs hardly any memory.
 
     Raises:
         ValueError: if a K is impossible, or if a kind is unknown.
@@ -101,8 +104,12 @@ def methods(
     if not keeps_auxiliary_heads:
         model = {**setting.model, 'auxiliary_head': None}
         setting = dataclasses.replace(setting, model=model)
-    stock_chain = stock.measured()
-    local_chain = setting.measured()
+    stock_chain, local_chain = stock.measured(), setting.measured()
+    if not updates_at_once:
+        stock_chain, local_chain = (
+            chain.with_optimizer(chain.optimizer_factor, 0)
+            for chain in (stock_chain, local_chain)
+        )
     makers: dict[str, Callable[[], list[Method]]] = {
         END_TO_END: lambda: [_end_to_end(stock, stock_chain)],
         CHECKPOINTING: lambda: [_checkpointing(stock, stock_chain)],

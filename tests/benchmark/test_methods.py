@@ -40,6 +40,15 @@ def test_checkpointing_is_the_stock_setting(compared):
     assert model['backbone']['with_cp'] is True
 
 
+def test_an_optimizer_that_goes_one_by_one_is_not_counted():
+    setting = Setting(tiny(), BATCH, CROP)
+    (at_once,) = methods(setting, ['local'], [3])
+    (one_by_one,) = methods(setting, ['local'], [3], updates_at_once=False)
+    assert at_once.chain.step_factor == 1
+    assert one_by_one.chain.step_factor == 0
+    assert one_by_one.predicted_peak_bytes <= at_once.predicted_peak_bytes
+
+
 def test_checkpointing_without_the_stock_setting_is_recompute():
     model = localized(
         deeplabv3(BACKBONES['erfnet'], widths=(4,), auxiliary=0), splits=[]
