@@ -43,7 +43,7 @@ class Pass(NamedTuple):
 
 
 class Variants(NamedTuple):
-    """The passes of one piece, each by `RecomputeMode`; None where one is no use.
+    """The passes of one piece, each by `RecomputeMode`; None where it changes nothing.
 
     Args:
         inner: Somewhere in a module.

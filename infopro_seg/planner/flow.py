@@ -25,11 +25,6 @@ def flow_tensors(state: State) -> list[Tensor]:
     return list({id(t): t for t in tensors_of((state.x, state.skips))}.values())
 
 
-def output_tensors(state: State) -> list[Tensor]:
-    """The distinct tensors of all stage outputs."""
-    return list({id(t): t for t in tensors_of(state.outputs)}.values())
-
-
 def fresh_state(state: State, *, requires_grad: bool) -> State:
     """A state of the same shapes in new storage.
 

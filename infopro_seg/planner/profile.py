@@ -31,8 +31,6 @@ from .fake_step import fake_batch, fake_copy, fake_segmentor, fake_tensors
 from .flow import flow_tensors, fresh_state, tensors_of
 from .meter import Meter
 
-# Those of `Pass` that come before what is the same in all modes.
-_NUM_MEMORY_FIELDS = Pass._fields.index('grads')
 _CUTS = ('num_modules', 'plan', 'gpu_memory', 'recompute')
 
 
@@ -220,24 +218,14 @@ def _candidate_heads(
 
 
 def _variants(measure: Callable[[RecomputeMode, bool], Pass]) -> Variants:
-    """All passes of a piece; a mode that needs as much memory as another is no use."""
-    inner, first = (
-        [measure(mode, is_first) for mode in RecomputeMode]
-        for is_first in (False, True)
-    )
-    memory = [
-        [step[:_NUM_MEMORY_FIELDS] for step in passes]
-        for passes in zip(inner, first, strict=True)
+    """All passes of a piece; a mode that changes nothing is left out."""
+    measured = [(measure(mode, False), measure(mode, True)) for mode in RecomputeMode]
+    different = [
+        (None, None) if passes in measured[:i] else passes
+        for i, passes in enumerate(measured)
     ]
-    is_new = [memory[i] not in memory[:i] for i in range(len(memory))]
-    return Variants(
-        *(
-            tuple(
-                step if new else None for step, new in zip(steps, is_new, strict=True)
-            )
-            for steps in (inner, first)
-        )
-    )
+    inner, first = zip(*different, strict=True)
+    return Variants(inner, first)
 
 
 def _only_cached(step: Pass) -> Pass:
