@@ -50,15 +50,13 @@ class Variants(NamedTuple):
         first: Right behind a wall: its input needs no gradient.
     """
 
-    inner: tuple[Pass | None, ...]
-    first: tuple[Pass | None, ...]
+    inner: tuple[Pass, Pass | None, Pass | None]
+    first: tuple[Pass, Pass | None, Pass | None]
 
     @property
     def plain(self) -> Pass:
         """The pass inside a module that keeps everything."""
-        step = self.inner[RecomputeMode.NOTHING]
-        assert step is not None
-        return step
+        return self.inner[0]
 
     def modes(self) -> list[RecomputeMode]:
         """The modes that there are."""
@@ -67,9 +65,7 @@ class Variants(NamedTuple):
     def choose(self, mode: RecomputeMode, *, is_first: bool) -> Pass:
         """The pass for a mode; of no effect where there is none."""
         passes = self.first if is_first else self.inner
-        step = passes[mode] or passes[RecomputeMode.NOTHING]
-        assert step is not None
-        return step
+        return passes[mode] or passes[0]
 
     def recompute_flops(self, mode: RecomputeMode) -> int:
         """What a mode adds: at least 1, so that it is taken only for a reason."""

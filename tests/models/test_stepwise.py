@@ -44,6 +44,13 @@ def image():
     return torch.randn(2, 3, 8, 8)
 
 
+def forward(module, x, *, stepwise):
+    if not stepwise:
+        return module(x)
+    with stepwise_recompute():
+        return module(x)
+
+
 def gradients(module, x, *, stepwise, keep_products=False, autocast=False):
     """The gradients, and the operators of forward and backward."""
     module.zero_grad()
@@ -125,11 +132,7 @@ def test_branches_come_back_one_at_a_time():
         tracker.track_module(module)
         tracker.track([x])
         with tracker:
-            if stepwise:
-                with stepwise_recompute():
-                    y = module(x)
-            else:
-                y = module(x)
+            y = forward(module, x, stepwise=stepwise)
             kept = tracker.live_bytes
             y.sum().backward()
         peaks.append((kept, tracker.peak_bytes))
@@ -268,11 +271,7 @@ def test_backward_under_autocast_repeats_what_forward_did():
     for stepwise in (False, True):
         torch.manual_seed(1)
         module = nn.Sequential(nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 4))
-        if stepwise:
-            with stepwise_recompute():
-                y = module(x)
-        else:
-            y = module(x)
+        y = forward(module, x, stepwise=stepwise)
         with torch.autocast('cpu'):
             y.sum().backward()
         results.append([p.grad for p in module.parameters()])
@@ -286,11 +285,7 @@ def test_a_graph_can_be_differentiated_twice():
         module, tracker = conv_norm_act(), AllocationTracker()
         tracker.track_module(module)
         with tracker:
-            if stepwise:
-                with stepwise_recompute():
-                    y = module(x)
-            else:
-                y = module(x)
+            y = forward(module, x, stepwise=stepwise)
             loss = y.square().sum()
             kept = tracker.live_bytes
             loss.backward(retain_graph=True)
