@@ -57,7 +57,7 @@ class Fold:
         self.counts_flops = counts_flops
         self.most_flops = most_flops
         self.num_units = len(chain.units)
-        #: Decisions: what, value, index of the decision to the right.
+        #: Decisions: what, (place, mode), index of the decision to the right.
         self.decisions: list[tuple[str, tuple[int, int], int]] = []
         self._memo = chain.memo.setdefault(
             ('effects', tuple(choices), counts_flops), {}
@@ -179,7 +179,7 @@ class Fold:
         }
 
     def _decided(self, i: int, labels: np.ndarray) -> np.ndarray:
-        """Note the decision to recompute in the labels that `_before` has marked."""
+        """Note the decision to recompute in the labels that `extended` has marked."""
         is_marked = labels[:, LINK] < NO_LINK
         modes, links = unmarked(labels[is_marked, LINK])
         first = len(self.decisions)

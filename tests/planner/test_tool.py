@@ -27,9 +27,9 @@ def config(tmp_path_factory):
     return path
 
 
-def run(*args):
+def run(*args, tool='plan.py'):
     return subprocess.run(
-        [sys.executable, str(ROOT / 'tools' / 'plan.py'), *map(str, args)],
+        [sys.executable, str(ROOT / 'tools' / tool), *map(str, args)],
         capture_output=True,
         text=True,
     )
@@ -74,3 +74,13 @@ def test_wrong_arguments_are_told(config, arguments, message):
     result = run(config, *arguments)
     assert result.returncode == 2
     assert message in result.stderr
+
+
+@pytest.mark.slow
+def test_predictions_are_checked_against_whole_steps(config):
+    arguments = ('--batch-size', BATCH, '--crop-size', *CROP, '--num-modules', 3)
+    result = run(config, *arguments, tool='analysis/check_predictions.py')
+    assert result.returncode == 0, result.stderr
+    count, _, error = result.stdout.partition(' plans, largest error ')
+    assert int(count.split()[-1]) >= 9
+    assert abs(float(error.strip().removesuffix('%'))) < 3
