@@ -12,10 +12,6 @@ custom_imports = dict(imports=['infopro_seg'], allow_failed_imports=False)
 model = dict(
     type='InfoProEncoderDecoder',
     local=dict(splits=['layer3.4', 'layer3.17', 'layer4.2']))
-custom_hooks = [
-    dict(type='LocalBackwardHook'), dict(type='CheckLabelsHook'),
-    dict(type='DataGuardHook'), dict(type='CheckWeightsHook')
-]
-default_hooks = dict(checkpoint=dict(type='SafeCheckpointHook'))
+custom_hooks = [dict(type='LocalTrainingHook')]
 train_dataloader = dict(sampler=dict(type='SeededSampler'))
 find_unused_parameters = True

@@ -5,9 +5,5 @@ custom_imports = dict(imports=['infopro_seg'], allow_failed_imports=False)
 model = dict(
     type='InfoProEncoderDecoder',
     local=dict(num_modules=3, head=dict(preset='lean')))
-custom_hooks = [
-    dict(type='LocalBackwardHook'), dict(type='CheckLabelsHook'),
-    dict(type='DataGuardHook'), dict(type='CheckWeightsHook')
-]
-default_hooks = dict(checkpoint=dict(type='SafeCheckpointHook'))
+custom_hooks = [dict(type='LocalTrainingHook')]
 find_unused_parameters = True

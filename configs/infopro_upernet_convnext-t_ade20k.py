@@ -16,10 +16,6 @@ model = dict(
     local=dict(
         splits=['downsample_layers.1', 'downsample_layers.2', 'downsample_layers.3'],
         lean_loss=True))
-custom_hooks = [
-    dict(type='LocalBackwardHook'), dict(type='CheckLabelsHook'),
-    dict(type='DataGuardHook'), dict(type='CheckWeightsHook')
-]
-default_hooks = dict(checkpoint=dict(type='SafeCheckpointHook'))
+custom_hooks = [dict(type='LocalTrainingHook')]
 train_dataloader = dict(sampler=dict(type='SeededSampler'))
 find_unused_parameters = True

@@ -14,10 +14,6 @@ model = dict(
     local=dict(
         splits=['stages.0.downsample', 'stages.1.downsample', 'stages.2.downsample'],
         lean_loss=True))
-custom_hooks = [
-    dict(type='LocalBackwardHook'), dict(type='CheckLabelsHook'),
-    dict(type='DataGuardHook'), dict(type='CheckWeightsHook')
-]
-default_hooks = dict(checkpoint=dict(type='SafeCheckpointHook'))
+custom_hooks = [dict(type='LocalTrainingHook')]
 train_dataloader = dict(sampler=dict(type='SeededSampler'))
 find_unused_parameters = True

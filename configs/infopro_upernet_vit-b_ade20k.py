@@ -13,10 +13,6 @@ custom_imports = dict(imports=['infopro_seg'], allow_failed_imports=False)
 model = dict(
     type='InfoProEncoderDecoder',
     local=dict(splits=['layers.1', 'layers.5', 'layers.11'], lean_loss=True))
-custom_hooks = [
-    dict(type='LocalBackwardHook'), dict(type='CheckLabelsHook'),
-    dict(type='DataGuardHook'), dict(type='CheckWeightsHook')
-]
-default_hooks = dict(checkpoint=dict(type='SafeCheckpointHook'))
+custom_hooks = [dict(type='LocalTrainingHook')]
 train_dataloader = dict(sampler=dict(type='SeededSampler'))
 find_unused_parameters = True

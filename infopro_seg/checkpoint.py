@@ -1,6 +1,5 @@
 """Checkpoints: from a local model to a stock mmseg one."""
 
-import copy
 import io
 import os
 import re
@@ -18,25 +17,7 @@ try:
 except ImportError:  # numpy 1
     from numpy.core import multiarray
 
-from .localize import LOCAL_TYPES
-
 LOCAL_PREFIX = 'local_heads.'
-
-
-def stock_model_config(model: Mapping) -> dict:
-    """The config of the same network without local modules.
-
-    Args:
-        model: A model config of a local type, see `LOCAL_TYPES`.
-
-    Returns:
-        A copy of the stock type.
-    """
-    stock = copy.deepcopy(dict(model))
-    stock.pop('local', None)
-    stock_types = {local: stock for stock, local in LOCAL_TYPES.items()}
-    stock['type'] = stock_types.get(stock['type'], 'EncoderDecoder')
-    return stock
 
 
 def stock_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

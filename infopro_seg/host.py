@@ -5,7 +5,10 @@ OpenMMLab originals and the maintained ``onedl-*`` forks. Nothing else in the pa
 knows which one is installed.
 """
 
-from collections.abc import Iterable
+import contextlib
+import io
+import warnings
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 
 _INSTALL = (
@@ -45,12 +48,26 @@ def require_mmseg() -> None:
         ImportError: if it is missing or cannot be loaded; the cause is chained.
     """
     try:
-        import mmseg.models  # noqa: F401
+        with _without_complaints():
+            import mmseg.datasets
+            import mmseg.models  # noqa: F401
     except Exception as error:  # its version checks raise AssertionError
         raise ImportError(
             f'infopro_seg extends mmsegmentation, which cannot be imported: '
             f'{type(error).__name__}: {error}. {_INSTALL}'
         ) from error
+
+
+@contextlib.contextmanager
+def _without_complaints() -> Iterator[None]:
+    """Leave out what the host says of packages that it can do without."""
+    said = io.StringIO()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(said):
+        warnings.filterwarnings('ignore', message='Fail to import ``MultiScale')
+        yield
+    for line in said.getvalue().splitlines():
+        if line != 'Could not import OneDL':
+            print(line)
 
 
 def installed_versions(packages: Iterable[str]) -> dict[str, str]:

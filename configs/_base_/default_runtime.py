@@ -1,12 +1,9 @@
 default_scope = 'mmseg'
 custom_imports = dict(imports=['infopro_seg'], allow_failed_imports=False)
-custom_hooks = [
-    dict(type='LocalBackwardHook'), dict(type='CheckLabelsHook'),
-    dict(type='DataGuardHook'), dict(type='CheckWeightsHook'),
-    # Off: --cfg-options custom_hooks.4.interval=0
-    dict(type='LocalModuleMonitorHook', interval=50)
-]
-# Early backward passes in distributed training need it; LocalBackwardHook checks.
+# Registers what a run of local modules needs; 0 switches the monitor off:
+# --cfg-options custom_hooks.0.monitor_interval=0
+custom_hooks = [dict(type='LocalTrainingHook', monitor_interval=50)]
+# Early backward passes in distributed training need it; it is checked.
 find_unused_parameters = True
 env_cfg = dict(
     cudnn_benchmark=True,

@@ -12,13 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
-from torch.overrides import TorchFunctionMode
 
-from ..localize import LOCAL_TYPES
+from ..models.weightless import WithoutStorage
+from ..settings.localize import LOCAL_TYPES
 from ..units import units_of
 
 # Settings without influence on what a network is made of.
@@ -57,22 +56,6 @@ class Verdict:
     def is_supported(self) -> bool:
         """Whether the config can be trained as local modules."""
         return not self.reason
-
-
-class WithoutStorage(TorchFunctionMode):
-    """Weights made inside have shapes but no memory, and their initialisation is free.
-
-    Unlike ``torch.device('meta')``, small tensors that constructors compute with stay
-    real: many backbones read the rates of stochastic depth out of one.
-    """
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = dict(kwargs or {})
-        if func is torch.empty and kwargs.get('device') is None:
-            kwargs['device'] = 'meta'
-        return func(*args, **kwargs)
 
 
 def classify_folder(

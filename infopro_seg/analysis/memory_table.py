@@ -8,12 +8,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..config import read_config
 from ..planner.costs import Chain, Partition
 from ..planner.from_config import setting_of
 from ..planner.make import Setting
 from ..planner.partition import most_even
 from ..planner.peaks import extra_flops, predicted_peak, total_flops
+from ..settings.config import read_config
 from .classify import classify_model, first_sentence
 
 #: mmseg configs that stand for all families of backbones and heads.

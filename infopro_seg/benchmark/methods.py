@@ -7,7 +7,6 @@ from typing import Any
 
 from mmseg.registry import MODELS
 
-from ..checkpoint import stock_model_config
 from ..models.build import accepted_settings
 from ..models.recompute import ALL
 from ..planner.costs import Chain, Partition
@@ -16,6 +15,7 @@ from ..planner.make import Setting, planned_model
 from ..planner.partition import cheapest, most_even, smallest
 from ..planner.peaks import predicted_peak, total_flops
 from ..planner.search import AUTO
+from ..settings.localize import stock_model_config
 
 END_TO_END = 'end_to_end'
 CHECKPOINTING = 'checkpointing'
@@ -137,8 +137,7 @@ def _checkpointing(stock: Setting, chain: Chain) -> Method:
         model['backbone'] = {**backbone, 'with_cp': True}
         how = 'stock model, with_cp=True'
     else:
-        model = planned_model(stock.model)
-        model['local']['recompute'] = ALL
+        model = planned_model(stock.model, recompute=ALL)
         how = 'recompute of every unit, as the backbone has no with_cp'
     return Method(CHECKPOINTING, stock, model, partition, chain, how)
 
@@ -148,10 +147,9 @@ def _local(setting: Setting, chain: Chain, kind: str, num_modules: int) -> Metho
         partition = most_even(chain, num_modules)
     else:
         partition = _frugal(chain, num_modules)
-    model = planned_model(setting.model)
     splits = [chain.units[end - 1].name for end in partition.ends[:-1]]
     recompute = spelled_recompute(chain, partition)
-    model['local'].update(splits=splits, recompute=list(recompute))
+    model = planned_model(setting.model, splits, recompute)
     how = f'cut after {", ".join(splits)}'
     if recompute:
         how += f'; {len(recompute)} of {len(chain.units) + 1} recomputed'

@@ -4,6 +4,7 @@ from .check_weights_hook import CheckWeightsHook
 from .data_guard_hook import DataGuardHook
 from .local_backward_hook import LocalBackwardHook
 from .local_module_monitor_hook import LocalModuleMonitorHook
+from .local_training_hook import LocalTrainingHook
 from .safe_checkpoint_hook import SafeCheckpointHook
 from .seeded_sampler import SeededSampler
 from .whole_file_backend import WholeFileBackend
@@ -13,6 +14,7 @@ __all__ = [
     'DataGuardHook',
     'LocalBackwardHook',
     'LocalModuleMonitorHook',
+    'LocalTrainingHook',
     'SafeCheckpointHook',
     'SeededSampler',
     'WholeFileBackend',

@@ -1,7 +1,8 @@
 """Models, local heads and losses; importing it registers them in mmseg."""
 
+from ..settings.heads import PRESETS
 from .cascade import InfoProCascadeEncoderDecoder
-from .local_head import PRESETS, LocalHead
+from .local_head import LocalHead
 from .local_module import LocalModule
 from .losses.contrast import PixelContrastHead
 from .reconstruction_head import (

@@ -4,7 +4,6 @@ It exists only for training. Its loss is ``lambda1 * reconstruction + lambda2 *
 segmentation`` (Wang et al., ICLR 2021, equation 5 and section 4.3).
 """
 
-import copy
 from typing import Any
 
 from mmengine.model import BaseModule
@@ -12,37 +11,6 @@ from mmseg.registry import MODELS
 from torch import Tensor
 
 from .reconstruction_head import reconstruction_loss, valid_mask
-
-_CROSS_ENTROPY = {
-    'type': 'CrossEntropyLoss',
-    'use_sigmoid': False,
-    'loss_weight': 1.0,
-    'loss_name': 'loss_seg',
-}
-# `paper` rebuilds the heads of the reference (Wang et al., ICLR 2021, released
-# segmentation code); `lean` is ours, for many cuts.
-PRESETS: dict[str, dict[str, dict]] = {
-    'paper': {
-        'reconstruction': {'type': 'InterpolatingReconstructionHead'},
-        'segmentation': {
-            'type': 'FCNHead',
-            'channels': 512,
-            'num_convs': 1,
-            'concat_input': False,
-            'dropout_ratio': 0.1,
-            'loss_decode': _CROSS_ENTROPY,
-        },
-    },
-    'lean': {
-        'reconstruction': {'type': 'SubpixelReconstructionHead'},
-        'segmentation': {
-            'type': 'LocalSegmentationHead',
-            'dropout_ratio': 0.0,
-            'loss_decode': _CROSS_ENTROPY,
-        },
-    },
-}
-_PARTS = ('reconstruction', 'segmentation')
 
 
 @MODELS.register_module()
@@ -103,48 +71,3 @@ class LocalHead(BaseModule):
                 is_loss = 'loss' in name
                 losses[name] = self.segmentation_weight * value if is_loss else value
         return losses
-
-
-def complete_head(head: dict | str | None) -> dict[str, dict | None]:
-    """Fill a user's head config up from its preset.
-
-    Args:
-        head: ``dict(preset='lean', reconstruction=..., segmentation=...)``, the name
-            of a preset, or None for ``lean``. A half with a ``type`` replaces that
-            of the preset, one without changes single settings of it, None
-            switches it off.
-
-    Returns:
-        The configs of both halves.
-
-    Raises:
-        TypeError: if it is not a dict or a name.
-        ValueError: if the preset or a key is unknown.
-    """
-    if head is None or isinstance(head, str):
-        head = {'preset': head or 'lean'}
-    if not isinstance(head, dict):
-        raise TypeError(f'local head {head!r} must be a dict or the name of a preset.')
-    preset = head.get('preset', 'lean')
-    if preset not in PRESETS:
-        raise ValueError(
-            f'preset={preset!r} of the local head is unknown; choose one of '
-            f'{sorted(PRESETS)}.'
-        )
-    unknown = set(head) - {'preset', *_PARTS}
-    if unknown:
-        raise ValueError(
-            f'local head has unknown settings {sorted(unknown)}; allowed: preset, '
-            f'{", ".join(_PARTS)}.'
-        )
-    return {
-        part: _override(PRESETS[preset][part], head.get(part, {})) for part in _PARTS
-    }
-
-
-def _override(preset: dict, user: dict | None) -> dict | None:
-    if user is None:
-        return None
-    if 'type' in user:
-        return copy.deepcopy(dict(user))
-    return {**copy.deepcopy(preset), **copy.deepcopy(dict(user))}

@@ -38,16 +38,18 @@ class Probe:
     Args:
         boundaries: One a unit.
         outputs: The backbone's stage outputs, without storage (device meta).
+        image_channels: Channels of the image that the backbone takes.
     """
 
     boundaries: tuple[Boundary, ...]
     outputs: tuple[Tensor, ...]
+    image_channels: int = 3
 
 
 def probe_backbone(
     backbone: nn.Module,
     units: Sequence[Unit],
-    in_channels: int = 3,
+    in_channels: int | None = None,
     size: tuple[int, int] | None = None,
 ) -> Probe:
     """Measure what leaves each unit, without data, weights or side effects.
@@ -59,6 +61,7 @@ def probe_backbone(
         size: (height, width) of the probe image. Default: that of the backbone if
             it has a fixed one, else 224x224.
     """
+    in_channels = in_channels or input_channels(backbone)
     height, width = size or getattr(backbone, _SIZE_ATTRIBUTE, None) or _PROBE_SIZE
     backbone = meta_copy(backbone)
     backbone.eval()  # mmseg backbones return None here
@@ -75,7 +78,15 @@ def probe_backbone(
                     num_outputs=len(state.outputs),
                 )
             )
-    return Probe(tuple(boundaries), state.outputs)
+    return Probe(tuple(boundaries), state.outputs, in_channels)
+
+
+def input_channels(backbone: nn.Module) -> int:
+    """Channels of the image that a backbone takes."""
+    for module in backbone.modules():
+        if isinstance(module, nn.Conv2d):
+            return module.in_channels
+    return 3
 
 
 def meta_copy(module: nn.Module) -> nn.Module:

@@ -11,14 +11,16 @@ from mmseg.utils import add_prefix
 from torch import Tensor, nn
 
 from ..recompute_mode import DECODE_HEAD, RecomputeMode
+from ..settings import LocalSettings, with_cuts
+from ..settings.splits import module_ranges
 from ..units import State, units_of
-from .build import LocalConfig, build_local_heads, require_known_normalisation
+from .build import build_local_heads, require_known_normalisation
 from .local_module import LocalModule
 from .losses.chunked import use_lean_loss
 from .probe import probe_backbone
 from .readers import auxiliary_heads, find_readers, stages_of
 from .recompute import check_recompute, head_recompute, resolve_recompute
-from .splits import module_ranges
+from .splitting import resolve_splits
 
 Losses = dict[str, Tensor]
 
@@ -50,7 +52,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
     Raises:
         TypeError: if the backbone has no units (see `units_of`), or ``local`` is of
             the wrong kind.
-        ValueError: if ``local`` has wrong values (see `LocalConfig`), or asks for a
+        ValueError: if ``local`` has wrong values (see `LocalSettings`), or asks for a
             reconstruction of images that were not normalised by the model.
     """
 
@@ -62,22 +64,23 @@ class InfoProEncoderDecoder(EncoderDecoder):
 
     def __init__(self, *args, local: dict, **kwargs):
         super().__init__(*args, **kwargs)
-        config = LocalConfig.parse(local)
+        settings = LocalSettings.parse(local)
         units = units_of(self.backbone)
         names = [unit.name for unit in units]
-        splits = config.resolve_splits(names)
-        recompute = resolve_recompute(config.recompute, names)
+        probe = probe_backbone(self.backbone, units)
+        splits = resolve_splits(self, settings, units, probe)
+        #: The ``local`` setting with its cuts resolved to splits.
+        self.local = with_cuts(local, splits, settings.recompute)
+        recompute = resolve_recompute(settings.recompute, names)
         check_recompute(recompute, self.backbone)
         self._head_mode = recompute.get(DECODE_HEAD, RecomputeMode.NOTHING)
         self.local_modules = tuple(
             LocalModule(i, tuple(units[j] for j in indices), recompute)
             for i, indices in enumerate(module_ranges(names, splits))
         )
-        image_channels = len(getattr(self.data_preprocessor, 'mean', (0, 0, 0)))
-        probe = probe_backbone(self.backbone, units, image_channels)
         ends = [probe.boundaries[names.index(split)] for split in splits]
         self.local_heads = build_local_heads(
-            config, ends, stages_of(self.decode_head), image_channels
+            settings, ends, stages_of(self.decode_head), probe.image_channels
         )
         if any(head.reconstruction is not None for head in self.local_heads):
             require_known_normalisation(self.data_preprocessor)
@@ -85,7 +88,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
         self._auxiliary_module, self._read_later = find_readers(
             self, probe.outputs, [end.num_outputs for end in ends]
         )
-        if config.lean_loss:
+        if settings.lean_loss:
             self._use_lean_losses()
 
     def loss(self, inputs: Tensor, data_samples: list) -> Losses:

@@ -4,8 +4,7 @@
 puts both together; the rest is in their service. Nothing of it needs a GPU.
 """
 
-from .local_settings import resolve, settle_cuts
 from .plan import Plan, PlannedModule
 from .sizes import parse_bytes
 
-__all__ = ['Plan', 'PlannedModule', 'parse_bytes', 'resolve', 'settle_cuts']
+__all__ = ['Plan', 'PlannedModule', 'parse_bytes']

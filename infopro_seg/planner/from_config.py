@@ -1,14 +1,24 @@
-"""From a config file to what the planner measures."""
+"""From a config to what the planner measures, and from its answer back to a config."""
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from ..config import divide_batch, read_config
-from ..localize import localize
-from .local_settings import default_crop
-from .make import Setting
+from ..settings import LocalSettings, with_cuts
+from ..settings.config import (
+    amp_dtype_of,
+    batch_size_of,
+    crop_size_of,
+    divide_batch,
+    read_config,
+)
+from ..settings.localize import is_local, localize
+from .make import RESERVE_BYTES, Setting, make_plan
+from .optimizers import SGD_MOMENTUM
+from .sizes import gib
 
 
 def setting_of(
@@ -25,8 +35,9 @@ def setting_of(
     Args:
         config: A file, or ``mmseg::NAME``; need not be a local one.
         local: Settings of ``model.local`` to change.
-        batch_size: Images a step and GPU. Default: the config's.
-        crop_size: (height, width) in pixels. Default: of its data preprocessor.
+        batch_size: Images per step and GPU. Default: the config's.
+        crop_size: (height, width) in pixels. Default: of the config, see
+            `crop_size_of`.
         amp_dtype: ``float16`` or ``bfloat16``. Default: of the config's optimizer
             wrapper, None if it does not train in mixed precision.
         num_gpus: Divides the config's ``total_batch_size``.
@@ -38,17 +49,89 @@ def setting_of(
     cfg = read_config(config)
     localize(cfg, local or {})
     divide_batch(cfg, num_gpus)
-    init_default_scope('mmseg')
-    model = cfg.model.to_dict()
-    wrapper = cfg.get('optim_wrapper') or Config({})
-    if amp_dtype is None and wrapper.get('type') == 'AmpOptimWrapper':
-        amp_dtype = wrapper.get('dtype') or 'float16'
-    settings = {'optim_wrapper': wrapper.to_dict()} if 'optimizer' in wrapper else {}
-    height, width = crop_size or default_crop(model)
+    setting = setting_of_run(cfg, batch_size=batch_size, crop_size=crop_size)
+    if amp_dtype is None:
+        return setting
+    return dataclasses.replace(setting, amp_dtype=amp_dtype)
+
+
+def setting_of_run(
+    cfg: Config,
+    *,
+    batch_size: int | None = None,
+    crop_size: tuple[int, int] | None = None,
+) -> Setting:
+    """What a config trains that has been read already; see `setting_of`."""
+    init_default_scope(cfg.get('default_scope') or 'mmseg')
+    batch_size = batch_size or batch_size_of(cfg)
+    crop_size = crop_size or crop_size_of(cfg)
+    if batch_size is None:
+        raise ValueError(
+            'the batch size is not known: set train_dataloader=dict(batch_size=...), '
+            'or give it (--batch-size).'
+        )
+    if crop_size is None:
+        raise ValueError(
+            'the crop size is not known: set data_preprocessor=dict(size=(height, '
+            'width)), or give it (--crop-size).'
+        )
+    wrapper = cfg.get('optim_wrapper') or {}
+    height, width = crop_size
     return Setting(
-        model=model,
-        batch_size=batch_size or cfg.train_dataloader.batch_size,
+        model=cfg.model.to_dict(),
+        batch_size=batch_size,
         crop_size=(height, width),
-        amp_dtype=amp_dtype,
-        **settings,
+        optim_wrapper=_plain(wrapper) if 'optimizer' in wrapper else SGD_MOMENTUM,
+        amp_dtype=amp_dtype_of(cfg),
     )
+
+
+def settle_cuts(cfg: Config) -> None:
+    """Turn ``local.plan`` or ``local.gpu_memory`` into splits.
+
+    Both depend on the batch and the crop of this run. The config that a run leaves in
+    its work dir then says all by itself.
+
+    Args:
+        cfg: Config of a run; changed in place, untouched without these settings.
+
+    Raises:
+        FileNotFoundError: if the plan does not exist.
+        ValueError: if nothing fits, or if the plan is for another batch, crop or
+            precision, or is none.
+    """
+    model = cfg.get('model')
+    if not is_local(model) or 'local' not in model:
+        return
+    settings = LocalSettings.parse(model.local)
+    if settings.plan is not None:
+        mismatch = settings.plan.mismatch(
+            batch_size=batch_size_of(cfg),
+            crop_size=crop_size_of(cfg),
+            amp_dtype=amp_dtype_of(cfg) or 'float32',
+        )
+        if mismatch is not None:
+            raise ValueError(mismatch)
+    elif settings.gpu_memory is not None:
+        splits, recompute = _splits_for_memory(cfg, settings.gpu_memory)
+        model.local = with_cuts(model.local, splits, recompute)
+        print(f'planned: splits={list(splits)} recompute={list(recompute)}')
+
+
+def _splits_for_memory(
+    cfg: Config, gpu_memory: int
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    setting = setting_of_run(cfg)
+    plan = make_plan(setting, gpu_memory=gpu_memory)
+    if plan.fits is False:
+        raise ValueError(
+            f'nothing fits in gpu_memory={gib(gpu_memory)} with batch_size='
+            f'{setting.batch_size} and crops of {setting.crop_size}: the smallest '
+            f'possible peak is {gib(plan.smallest_peak_bytes)} and '
+            f'{gib(RESERVE_BYTES)} are set aside. Use a smaller batch or crop.'
+        )
+    return plan.splits, plan.recompute
+
+
+def _plain(config: Mapping) -> dict:
+    return config.to_dict() if hasattr(config, 'to_dict') else dict(config)

@@ -2,12 +2,13 @@
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-from ..localize import local_type
+from ..settings import with_cuts, without_cuts
+from ..settings.localize import local_type
 from .cache import cached
 from .costs import Chain, Partition
 from .describe import described_modules, spelled_recompute
@@ -24,7 +25,6 @@ from .sizes import gib
 # Context, libraries and workspaces: what the memory that the paper reports exceeds our
 # prediction by, for its four settings, at most (docs/planner.md).
 RESERVE_BYTES = round(3.1 * 2**30)
-_CUTS = ('splits', 'num_modules', 'plan', 'gpu_memory', 'recompute')
 _MAX_ATTEMPTS = 4
 
 
@@ -61,8 +61,7 @@ class Setting:
 
     def tracked_peak(self, splits: tuple, recompute: tuple) -> int:
         """The peak of a step of a plan, counted on fake tensors."""
-        model = planned_model(self.model)
-        model['local'].update(splits=splits, recompute=recompute)
+        model = planned_model(self.model, splits, recompute)
         step = track_step(
             model,
             batch_size=self.batch_size,
@@ -97,12 +96,15 @@ class Setting:
         return interpolate(measure(2), measure(3), -1)
 
 
-def planned_model(model: Mapping) -> dict[str, Any]:
-    """A model config without cuts, weights from elsewhere and recompute settings."""
+def planned_model(
+    model: Mapping,
+    splits: Sequence[str] = (),
+    recompute: str | Sequence[str] = (),
+) -> dict[str, Any]:
+    """A model config with these cuts, without weights from elsewhere."""
     planned = copy.deepcopy(dict(model))
     planned.update(type=local_type(planned['type']), pretrained=None)
-    local = {k: v for k, v in (planned.get('local') or {}).items() if k not in _CUTS}
-    planned['local'] = {**local, 'splits': ()}
+    planned['local'] = with_cuts(without_cuts(planned.get('local')), splits, recompute)
     return planned
 
 

@@ -102,6 +102,10 @@ class Plan:
         text = json.dumps(dataclasses.asdict(self), indent=2)
         Path(path).write_text(text + '\n', encoding='utf-8')
 
+    def mismatch(self, **_: Any) -> str | None:
+        """Why the plan is not for a run; None if it is."""
+        return None
+
     @classmethod
     def load(cls, path: str | Path) -> 'Plan':
         """Read a plan.

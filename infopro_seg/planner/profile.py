@@ -18,20 +18,19 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from ..models.build import LocalConfig, build_local_heads
+from ..models.build import build_local_heads
 from ..models.losses.chunked import use_lean_loss
 from ..models.probe import Probe, probe_backbone
 from ..models.readers import auxiliary_heads, reads_by_head, stages_of
 from ..models.recompute import run_unit
 from ..recompute_mode import DECODE_HEAD, RecomputeMode
+from ..settings import LocalSettings, with_cuts, without_cuts
 from ..units import State, Unit, units_of
 from .allocation import num_bytes_of
 from .costs import Chain, HeadCost, Output, Pass, Reader, UnitCost, Variants
 from .fake_step import fake_batch, fake_copy, fake_segmentor, fake_tensors
 from .flow import flow_tensors, fresh_state, tensors_of
 from .meter import Meter
-
-_CUTS = ('num_modules', 'plan', 'gpu_memory', 'recompute')
 
 
 def profile_chain(
@@ -53,12 +52,11 @@ def profile_chain(
     Returns:
         Costs without an optimizer, see `Chain.with_optimizer`.
     """
-    local = {k: v for k, v in model['local'].items() if k not in _CUTS}
-    local['splits'] = ()
+    local = with_cuts(without_cuts(model['local']), ())
     with torch.random.fork_rng(devices=[]):
         network = MODELS.build(ConfigDict(copy.deepcopy({**model, 'local': local})))
         probe = probe_backbone(network.backbone, units_of(network.backbone))
-        heads = _candidate_heads(LocalConfig.parse(local), network, probe)
+        heads = _candidate_heads(LocalSettings.parse(local), network, probe)
         reads = reads_by_head(network, probe.outputs)
     with fake_tensors() as (fake_mode, assumed):
         fake = fake_segmentor(network, fake_mode)
@@ -200,19 +198,18 @@ class _Profile:
 
 
 def _candidate_heads(
-    config: LocalConfig, network: Any, probe: Probe
+    settings: LocalSettings, network: Any, probe: Probe
 ) -> list[nn.Module]:
     """A local head behind every unit, with both halves that any module would have."""
-    channels = len(getattr(network.data_preprocessor, 'mean', (0, 0, 0)))
     heaviest = {
         part: max(ends) if isinstance(ends, list | tuple) else ends
-        for part, ends in config.weights.items()
+        for part, ends in settings.weights.items()
     }
-    config = dataclasses.replace(config, weights=heaviest)
+    settings = dataclasses.replace(settings, weights=heaviest)
     stages = stages_of(network.decode_head)
-    heads = build_local_heads(config, probe.boundaries, stages, channels)
+    heads = build_local_heads(settings, probe.boundaries, stages, probe.image_channels)
     for head in heads:
-        if config.lean_loss and head.segmentation is not None:
+        if settings.lean_loss and head.segmentation is not None:
             use_lean_loss(head.segmentation, 'a local head')
     return [revert_sync_batchnorm(head).train() for head in heads]
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from infopro_seg.checkpoint import stock_model_config, stock_state_dict
+from infopro_seg.checkpoint import stock_state_dict
 from infopro_seg.export import export
-from tests.helpers import build, deeplabv3, localized
+from infopro_seg.settings.localize import stock_model_config
+from tests.helpers import build, deeplabv3, localized, resnet
 from tests.runs import run_training
 
 LOCAL = localized(deeplabv3(), num_modules=3)
@@ -77,7 +78,24 @@ def test_export_refuses_to_overwrite(trained, tmp_path):
 
 
 def test_export_refuses_a_config_of_another_model(trained, tmp_path):
-    other = Config({'model': localized(deeplabv3(), num_modules=2)})
-    with pytest.raises(ValueError, match='do not belong together.*local_heads'):
+    other = Config({'model': localized(deeplabv3(resnet(34)), num_modules=2)})
+    with pytest.raises(ValueError, match='do not belong together.*missing keys: back'):
         export(other, trained, tmp_path / 'stock.pth')
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('cut', [{'num_modules': 4}, {'gpu_memory': '11GiB'}])
+def test_export_does_not_care_how_the_config_cuts(trained, tmp_path, cut):
+    cfg = Config({'model': {**copy.deepcopy(LOCAL), 'local': cut}})
+    export(cfg, trained, tmp_path / 'stock.pth')
+    local = build(LOCAL, seed=3)
+    local.load_state_dict(torch.load(trained, weights_only=False)['state_dict'])
+    stock = build(Config.fromfile(tmp_path / 'stock.py').model, seed=4)
+    weights = torch.load(tmp_path / 'stock.pth', weights_only=True)['state_dict']
+    stock.load_state_dict(weights)
+    image, meta = torch.randn(1, 3, 64, 64), {'img_shape': (64, 64)}
+    with torch.no_grad():
+        left, right = (
+            network.eval().encode_decode(image, [meta]) for network in (local, stock)
+        )
+    assert torch.equal(left, right)

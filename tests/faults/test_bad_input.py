@@ -11,7 +11,7 @@ import torch
 from mmengine.config import Config
 from mmseg.registry import DATASETS
 
-from infopro_seg.config import check_amp, enable_amp
+from infopro_seg.cli.config import check_amp, enable_amp
 from infopro_seg.datasets import check_datasets, check_images
 from infopro_seg.engine.data_guard_hook import guard
 from tests.datasets.test_camvid import PIPELINE, TRAIN, make_camvid

@@ -8,10 +8,8 @@ from mmengine.config import Config, ConfigDict
 from mmseg.models.decode_heads import point_head
 from mmseg.registry import MODELS
 
-from infopro_seg.checkpoint import stock_model_config
 from infopro_seg.engine.local_backward_hook import local_backward
 from infopro_seg.export import export
-from infopro_seg.localize import localize
 from infopro_seg.models import InfoProCascadeEncoderDecoder
 from infopro_seg.models.probe import probe_backbone
 from infopro_seg.models.readers import outputs_read
@@ -19,6 +17,7 @@ from infopro_seg.planner.costs import Partition
 from infopro_seg.planner.fake_step import track_step
 from infopro_seg.planner.make import Setting, make_plan
 from infopro_seg.planner.peaks import predicted_peak, total_flops
+from infopro_seg.settings.localize import localize, stock_model_config
 from infopro_seg.units import units_of
 from tests.equivalence.test_end_to_end import step
 from tests.helpers import assert_equal, batch, build, gradients, losses_of

@@ -9,7 +9,7 @@ from mmseg.models.decode_heads import point_head
 
 from infopro_seg.engine.local_backward_hook import local_backward
 from infopro_seg.export import export
-from infopro_seg.localize import local_type
+from infopro_seg.settings.localize import local_type
 from tests.equivalence.test_end_to_end import step
 from tests.helpers import assert_equal, build
 from tests.models.cascades import point_sample

@@ -9,7 +9,8 @@ import torch
 from mmengine.config import ConfigDict
 
 from infopro_seg.analysis import classify
-from infopro_seg.analysis.classify import Verdict, WithoutStorage, classify_model
+from infopro_seg.analysis.classify import Verdict, classify_model
+from infopro_seg.models.weightless import WithoutStorage
 from tests.backbones import BACKBONES
 from tests.helpers import deeplabv3
 from tools import classify_models

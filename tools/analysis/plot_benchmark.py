@@ -1,42 +1,11 @@
 """Draw memory against time from the numbers of tools/benchmark.py."""
 
-import argparse
-import json
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from infopro_seg.analysis.plots import plot_benchmark
-
-EXAMPLE = """example:
-  python tools/analysis/plot_benchmark.py r101.json r101.png
-"""
-
-
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument('json', help='what tools/benchmark.py --json wrote')
-    parser.add_argument('picture', help='file to write')
-    parser.add_argument('--force', action='store_true', help='overwrite the picture')
-    args = parser.parse_args()
-    if Path(args.picture).exists() and not args.force:
-        parser.error(f'{args.picture} exists; pass --force to overwrite it')
-    return args
-
-
-def main() -> None:
-    """Draw."""
-    args = parse_args()
-    result = json.loads(Path(args.json).read_text(encoding='utf-8'))
-    plot_benchmark(result, args.picture)
-    print(f'wrote {args.picture}')
-
+from _command import run
 
 if __name__ == '__main__':
-    main()
+    run('plot_benchmark')

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 # Upper bound on the upsampled logits of one chunk; a few maps of this size exist at
 # once. For 19 classes and 1024 columns it is 215 rows, enough work for a GPU.
-_CHUNK_BYTES = 16 * 2**20
+CHUNK_BYTES = 16 * 2**20
 
 
 def use_lean_loss(head: nn.Module, name: str) -> bool:
@@ -37,7 +37,7 @@ def use_lean_loss(head: nn.Module, name: str) -> bool:
         Whether the head was changed. If its loss is of another kind it stays as it is,
         with a warning.
     """
-    reason = _obstacle(head)
+    reason = obstacle(head)
     if reason is not None:
         warnings.warn(
             f'lean_loss=True has no effect on {name}: {reason}. It needs a decode head '
@@ -138,8 +138,8 @@ def _chunks(
     """Whole images, as many as fit a chunk, or else rows of one image."""
     height, width = size
     row_bytes = num_classes * width * 4
-    num_rows = min(height, max(1, _CHUNK_BYTES // row_bytes))
-    step = max(1, _CHUNK_BYTES // (row_bytes * height))
+    num_rows = min(height, max(1, CHUNK_BYTES // row_bytes))
+    step = max(1, CHUNK_BYTES // (row_bytes * height))
     for first in range(0, num_images, step):
         for top in range(0, height, num_rows):
             yield slice(first, first + step), slice(top, min(top + num_rows, height))
@@ -174,7 +174,7 @@ def _upsample_rows(
     )
 
 
-def _obstacle(head: nn.Module) -> str | None:
+def obstacle(head: nn.Module) -> str | None:
     """Why a head cannot use the chunked loss; None if it can."""
     if not isinstance(head, BaseDecodeHead):
         return f'{type(head).__name__} is not a BaseDecodeHead'

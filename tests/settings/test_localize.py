@@ -3,11 +3,11 @@
 import pytest
 from mmengine.config import Config
 
-from infopro_seg.config import read_config
+from infopro_seg.cli.check_model import build_weightless
 from infopro_seg.datasets import check_datasets
-from infopro_seg.localize import localize, write_localized
+from infopro_seg.settings.config import read_config
+from infopro_seg.settings.localize import localize, write_localized
 from tests.helpers import build, deeplabv3, localized
-from tools.localize import describe_modules
 
 STOCK = 'mmseg::pspnet/pspnet_r50-d8_4xb2-40k_cityscapes-512x1024.py'
 
@@ -16,13 +16,7 @@ def test_a_stock_config_becomes_local_with_all_that_belongs_to_it():
     cfg = Config({'model': deeplabv3()})
     localize(cfg, {'num_modules': 3, 'head': {'preset': 'paper'}})
     assert cfg.model.type == 'InfoProEncoderDecoder'
-    assert [hook.type for hook in cfg.custom_hooks] == [
-        'LocalBackwardHook',
-        'CheckLabelsHook',
-        'DataGuardHook',
-        'CheckWeightsHook',
-    ]
-    assert cfg.default_hooks.checkpoint.type == 'SafeCheckpointHook'
+    assert [hook.type for hook in cfg.custom_hooks] == ['LocalTrainingHook']
     assert cfg.find_unused_parameters
     assert cfg.custom_imports.imports == ['infopro_seg']
     assert len(build(cfg.model).local_modules) == 3
@@ -41,9 +35,7 @@ def test_what_the_config_has_is_kept_and_nothing_is_doubled():
     assert [hook['type'] for hook in cfg.custom_hooks] == [
         'EMAHook',
         'LocalBackwardHook',
-        'CheckLabelsHook',
-        'DataGuardHook',
-        'CheckWeightsHook',
+        'LocalTrainingHook',
     ]
     assert cfg.custom_imports.imports == ['mine', 'infopro_seg']
     assert cfg.model.local.head == 'paper'
@@ -60,10 +52,10 @@ def test_an_import_of_the_config_may_stand_without_a_list():
 def test_the_written_config_is_the_localized_one(tmp_path):
     cfg = read_config(STOCK)
     settings = localize(cfg, {'splits': ['layer3.2'], 'weights': {'segmentation': 0.5}})
-    write_localized(STOCK, settings, tmp_path / 'mine.py', force=False)
+    write_localized(cfg, STOCK, settings, tmp_path / 'mine.py', force=False)
     read = Config.fromfile(tmp_path / 'mine.py')
     assert cfg.train_dataloader.sampler.type == 'SeededSampler'
-    for key in ('model', 'custom_hooks', 'default_hooks', 'train_dataloader'):
+    for key in ('model', 'custom_hooks', 'train_dataloader'):
         assert read[key] == cfg[key]
 
 
@@ -79,8 +71,8 @@ def test_the_written_config_is_the_localized_one(tmp_path):
 def test_the_tool_names_the_modules_of_what_it_writes(stock):
     cfg = read_config(stock)
     localize(cfg, {'num_modules': 3})
-    modules = describe_modules(cfg)
-    assert [module.partition(' ')[0] for module in modules] == [
+    modules = build_weightless(cfg).local_modules
+    assert [module.name for module in modules] == [
         'local_0',
         'local_1',
         'local_2',
@@ -91,7 +83,7 @@ def test_a_config_is_never_overwritten_unasked(tmp_path):
     out = tmp_path / 'mine.py'
     out.write_text('precious')
     with pytest.raises(FileExistsError, match='mine.py exists; pass --force'):
-        write_localized(STOCK, {}, out, force=False)
+        write_localized(Config({}), STOCK, {}, out, force=False)
     assert out.read_text() == 'precious'
 
 

@@ -4,13 +4,16 @@ import difflib
 import itertools
 from collections.abc import Sequence
 
+import numpy as np
+
 
 def even_splits(unit_names: Sequence[str], num_modules: int) -> tuple[str, ...]:
     """Cut into ``num_modules`` local modules with (nearly) the same number of units.
 
     Args:
         unit_names: Names of all units of the backbone, in order.
-        num_modules: K, from 1 (end-to-end) to the number of units.
+        num_modules: K, from 1 (end-to-end) to the number of units + 1, where the last
+            module is the decode head alone.
 
     Returns:
         The names of the last units of all modules but the last: K - 1 of them.
@@ -19,14 +22,52 @@ def even_splits(unit_names: Sequence[str], num_modules: int) -> tuple[str, ...]:
         ValueError: if there are not so many units.
     """
     num_units = len(unit_names)
-    if not 1 <= num_modules <= num_units:
+    if not 1 <= num_modules <= num_units + 1:
         raise ValueError(
             f'num_modules={num_modules} is out of range: this backbone has '
             f'{num_units} units ({unit_names[0]} ... {unit_names[-1]}), so num_modules '
-            f'can be 1 (end-to-end) to {num_units}.'
+            f'can be 1 (end-to-end) to {num_units + 1} (each unit, the decode head).'
         )
+    if num_modules == num_units + 1:
+        return tuple(unit_names)
     ends = [round(i * num_units / num_modules) for i in range(1, num_modules)]
     return tuple(unit_names[end - 1] for end in ends)
+
+
+def evenest_ends(costs: np.ndarray, num_modules: int) -> tuple[int, ...]:
+    """Cut so that the dearest module is as cheap as possible, and the rest is even.
+
+    Args:
+        costs: [i, j] is the cost of the module of units i to j - 1 for i, j <= U, and
+            [i, U + 1] of the last module, from unit i on. Shape (U + 1, U + 2).
+        num_modules: K, from 1 to U + 1.
+
+    Returns:
+        The ends of all modules, K - 1 increasing numbers of units and U + 1. The
+        largest cost is the least possible; among such cuts the sum of squares is.
+    """
+    dearest = _best_chains(costs, num_modules, np.maximum)[0]
+    squares = np.where(costs <= dearest, costs**2, np.inf)
+    return _best_chains(squares, num_modules, np.add)[1]
+
+
+def _best_chains(
+    costs: np.ndarray, num_modules: int, join: np.ufunc
+) -> tuple[float, tuple[int, ...]]:
+    """The least joined cost of a chain of modules, and where they end."""
+    last = costs.shape[1] - 1
+    # best[i]: the least joined cost of what is behind unit i, for ever more modules.
+    best = costs[:, last]
+    choices = []
+    for _ in range(num_modules - 1):
+        joined = join(costs[:, :last], best[None, :])
+        choices.append(np.argmin(joined, axis=1))
+        best = np.min(joined, axis=1)
+    start, ends = 0, []
+    for choice in reversed(choices):
+        start = int(choice[start])
+        ends.append(start)
+    return float(best[0]), (*ends, last)
 
 
 def check_splits(unit_names: Sequence[str], splits: Sequence[str]) -> None:

@@ -1,14 +1,17 @@
 """Where the chain is cut, and what is refused."""
 
+import itertools
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infopro_seg.models.splits import (
+from infopro_seg.settings.splits import (
     check_splits,
     even_splits,
+    evenest_ends,
     linear_weights,
     module_ranges,
 )
@@ -27,14 +30,32 @@ def test_even_splits_give_modules_that_differ_by_at_most_one_unit(num_units, dat
     assert [i for r in ranges for i in r] == list(range(num_units))
 
 
+@given(st.integers(1, 5), st.data())
+def test_evenest_ends_are_those_of_brute_force(num_units, data):
+    whole = st.integers(0, 9)
+    costs = np.full((num_units + 1, num_units + 2), np.inf)
+    for first, end in itertools.combinations(range(num_units + 2), 2):
+        costs[first, end] = data.draw(whole)
+    num_modules = data.draw(st.integers(1, num_units + 1))
+
+    def key(ends):
+        own = [costs[a, b] for a, b in itertools.pairwise([0, *ends, num_units + 1])]
+        return max(own), sum(cost**2 for cost in own)
+
+    cuts = itertools.combinations(range(1, num_units + 1), num_modules - 1)
+    *ends, last = evenest_ends(costs, num_modules)
+    assert last == num_units + 1
+    assert key(ends) == min(map(key, cuts))
+
+
 def test_the_last_unit_as_split_leaves_the_decode_head_alone():
     assert module_ranges(NAMES, ['layer2.1']) == (range(5), range(5, 5))
 
 
-@pytest.mark.parametrize('num_modules', [0, 6, -1])
+@pytest.mark.parametrize('num_modules', [0, 7, -1])
 def test_impossible_number_of_modules_names_the_range(num_modules):
     with pytest.raises(
-        ValueError, match=f'num_modules={num_modules} .* 5 units .*1 .*5'
+        ValueError, match=f'num_modules={num_modules} .* 5 units .*1 .*6 '
     ):
         even_splits(NAMES, num_modules)
 

@@ -8,11 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_distributed
+from mmseg.registry import METRICS
 
-from .localize import localize
-from .planner import settle_cuts
+from ..models.build import accepted_settings
+from ..planner.from_config import settle_cuts
+from ..settings.config import (
+    as_list,
+    divide_batch,
+    fill_in,
+    leaf_datasets,
+    read_config,
+    type_name,
+)
+from ..settings.localize import RUN_HOOK, is_local, localize, stock_model_config
+from .run import KeyValues
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,14 +39,14 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=KeyValues,
         metavar='KEY=VALUE',
         help='override settings, e.g. train_cfg.max_iters=100',
     )
     parser.add_argument(
         '--local',
         nargs='+',
-        action=DictAction,
+        action=KeyValues,
         metavar='KEY=VALUE',
         help='cut the model into local modules, e.g. num_modules=4; works on any '
         'config of a supported model',
@@ -49,26 +60,6 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_config(path: str) -> Config:
-    """Read a config.
-
-    Args:
-        path: A file, or the name of one in an installed package, such as
-            ``mmseg::pspnet/pspnet_r50-d8_4xb2-40k_cityscapes-512x1024.py``.
-
-    Raises:
-        FileNotFoundError: if the file does not exist.
-    """
-    if '::' in path:
-        return Config.fromstring(f'_base_ = {path!r}\n', '.py')
-    if not Path(path).is_file():
-        raise FileNotFoundError(
-            f'config file {path} does not exist; the ones that come with the package '
-            f'are in {Path(__file__).resolve().parents[1] / "configs"}.'
-        )
-    return Config.fromfile(path)
-
-
 def add_trust_argument(parser: argparse.ArgumentParser) -> None:
     """The opt-in of tools that load checkpoints."""
     parser.add_argument(
@@ -79,16 +70,17 @@ def add_trust_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """Read a config and apply the shared arguments to it.
+    """Read a config, apply the shared arguments to it and complete it for a run.
 
     Args:
         args: From a parser with `add_config_arguments`.
 
     Raises:
         FileNotFoundError: if the config file does not exist.
-        ValueError: if the total batch does not divide over the processes.
+        ValueError: if the total batch does not divide over the processes, or if the
+            ``local`` setting is wrong.
     """
-    from .datasets import set_data_root
+    from ..datasets import set_data_root
 
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = read_config(args.config)
@@ -97,6 +89,7 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg.launcher = args.launcher
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
+        fill_in(cfg)
     if args.data_root:
         set_data_root(cfg, args.data_root)
     if args.work_dir:
@@ -105,37 +98,48 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
     distributed = args.launcher != 'none'
     divide_batch(cfg, int(os.environ.get('WORLD_SIZE', 1)) if distributed else 1)
-    settle_cuts(cfg)
     if distributed and not torch.cuda.is_available():
         _use_cpu_processes(cfg)
     return cfg
 
 
-def divide_batch(cfg: Config, num_processes: int) -> None:
-    """Divide ``total_batch_size`` over the processes.
+def complete_training(cfg: Config) -> None:
+    """Give a run of local modules what every such run needs, in place.
 
-    A recipe's learning rate belongs to its total batch, while the host's
-    ``train_dataloader.batch_size`` counts images per GPU. A config that sets
-    ``total_batch_size`` trains the same on any number of GPUs.
-
-    Args:
-        cfg: Changed in place; untouched without ``total_batch_size``.
-        num_processes: World size.
+    Splits that depend on this run are settled, and `LocalTrainingHook` is there even
+    if an inheriting config has replaced the list of hooks.
 
     Raises:
-        ValueError: if it does not divide.
+        ValueError: see `settle_cuts`.
     """
-    total = cfg.get('total_batch_size')
-    if total is None:
+    if not is_local(cfg.get('model')):
         return
-    if total % num_processes:
-        near = [n for n in range(1, total + 1) if total % n == 0]
-        raise ValueError(
-            f'total_batch_size={total} does not divide over {num_processes} processes. '
-            f'Use one of {near} processes, or change total_batch_size and the learning '
-            'rate with it.'
+    settle_cuts(cfg)
+    cfg.setdefault('find_unused_parameters', True)
+    names = [type_name(hook) for hook in as_list(cfg.get('custom_hooks'))]
+    if RUN_HOOK not in names and 'LocalBackwardHook' not in names:
+        warnings.warn(
+            f'custom_hooks of the config has no {RUN_HOOK}, without which local '
+            'modules save no memory; it was added.',
+            stacklevel=2,
         )
-    cfg.train_dataloader.batch_size = total // num_processes
+    _add_run_hook(cfg)
+
+
+def complete_test(cfg: Config) -> None:
+    """Let a test run the stock network, with the checks of a local run, in place.
+
+    Predictions need no local modules.
+    """
+    if is_local(cfg.get('model')):
+        cfg.model = ConfigDict(stock_model_config(cfg.model))
+        _add_run_hook(cfg)
+
+
+def _add_run_hook(cfg: Config) -> None:
+    hooks = as_list(cfg.get('custom_hooks'))
+    if RUN_HOOK not in map(type_name, hooks):
+        cfg.custom_hooks = [*hooks, ConfigDict(type=RUN_HOOK)]
 
 
 def enable_amp(cfg: Config) -> None:
@@ -146,14 +150,14 @@ def enable_amp(cfg: Config) -> None:
             AmpOptimWrapper.
         RuntimeError: without a GPU.
     """
-    wrapper = cfg.optim_wrapper
-    if wrapper.type not in ('OptimWrapper', 'AmpOptimWrapper'):
+    kind = type_name(cfg.optim_wrapper)
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
         raise ValueError(
             "--amp needs optim_wrapper.type='OptimWrapper' in the config, got "
-            f'{wrapper.type!r}.'
+            f'{kind!r}.'
         )
-    wrapper.type = 'AmpOptimWrapper'
-    wrapper.setdefault('loss_scale', 'dynamic')
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     check_amp(cfg)
 
 
@@ -163,7 +167,8 @@ def check_amp(cfg: Config) -> None:
     Raises:
         RuntimeError: if the config sets AmpOptimWrapper and there is no GPU.
     """
-    if cfg.optim_wrapper.type == 'AmpOptimWrapper' and not torch.cuda.is_available():
+    kind = type_name(cfg.get('optim_wrapper') or {})
+    if kind == 'AmpOptimWrapper' and not torch.cuda.is_available():
         raise RuntimeError(
             '--amp needs a CUDA device and none is available: mixed precision is not '
             'supported in CPU training. Train without --amp (optim_wrapper.type='
@@ -188,11 +193,14 @@ def _use_cpu_processes(cfg: Config) -> None:
     }
 
 
+_SYNC_NORMS = ('SyncBN', 'SyncBatchNorm', 'NaiveSyncBatchNorm')
+
+
 def _replace_sync_bn(config: Any) -> bool:
     """Turn every SyncBN of a model config into BN; whether there was one."""
-    parts = config.values() if isinstance(config, dict) else config
+    parts = list(config.values()) if isinstance(config, dict) else config
     found = [_replace_sync_bn(x) for x in parts if isinstance(x, dict | list | tuple)]
-    if isinstance(config, dict) and config.get('type') == 'SyncBN':
+    if isinstance(config, dict) and type_name(config) in _SYNC_NORMS:
         config['type'] = 'BN'
         return True
     return any(found)
@@ -226,14 +234,37 @@ def enable_tta(cfg: Config, *, flip: bool) -> None:
     pipeline = copy.deepcopy(cfg.tta_pipeline)
     if not flip:
         for step in pipeline:
-            if step.type == 'TestTimeAug':
+            if type_name(step) == 'TestTimeAug':
                 step.transforms = [_without_flip(group) for group in step.transforms]
-    datasets = [cfg.test_dataloader.dataset]
-    while 'dataset' in datasets[-1]:
-        datasets.append(datasets[-1].dataset)
-    datasets[-1].pipeline = pipeline
+    for dataset in leaf_datasets(cfg.test_dataloader.get('dataset')):
+        dataset['pipeline'] = pipeline
     model = cfg.get('tta_model') or {'type': 'SegTTAModel'}
     cfg.model = ConfigDict(module=cfg.model, **model)
+
+
+def save_predictions(cfg: Config, folder: str) -> None:
+    """Let the test write its predictions, once, whatever evaluators there are.
+
+    Args:
+        cfg: Changed in place: the first metric that can write them gets the folder.
+        folder: Where to write.
+
+    Raises:
+        ValueError: if no metric of the config can write predictions.
+    """
+    evaluators = cfg.get('test_evaluator')
+    if isinstance(evaluators, dict) and 'metrics' in evaluators:
+        evaluators = evaluators['metrics']
+    for metric in as_list(evaluators):
+        kind = metric.get('type') if isinstance(metric, dict) else None
+        cls = METRICS.get(kind) if isinstance(kind, str) else kind
+        if cls is not None and 'output_dir' in accepted_settings(cls):
+            metric['output_dir'] = folder
+            return
+    raise ValueError(
+        '--out: no metric of test_evaluator writes predictions; add '
+        "dict(type='IoUMetric', iou_metrics=['mIoU']) to it."
+    )
 
 
 def _without_flip(group: list[dict]) -> list[dict]:
@@ -241,6 +272,6 @@ def _without_flip(group: list[dict]) -> list[dict]:
     kept = [
         transform
         for transform in group
-        if not (transform['type'] == 'RandomFlip' and transform.get('prob', 1.0) > 0)
+        if type_name(transform) != 'RandomFlip' or transform.get('prob', 1.0) == 0
     ]
     return kept or group

@@ -1,24 +1,19 @@
 """What the command line makes of a config."""
 
 import argparse
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
 
-from infopro_seg.config import (
+from infopro_seg.cli.config import (
     add_config_arguments,
-    divide_batch,
     enable_amp,
     enable_tta,
     load_config,
 )
-from infopro_seg.planner import resolve, settle_cuts
+from infopro_seg.planner.from_config import settle_cuts
+from infopro_seg.settings.config import divide_batch
 from tests.helpers import build, deeplabv3, localized
 
 
@@ -174,22 +169,6 @@ def test_tta_without_a_pipeline_is_refused():
         enable_tta(cfg, flip=True)
 
 
-def test_a_plan_becomes_splits_in_the_config_of_the_run(tmp_path):
-    plan = {'splits': ['layer2.1'], 'recompute': [], 'predicted_peak_bytes': 1}
-    (tmp_path / 'plan.json').write_text(json.dumps(plan))
-    cfg = Config(
-        {
-            'model': {'local': {'plan': str(tmp_path / 'plan.json')}},
-            'optim_wrapper': {'type': 'OptimWrapper'},
-            'train_dataloader': {'batch_size': 2},
-        }
-    )
-    settle_cuts(cfg)
-    assert cfg.model.local.splits == ['layer2.1']
-    assert cfg.model.local.recompute == []
-    assert cfg.model.local.plan is None
-
-
 @pytest.mark.slow
 def test_gpu_memory_is_planned_for_the_batch_of_the_config(monkeypatch, tmp_path):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
@@ -205,53 +184,12 @@ def test_gpu_memory_is_planned_for_the_batch_of_the_config(monkeypatch, tmp_path
     assert cfg.model.local.splits == []
     build(cfg.model)
     cfg.model.local = {'gpu_memory': '3GiB'}
-    with pytest.raises(ValueError, match="nothing fits in gpu_memory='3GiB'"):
+    with pytest.raises(ValueError, match='nothing fits in gpu_memory=3.00 GiB'):
         settle_cuts(cfg)
 
 
-@pytest.mark.slow
-def test_planning_finds_the_models_of_mmseg_in_a_new_process(tmp_path):
-    # mmengine looks models up in the scope that was set last; here, none was yet.
-    config = tmp_path / 'tiny.py'
-    config.write_text(f'model = {localized(deeplabv3(), num_modules=2)!r}\n')
-    code = (
-        'from infopro_seg.config import read_config, settle_cuts\n'
-        f'cfg = read_config({str(config)!r})\n'
-        'settle_cuts(cfg)\n'
-        'assert len(cfg.model.local.splits) == 1\n'
-    )
-    result = subprocess.run(
-        [sys.executable, '-c', code],
-        env={**os.environ, 'INFOPRO_SEG_CACHE': 'off'},
-        cwd=Path(__file__).resolve().parents[1],
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr
-
-
-def test_a_config_without_a_plan_is_left_alone():
-    local = {'splits': ['layer2.1'], 'num_modules': None}
-    cfg = Config({'model': {'local': local}})
+@pytest.mark.parametrize('local', [{'splits': ['layer2.1']}, {'num_modules': 3}])
+def test_what_does_not_depend_on_the_run_is_left_to_the_model(local):
+    cfg = Config({'model': localized(deeplabv3(), **local)})
     settle_cuts(cfg)
     assert cfg.model.local == local
-
-
-@pytest.mark.slow
-def test_num_modules_is_balanced_by_the_planner(monkeypatch, tmp_path):
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
-    model = localized(deeplabv3(), num_modules=3, recompute='all')
-    expected, _ = resolve(model, num_modules=3)
-    # Neither batch nor precision of the run matter: it may be resumed elsewhere.
-    cfg = Config(
-        {
-            'model': model,
-            'optim_wrapper': {'type': 'AmpOptimWrapper'},
-            'train_dataloader': {'batch_size': 7},
-        }
-    )
-    settle_cuts(cfg)
-    assert cfg.model.local.splits == list(expected)
-    assert cfg.model.local.num_modules is None
-    assert cfg.model.local.recompute == 'all'
-    assert len(build(cfg.model).local_modules) == 3

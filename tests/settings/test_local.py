@@ -5,6 +5,7 @@ import json
 import pytest
 
 from infopro_seg.recompute_mode import RecomputeMode
+from infopro_seg.settings import merged_local, with_cuts, without_cuts
 from infopro_seg.units import units_of
 from tests.helpers import build, deeplabv3, localized, resnet
 
@@ -16,7 +17,7 @@ def with_local(local):
 @pytest.mark.parametrize(
     ('local', 'error', 'text'),
     [
-        ({}, ValueError, 'exactly one of splits, num_modules.*given: none'),
+        ({}, ValueError, 'exactly one of splits, num_modules, plan, gpu.*given: none'),
         (
             {'splits': ['layer1.0'], 'num_modules': 2},
             ValueError,
@@ -24,7 +25,26 @@ def with_local(local):
         ),
         ({'num_module': 2}, ValueError, r"unknown settings \['num_module'\]"),
         ({'num_modules': 2.0}, TypeError, 'num_modules=2.0 must be an integer'),
-        ({'num_modules': 10}, ValueError, 'num_modules=10 .* 9 units .* 1 .* to 9'),
+        ({'num_modules': 0}, ValueError, 'num_modules=0 must be 1 .* or more'),
+        ({'num_modules': 'three'}, TypeError, "num_modules='three' must be an integer"),
+        ({'num_modules': True}, TypeError, 'num_modules=True must be an integer'),
+        ({'num_modules': 11}, ValueError, 'num_modules=11 .* 9 units .* 1 .* to 10'),
+        ({'splits': 'layer2.1'}, TypeError, r"must be a list: splits=\['layer2.1'\]"),
+        ({'splits': [2]}, TypeError, "list of units' names, such as"),
+        ({'splits': [], 'recompute': 3}, TypeError, 'recompute=3 must be a list'),
+        ({'num_modules': 2, 'lean_loss': 'no'}, TypeError, "lean_loss='no' must be"),
+        (
+            {'num_modules': 2, 'head': {'segmentation': 16}},
+            TypeError,
+            'segmentation=16',
+        ),
+        (
+            {'splits': [], 'head.segmetation.channels': 16},
+            ValueError,
+            'segmetation',
+        ),
+        ({'plan': 3}, TypeError, 'local.plan=3 must be the path'),
+        ({'splts': ['layer2.1']}, ValueError, r"\['splts'\]; .*Nearest: splits"),
         ({'splits': ['layer3.12']}, ValueError, "'layer3.12' is not a unit"),
         (4, TypeError, 'local=4 must be a dict'),
         (
@@ -57,8 +77,8 @@ def test_an_inherited_way_to_cut_is_removed_by_none():
 
 def test_every_number_of_modules_up_to_the_number_of_units_trains():
     units = units_of(build(resnet()))
-    model = build(localized(deeplabv3(), num_modules=len(units)))
-    assert [len(m.units) for m in model.local_modules] == [1] * len(units)
+    model = build(localized(deeplabv3(), num_modules=len(units) + 1))
+    assert [len(m.units) for m in model.local_modules] == [1] * len(units) + [0]
 
 
 def test_the_decode_head_can_be_a_module_of_its_own():
@@ -109,5 +129,39 @@ def test_a_missing_plan_is_named_with_the_way_to_make_it(tmp_path):
 
 
 def test_a_gpu_memory_needs_the_batch_that_only_the_tools_know():
-    with pytest.raises(ValueError, match=r"gpu_memory='11GiB'.*tools/train.py"):
+    with pytest.raises(ValueError, match='local.gpu_memory is .* tools/train.py'):
         build(with_local({'gpu_memory': '11GiB'}))
+
+
+def test_a_dotted_key_changes_one_entry_of_a_preset():
+    model = build(
+        with_local(
+            merged_local(
+                {'splits': ['layer2.1'], 'head': 'paper'},
+                {'num_modules': 2, 'head.segmentation.channels': 16},
+            )
+        )
+    )
+    (head,) = model.local_heads
+    assert type(head.segmentation).__name__ == 'FCNHead'
+    assert head.segmentation.channels == 16
+
+
+def test_a_half_of_another_type_replaces_that_of_before():
+    earlier = {'head': {'segmentation': {'type': 'A', 'x': 1}}}
+    later = {'splits': [], 'head': {'segmentation': {'type': 'B'}}}
+    assert merged_local(earlier, later)['head'] == {'segmentation': {'type': 'B'}}
+
+
+def test_a_later_way_to_cut_replaces_all_earlier_ones():
+    merged = merged_local(
+        {'splits': ['layer1.0'], 'recompute': 'all', 'plan': None}, {'num_modules': 2}
+    )
+    assert merged == {'num_modules': 2, 'recompute': 'all'}
+    assert merged_local(merged, {'plan': 'plan.json'}) == {'plan': 'plan.json'}
+    assert without_cuts(merged) == {}
+    assert with_cuts(merged, ['layer2.0']) == {
+        'num_modules': None,
+        'splits': ['layer2.0'],
+        'recompute': [],
+    }

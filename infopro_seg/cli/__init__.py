@@ -1,0 +1,1 @@
+"""The command lines: arguments, what is printed, exit codes. One module per command."""

@@ -1,0 +1,134 @@
+"""Compare ways to train a network, side by side: time, memory, what fits a card."""
+
+import argparse
+import json
+from pathlib import Path
+
+from ..benchmark.facts import facts_of_run, require_device
+from ..benchmark.largest import best_plans, largest_sizes
+from ..benchmark.methods import KINDS, methods
+from ..benchmark.report import largest_report, methods_report, summarised
+from ..benchmark.steps import measure
+from ..planner.from_config import setting_of
+from ..planner.make import RESERVE_BYTES
+from ..planner.sizes import gib, parse_bytes
+from .run import KeyValues, make_parser
+
+EXAMPLE = """examples:
+  python tools/benchmark.py configs/infopro_deeplabv3_r101_cityscapes_k4.py \\
+      --num-modules 2 4 8 --batch-size 2 --crop-size 256 512 --json r101.json
+  python tools/analysis/plot_benchmark.py r101.json r101.png
+  python tools/benchmark.py configs/infopro_deeplabv3_r101_cityscapes_k4.py \\
+      --steps 0 --batch-size 4 --gpu-memory 8GiB 11GiB 24GiB
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = make_parser(__doc__, EXAMPLE)
+    parser.add_argument('config', help='config file (.py), or mmseg::NAME')
+    parser.add_argument('--methods', nargs='+', choices=KINDS, default=KINDS)
+    parser.add_argument(
+        '--num-modules', type=int, nargs='+', metavar='K', default=[2, 4]
+    )
+    parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
+    parser.add_argument(
+        '--batch-size', type=int, metavar='B', help='images a step; default: the config'
+    )
+    parser.add_argument(
+        '--crop-size',
+        type=int,
+        nargs=2,
+        metavar=('H', 'W'),
+        help='default: data_preprocessor.size of the config',
+    )
+    parser.add_argument(
+        '--amp', choices=('float16', 'bfloat16'), help='mixed precision (needs a GPU)'
+    )
+    parser.add_argument(
+        '--steps', type=int, default=20, help='timed steps a method; 0: only predict'
+    )
+    parser.add_argument('--warmup', type=int, default=3, help='steps before that')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument(
+        '--local',
+        nargs='+',
+        action=KeyValues,
+        default={},
+        metavar='KEY=VALUE',
+        help='local settings besides the cuts, e.g. lean_loss=True head=lean',
+    )
+    parser.add_argument(
+        '--drop-auxiliary-heads',
+        action='store_true',
+        help='local methods train without them (model.auxiliary_head=None)',
+    )
+    parser.add_argument(
+        '--gpu-memory',
+        nargs='+',
+        default=[],
+        metavar='SIZE',
+        help='cards, such as 8GiB 11GiB, for the largest batch and crop that fit',
+    )
+    parser.add_argument(
+        '--reserve',
+        default=RESERVE_BYTES,
+        help='memory of a card that the model may not use; default: '
+        f'{gib(RESERVE_BYTES)}',
+    )
+    parser.add_argument('--json', metavar='FILE', help='file to write all numbers to')
+    parser.add_argument('--force', action='store_true', help='overwrite the file')
+    args = parser.parse_args()
+    if args.steps < 0 or args.warmup < 2:
+        parser.error('--steps must be at least 0 and --warmup at least 2')
+    if args.json and Path(args.json).exists() and not args.force:
+        parser.error(f'{args.json} exists; pass --force to overwrite it')
+    return args
+
+
+def main() -> None:
+    """Predict, run, report, write."""
+    args = parse_args()
+    if args.steps:
+        require_device(args.device, args.amp)
+    setting = setting_of(
+        args.config,
+        local=args.local,
+        batch_size=args.batch_size,
+        crop_size=args.crop_size,
+        amp_dtype=args.amp,
+    )
+    reserve = parse_bytes(args.reserve, '--reserve')
+    cards = [parse_bytes(card, '--gpu-memory') for card in args.gpu_memory]
+    compared = methods(
+        setting,
+        args.methods,
+        args.num_modules,
+        keeps_auxiliary_heads=not args.drop_auxiliary_heads,
+        updates_at_once=args.device != 'cpu' or not args.steps,
+    )
+    measured = [None] * len(compared)
+    if args.steps:
+        measured = measure(
+            compared,
+            device=args.device,
+            steps=args.steps,
+            warmup=args.warmup,
+            seed=args.seed,
+        )
+    entries = summarised(compared, measured)
+    print(methods_report(entries))
+    largest = largest_sizes(compared, cards, reserve)
+    largest += best_plans(setting, cards, reserve)
+    if largest:
+        print('\n' + largest_report(largest, reserve))
+    if args.json:
+        result = {
+            **facts_of_run(args, setting),
+            'methods': entries,
+            'reserve_bytes': reserve,
+            'largest': [entry._asdict() for entry in largest],
+        }
+        text = json.dumps(result, indent=1) + '\n'
+        Path(args.json).write_text(text, encoding='utf-8')
+        print(f'\nwrote {args.json}')

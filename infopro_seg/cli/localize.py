@@ -1,0 +1,43 @@
+"""Write a config that turns an mmseg config into local modules."""
+
+import argparse
+
+from ..settings.config import read_config
+from ..settings.localize import localize, write_localized
+from .check_model import build_weightless
+from .run import KeyValues, make_parser
+
+EXAMPLE = """example:
+  python tools/localize.py \\
+      mmseg::pspnet/pspnet_r50-d8_4xb2-40k_cityscapes-512x1024.py pspnet_k4.py \\
+      --local num_modules=4
+  python tools/train.py pspnet_k4.py
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = make_parser(__doc__, EXAMPLE)
+    parser.add_argument('config', help='config file, or mmseg::NAME')
+    parser.add_argument('out', help='config file to write')
+    parser.add_argument(
+        '--local',
+        nargs='+',
+        action=KeyValues,
+        required=True,
+        metavar='KEY=VALUE',
+        help='the local setting, e.g. num_modules=4 or splits=layer3.5,',
+    )
+    parser.add_argument('--force', action='store_true', help='overwrite OUT')
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Build the model once, so that a wrong setting is known now, then write."""
+    args = parse_args()
+    cfg = read_config(args.config)
+    settings = localize(cfg, args.local)
+    modules = build_weightless(cfg).local_modules
+    write_localized(cfg, args.config, settings, args.out, force=args.force)
+    print(f'wrote {args.out}:')
+    print('\n'.join(f'  {module}' for module in modules))

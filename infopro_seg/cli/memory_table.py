@@ -1,0 +1,81 @@
+"""Predict the memory of many models, end-to-end and as K local modules, on no GPU."""
+
+import argparse
+import dataclasses
+import json
+import sys
+import warnings
+from pathlib import Path
+
+from ..analysis.memory_table import REPRESENTATIVES, as_markdown, measure
+from ..analysis.pages import fill_page
+from .run import KeyValues, make_parser
+
+_EPILOG = """\
+examples:
+  python tools/memory_table.py --page docs/models.md
+  python tools/memory_table.py --configs configs/infopro_*.py --num-modules 1 2 3 4
+
+Ten seconds to half a minute a model the first time, see docs/planner.md. Models that
+cannot be built here are left out with the reason; the exit code is 1 if another error
+kept a model from being planned.
+"""
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Read the command line; None means that of the process."""
+    parser = make_parser(__doc__, _EPILOG)
+    parser.add_argument(
+        '--configs',
+        nargs='+',
+        default=[f'mmseg::{name}' for name in REPRESENTATIVES],
+        metavar='CONFIG',
+        help='files, or mmseg::NAME; default: one for each family of models',
+    )
+    parser.add_argument(
+        '--num-modules', type=int, nargs='+', default=[1, 2, 4, 8], metavar='K'
+    )
+    parser.add_argument(
+        '--local',
+        nargs='+',
+        action=KeyValues,
+        default={'lean_loss': True},
+        metavar='KEY=VALUE',
+        help='local settings besides the cuts; default: lean_loss=True',
+    )
+    parser.add_argument('--batch-size', type=int, metavar='B')
+    parser.add_argument('--crop-size', type=int, nargs=2, metavar=('H', 'W'))
+    parser.add_argument(
+        '--page', metavar='FILE', help='page to write the table into, between its marks'
+    )
+    parser.add_argument('--json', metavar='FILE', type=Path, help='save all numbers')
+    args = parser.parse_args(argv)
+    if min(args.num_modules) < 1:
+        parser.error(f'--num-modules {args.num_modules} must be 1 or more')
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the tool; returns the exit status."""
+    args = parse_args(argv)
+    warnings.simplefilter('ignore')
+    counts = sorted(set(args.num_modules))
+    rows = []
+    for config in args.configs:
+        row = measure(
+            config,
+            counts,
+            local=args.local,
+            batch_size=args.batch_size,
+            crop_size=args.crop_size and tuple(args.crop_size),
+        )
+        rows.append(row)
+        print(f'{config}: {row.reason or "planned"}', file=sys.stderr, flush=True)
+    table = as_markdown(rows, counts)
+    print(table)
+    if args.page:
+        fill_page(args.page, {'memory': table}, 'Predicted memory')
+    if args.json:
+        report = [dataclasses.asdict(row) for row in rows]
+        args.json.write_text(json.dumps(report, indent=1) + '\n', encoding='utf-8')
+    return int(any(row.is_failure for row in rows))

@@ -1,0 +1,134 @@
+"""Choose local modules and recompute so that training fits a GPU, without a GPU."""
+
+import argparse
+from pathlib import Path
+
+from ..planner.from_config import setting_of
+from ..planner.limits import largest_batch, largest_crop, what_fits
+from ..planner.make import RESERVE_BYTES, Setting, make_plan
+from ..planner.plan import Plan
+from ..planner.report import fits_report, plan_report
+from ..planner.search import CHOICES, LEAST
+from ..planner.sizes import gib, parse_bytes
+from .run import KeyValues, make_parser
+
+EXAMPLE = """examples:
+  python tools/plan.py configs/infopro_deeplabv3_r101_cityscapes.py \\
+      --gpu-memory 11GiB --batch-size 4 --out plan.json
+  python tools/train.py configs/infopro_deeplabv3_r101_cityscapes.py \\
+      --local plan=plan.json
+  python tools/plan.py mmseg::pspnet/pspnet_r50-d8_4xb2-40k_cityscapes-512x1024.py \\
+      --gpu-memory 24GiB --max-batch
+
+The exit code is 1 if nothing fits.
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = make_parser(__doc__, EXAMPLE)
+    parser.add_argument('config', help='config file (.py), or mmseg::NAME')
+    parser.add_argument('--gpu-memory', help='memory of the GPU, such as 11GiB')
+    parser.add_argument('--num-modules', type=int, metavar='K')
+    parser.add_argument(
+        '--batch-size', type=int, metavar='B', help='images a GPU; default: the config'
+    )
+    parser.add_argument(
+        '--num-gpus', type=int, default=1, help='divides total_batch_size of a config'
+    )
+    parser.add_argument(
+        '--crop-size',
+        type=int,
+        nargs=2,
+        metavar=('H', 'W'),
+        help='default: data_preprocessor.size of the config',
+    )
+    parser.add_argument(
+        '--recompute',
+        choices=CHOICES,
+        default='auto',
+        help='activation checkpointing inside the modules; auto: where it is needed to '
+        'fit; least: whatever makes the largest module smallest',
+    )
+    parser.add_argument('--amp', action='store_true', help='mixed precision')
+    inverse = parser.add_mutually_exclusive_group()
+    inverse.add_argument(
+        '--max-batch', action='store_true', help='find the largest batch that fits'
+    )
+    inverse.add_argument(
+        '--max-crop', action='store_true', help='find the largest crop that fits'
+    )
+    parser.add_argument(
+        '--reserve',
+        default=RESERVE_BYTES,
+        help='memory that the model may not use (context, workspaces); default: '
+        f'{gib(RESERVE_BYTES)}',
+    )
+    parser.add_argument(
+        '--local',
+        nargs='+',
+        action=KeyValues,
+        default={},
+        metavar='KEY=VALUE',
+        help='local settings besides the cuts, e.g. lean_loss=True head=paper',
+    )
+    parser.add_argument('--out', help='plan file (.json) to write')
+    parser.add_argument('--plot', help='picture of the memory to write')
+    parser.add_argument('--force', action='store_true', help='overwrite files')
+    args = parser.parse_args()
+    is_open = args.gpu_memory is None and args.num_modules is None
+    if is_open and args.recompute != LEAST:
+        parser.error('give --gpu-memory, --num-modules, --recompute least or several')
+    if args.gpu_memory is None and (args.max_batch or args.max_crop):
+        parser.error('--max-batch and --max-crop need --gpu-memory')
+    for path in (args.out, args.plot):
+        if path and Path(path).exists() and not args.force:
+            parser.error(f'{path} exists; pass --force to overwrite it')
+    return args
+
+
+def find_plan(args: argparse.Namespace, setting: Setting) -> Plan | None:
+    """The plan that was asked for; None if not even one image, or crop, fits."""
+    settings = {
+        'num_modules': args.num_modules,
+        'gpu_memory': args.gpu_memory and parse_bytes(args.gpu_memory, '--gpu-memory'),
+        'recompute': args.recompute,
+        'reserve': parse_bytes(args.reserve, '--reserve'),
+    }
+    if args.max_batch:
+        return largest_batch(setting, **settings)
+    if args.max_crop:
+        return largest_crop(setting, **settings)
+    return make_plan(setting, **settings)
+
+
+def main() -> int:
+    """Plan, report, write."""
+    args = parse_args()
+    setting = setting_of(
+        args.config,
+        local=args.local,
+        batch_size=args.batch_size,
+        crop_size=args.crop_size,
+        amp_dtype='float16' if args.amp else None,
+        num_gpus=args.num_gpus,
+    )
+    plan = find_plan(args, setting)
+    if plan is None:
+        size = 'batch' if args.max_batch else 'crop'
+        print(f'nothing fits in {args.gpu_memory}, whatever the {size}.')
+        return 1
+    print(plan_report(plan))
+    reserve = parse_bytes(args.reserve, '--reserve')
+    if not (args.max_batch or args.max_crop):
+        fits = what_fits(setting.measured(), reserve, args.recompute)
+        print('\n' + fits_report(fits, reserve))
+    if args.out:
+        plan.save(args.out)
+        print(f'\nwrote {args.out}')
+    if args.plot:
+        from ..analysis.plots import plot_plan
+
+        plot_plan(plan, args.plot)
+        print(f'wrote {args.plot}')
+    return 1 if plan.fits is False else 0

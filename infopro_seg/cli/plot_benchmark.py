@@ -1,0 +1,32 @@
+"""Draw memory against time from the numbers of tools/benchmark.py."""
+
+import argparse
+import json
+from pathlib import Path
+
+from ..analysis.plots import plot_benchmark
+from .run import make_parser
+
+EXAMPLE = """example:
+  python tools/analysis/plot_benchmark.py r101.json r101.png
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = make_parser(__doc__, EXAMPLE)
+    parser.add_argument('json', help='what tools/benchmark.py --json wrote')
+    parser.add_argument('picture', help='file to write')
+    parser.add_argument('--force', action='store_true', help='overwrite the picture')
+    args = parser.parse_args()
+    if Path(args.picture).exists() and not args.force:
+        parser.error(f'{args.picture} exists; pass --force to overwrite it')
+    return args
+
+
+def main() -> None:
+    """Draw."""
+    args = parse_args()
+    result = json.loads(Path(args.json).read_text(encoding='utf-8'))
+    plot_benchmark(result, args.picture)
+    print(f'wrote {args.picture}')

@@ -1,0 +1,107 @@
+"""Runs a command: an error of the user is one sentence, last, with exit code 1."""
+
+import argparse
+import importlib
+import os
+import sys
+import traceback
+import warnings
+from typing import Any
+
+_DEBUG = '--debug'
+_DEBUG_VARIABLE = 'INFOPRO_SEG_DEBUG'
+_OFF = ('', '0', 'false', 'no', 'off')
+
+
+def run(command: str) -> int:
+    """Run a command with the arguments of the process.
+
+    Args:
+        command: A module of this package that has a ``main``.
+
+    Returns:
+        The exit code: that of the command, 1 after an error, 130 after Ctrl-C.
+    """
+    warnings.formatwarning = _one_line
+    try:
+        module = importlib.import_module(f'{__package__}.{command}')
+        return module.main() or 0
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+        return 130
+    except Exception as error:
+        if is_debugging():
+            raise
+        _print_error(error)
+        return 1
+
+
+def is_debugging() -> bool:
+    """Whether errors are shown with where they come from."""
+    is_set = os.environ.get(_DEBUG_VARIABLE, '').lower() not in _OFF
+    return is_set or _DEBUG in sys.argv
+
+
+def make_parser(doc: str | None, example: str) -> argparse.ArgumentParser:
+    """A parser with what all commands share.
+
+    Args:
+        doc: Says in a sentence what the command does.
+        example: Text behind the arguments.
+    """
+    parser = argparse.ArgumentParser(
+        description=doc,
+        epilog=example,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        _DEBUG,
+        action='store_true',
+        help=f'show where an error comes from (or set {_DEBUG_VARIABLE}=1)',
+    )
+    return parser
+
+
+class KeyValues(argparse.Action):
+    """Settings as KEY=VALUE, read as mmengine reads ``--cfg-options``."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Add the settings to those that were given before."""
+        from mmengine.config import DictAction
+
+        for value in values:
+            if '=' not in value:
+                parser.error(
+                    f'{option_string} {value}: write KEY=VALUE, without spaces around '
+                    'the equals sign.'
+                )
+        earlier = dict(getattr(namespace, self.dest, None) or {})
+        DictAction(self.option_strings, self.dest, nargs='+')(
+            parser, namespace, values, option_string
+        )
+        setattr(namespace, self.dest, {**earlier, **getattr(namespace, self.dest)})
+
+
+def _print_error(error: Exception) -> None:
+    """The error as the last thing that is said."""
+    sys.stdout.flush()
+    message = str(error.args[0]) if isinstance(error, KeyError) else str(error)
+    if not message:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        message = f'in {where.name}, line {where.lineno} of {where.filename}'
+    rank = os.environ.get('RANK')
+    place = f'process {rank}: ' if rank else ''
+    print(f'({_DEBUG} shows where this comes from)', file=sys.stderr)
+    print(f'{place}{type(error).__name__}: {message.rstrip()}', file=sys.stderr)
+
+
+def _one_line(
+    message: Warning | str, category: type[Warning], *_: Any, **__: Any
+) -> str:
+    return f'{category.__name__}: {message}\n'

@@ -1,0 +1,71 @@
+"""Evaluate a checkpoint and save its predictions; test-time augmentation on request."""
+
+import argparse
+import json
+from pathlib import Path
+
+from mmengine.runner import Runner
+
+from ..datasets import check_datasets, check_images
+from ..loading import weights_only_loading
+from .config import (
+    add_config_arguments,
+    add_trust_argument,
+    complete_test,
+    enable_tta,
+    init_cpu_processes,
+    load_config,
+    save_predictions,
+)
+from .run import make_parser
+
+EXAMPLE = """example:
+  python tools/test.py configs/infopro_deeplabv3_r101_cityscapes.py \\
+      work_dirs/infopro_deeplabv3_r101_cityscapes/iter_40000.pth --tta --out predictions
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = make_parser(__doc__, EXAMPLE)
+    add_config_arguments(parser)
+    parser.add_argument('checkpoint', help='checkpoint file (.pth)')
+    parser.add_argument(
+        '--tta',
+        nargs='?',
+        const='scales-flip',
+        choices=('scales', 'scales-flip'),
+        help='average over the scales of the config, and their mirror images '
+        '(scales-flip, the default of --tta); without it: single scale',
+    )
+    parser.add_argument(
+        '--out', help='folder for predictions: one PNG of class indices per image'
+    )
+    parser.add_argument('--json', help='file for the metrics')
+    add_trust_argument(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Check everything that can be checked, then evaluate.
+
+    Predictions need no local modules: the stock network is tested.
+    """
+    args = parse_args()
+    if not Path(args.checkpoint).is_file():
+        raise FileNotFoundError(f'checkpoint {args.checkpoint} does not exist.')
+    cfg = load_config(args)
+    complete_test(cfg)
+    if args.tta:
+        enable_tta(cfg, flip=args.tta == 'scales-flip')
+    if args.out:
+        save_predictions(cfg, args.out)
+    cfg.load_from = args.checkpoint
+    cfg.resume = False
+    check_datasets(cfg)
+    check_images(cfg)
+    init_cpu_processes(cfg)
+    with weights_only_loading(trust_pickle=args.trust_checkpoint):
+        metrics = Runner.from_cfg(cfg).test()
+    if args.json:
+        Path(args.json).write_text(json.dumps(metrics, indent=2, default=float) + '\n')

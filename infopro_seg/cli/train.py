@@ -1,0 +1,59 @@
+"""Train a segmentation network, as local modules or end-to-end."""
+
+import argparse
+
+from mmengine.runner import Runner
+
+from ..datasets import check_datasets, check_images
+from ..loading import resume_last_checkpoint, weights_only_loading
+from .check_model import check_model
+from .config import (
+    add_config_arguments,
+    add_trust_argument,
+    check_amp,
+    complete_training,
+    enable_amp,
+    init_cpu_processes,
+    load_config,
+)
+from .run import make_parser
+
+EXAMPLE = """example:
+  python tools/train.py configs/infopro_deeplabv3_r101_cityscapes.py \\
+      --data-root /data/cityscapes --work-dir runs/k2
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = make_parser(__doc__, EXAMPLE)
+    add_config_arguments(parser)
+    parser.add_argument(
+        '--resume',
+        action='store_true',
+        help='go on from the last whole checkpoint in the work dir',
+    )
+    add_trust_argument(parser)
+    parser.add_argument(
+        '--amp', action='store_true', help='automatic mixed precision (needs a GPU)'
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Check everything that can be checked, then train."""
+    args = parse_args()
+    cfg = load_config(args)
+    if args.amp:
+        enable_amp(cfg)
+    check_amp(cfg)
+    complete_training(cfg)
+    check_model(cfg)
+    check_datasets(cfg)
+    check_images(cfg)
+    trust_pickle = args.trust_checkpoint
+    if args.resume:
+        resume_last_checkpoint(cfg, trust_pickle=trust_pickle)
+    init_cpu_processes(cfg)
+    with weights_only_loading(trust_pickle=trust_pickle):
+        Runner.from_cfg(cfg).train()

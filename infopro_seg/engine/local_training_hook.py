@@ -1,0 +1,131 @@
+"""The one entry of a config that gives a run of local modules all it needs."""
+
+import logging
+from typing import Any
+
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from mmengine.runner.base_loop import BaseLoop
+from mmseg.registry import HOOKS
+
+from ..models import InfoProEncoderDecoder
+from ..settings.config import type_name
+from .safe_checkpoint_hook import SafeCheckpointHook
+
+_SPLITS = 'local_splits'
+
+
+@HOOKS.register_module()
+class LocalTrainingHook(Hook):
+    """Registers the hooks that a run of local modules needs, each where it is missing.
+
+    - `LocalBackwardHook`, where the model has local modules and is trained.
+    - `CheckLabelsHook`, `DataGuardHook` and `CheckWeightsHook`: label values, files and
+      weights that do not fit stop the run.
+    - `LocalModuleMonitorHook`, if ``monitor_interval`` is not 0.
+    - The host's CheckpointHook becomes a `SafeCheckpointHook` with the same settings.
+
+    A hook that the config lists itself, with settings of its own, is left as it is.
+
+    The splits of the model are written into the config that the run leaves in its work
+    dir and into its checkpoints; a run that resumes with other splits is refused.
+
+    Args:
+        on_divergence: See `LocalBackwardHook`.
+        monitor_interval: See `LocalModuleMonitorHook`; 0 leaves it out.
+    """
+
+    # First of all, so that the hooks it registers still see `before_run`.
+    priority = 'HIGHEST'
+
+    def __init__(self, on_divergence: str = 'stop', monitor_interval: int = 0) -> None:
+        self._hooks: dict[str, dict[str, Any]] = {
+            'CheckLabelsHook': {},
+            'DataGuardHook': {},
+            'CheckWeightsHook': {},
+        }
+        self._local_hooks: dict[str, dict[str, Any]] = {
+            'LocalBackwardHook': {'on_divergence': on_divergence}
+        }
+        if monitor_interval:
+            settings = {'interval': monitor_interval}
+            self._local_hooks['LocalModuleMonitorHook'] = settings
+        # Wrong settings are known now, not when training begins.
+        for name, settings in self._local_hooks.items():
+            HOOKS.build({'type': name, **settings})
+
+    def before_run(self, runner: Runner) -> None:
+        """Register what is missing."""
+        wanted = dict(self._hooks)
+        if _is_training(runner) and _local_model(runner) is not None:
+            wanted.update(self._local_hooks)
+        present = {type_name(type(hook)) for hook in runner.hooks}
+        for name, settings in wanted.items():
+            if name not in present:
+                runner.register_hook({'type': name, **settings})
+        _make_checkpoints_safe(runner)
+
+    def before_train(self, runner: Runner) -> None:
+        """Leave a config that says where the model is cut."""
+        model = _local_model(runner)
+        if model is None or not isinstance(runner.cfg.get('model'), dict):
+            return
+        runner.cfg.model['local'] = model.local
+        runner.dump_config()
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Write the splits into the checkpoint."""
+        model = _local_model(runner)
+        if model is not None:
+            checkpoint.setdefault('meta', {})[_SPLITS] = model.local['splits']
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Check that a resumed run is cut as before.
+
+        Raises:
+            ValueError: if it is not.
+        """
+        model = _local_model(runner)
+        splits = (checkpoint.get('meta') or {}).get(_SPLITS)
+        if model is None or splits is None or not runner._resume:
+            return
+        if list(splits) != model.local['splits']:
+            raise ValueError(
+                f'the checkpoint was trained with splits={list(splits)}, this run has '
+                f'splits={model.local["splits"]}. To resume, set '
+                f'model.local=dict(splits={list(splits)}).'
+            )
+
+
+def _is_training(runner: Runner) -> bool:
+    return isinstance(runner._train_loop, BaseLoop)
+
+
+def _local_model(runner: Runner) -> InfoProEncoderDecoder | None:
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    return model if isinstance(model, InfoProEncoderDecoder) else None
+
+
+def _make_checkpoints_safe(runner: Runner) -> None:
+    """Put a `SafeCheckpointHook` in the place of the host's own."""
+    for index, hook in enumerate(runner.hooks):
+        if not isinstance(hook, CheckpointHook) or isinstance(hook, SafeCheckpointHook):
+            continue
+        settings = (runner.cfg.get('default_hooks') or {}).get('checkpoint')
+        if type(hook) is CheckpointHook and _describes(settings):
+            safe = HOOKS.build({**settings, 'type': 'SafeCheckpointHook'})
+            safe.priority = hook.priority
+            runner.hooks[index] = safe
+        elif type(hook).__name__ != 'SafeCheckpointHook':
+            runner.logger.log(
+                logging.WARNING,
+                f'{type(hook).__name__} stays in the place of SafeCheckpointHook: a '
+                'kill may leave a half-written checkpoint, and a resumed run goes on '
+                'with other random numbers. Set default_hooks=dict(checkpoint=dict('
+                "type='SafeCheckpointHook', ...)).",
+            )
+
+
+def _describes(settings: Any) -> bool:
+    return isinstance(settings, dict) and type_name(settings) in ('', 'CheckpointHook')

@@ -1,0 +1,8 @@
+"""What people set, read once: the ``local`` setting, and the rest of a config.
+
+Pure data and checks. Nothing here builds a network.
+"""
+
+from .local import CUTS, LocalSettings, merged_local, with_cuts, without_cuts
+
+__all__ = ['CUTS', 'LocalSettings', 'merged_local', 'with_cuts', 'without_cuts']

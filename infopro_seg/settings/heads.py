@@ -1,0 +1,88 @@
+"""The ``head`` setting of local modules: presets, and what a user changes of them."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+_CROSS_ENTROPY = {
+    'type': 'CrossEntropyLoss',
+    'use_sigmoid': False,
+    'loss_weight': 1.0,
+    'loss_name': 'loss_seg',
+}
+#: ``paper`` rebuilds the heads of the reference (Wang et al., ICLR 2021, released
+#: segmentation code); ``lean`` is ours, for many cuts.
+PRESETS: dict[str, dict[str, dict]] = {
+    'paper': {
+        'reconstruction': {'type': 'InterpolatingReconstructionHead'},
+        'segmentation': {
+            'type': 'FCNHead',
+            'channels': 512,
+            'num_convs': 1,
+            'concat_input': False,
+            'dropout_ratio': 0.1,
+            'loss_decode': _CROSS_ENTROPY,
+        },
+    },
+    'lean': {
+        'reconstruction': {'type': 'SubpixelReconstructionHead'},
+        'segmentation': {
+            'type': 'LocalSegmentationHead',
+            'dropout_ratio': 0.0,
+            'loss_decode': _CROSS_ENTROPY,
+        },
+    },
+}
+#: The halves of a local head.
+PARTS = ('reconstruction', 'segmentation')
+
+
+def complete_head(head: Mapping | str | None) -> dict[str, dict | None]:
+    """Fill a user's head config up from its preset.
+
+    Args:
+        head: ``dict(preset='lean', reconstruction=..., segmentation=...)``, the name
+            of a preset, or None for ``lean``. A half with a ``type`` replaces that
+            of the preset, one without changes single settings of it, None
+            switches it off.
+
+    Returns:
+        The configs of both halves.
+
+    Raises:
+        TypeError: if it, or a half, is not a dict or a name.
+        ValueError: if the preset or a key is unknown.
+    """
+    if head is None or isinstance(head, str):
+        head = {'preset': head or 'lean'}
+    if not isinstance(head, Mapping):
+        raise TypeError(f'local head {head!r} must be a dict or the name of a preset.')
+    preset = head.get('preset', 'lean')
+    if preset not in PRESETS:
+        raise ValueError(
+            f'preset={preset!r} of the local head is unknown; choose one of '
+            f'{sorted(PRESETS)}.'
+        )
+    unknown = set(head) - {'preset', *PARTS}
+    if unknown:
+        raise ValueError(
+            f'local head has unknown settings {sorted(unknown)}; allowed: preset, '
+            f'{", ".join(PARTS)}.'
+        )
+    return {
+        part: _override(PRESETS[preset][part], part, head.get(part, {}))
+        for part in PARTS
+    }
+
+
+def _override(preset: dict, part: str, user: Any) -> dict | None:
+    if user is None:
+        return None
+    if not isinstance(user, Mapping):
+        raise TypeError(
+            f'local.head.{part}={user!r} must be a dict of settings, or None to do '
+            'without.'
+        )
+    if 'type' in user:
+        return copy.deepcopy(dict(user))
+    return {**copy.deepcopy(preset), **copy.deepcopy(dict(user))}

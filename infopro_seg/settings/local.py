@@ -1,0 +1,233 @@
+"""The ``local`` setting of a model: the one place that reads and rewrites it.
+
+Segmentor, planner, tools and benchmark receive `LocalSettings`, or a rewritten setting
+from `with_cuts`, `without_cuts` and `merged_local`; none of them looks into the dict.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ..planner.plan import Plan
+from ..planner.sizes import parse_bytes
+from .heads import PARTS, complete_head
+from .splits import linear_weights
+
+#: The ways to say where to cut; exactly one is given.
+CUTS = ('splits', 'num_modules', 'plan', 'gpu_memory')
+_KEYS = (*CUTS, 'head', 'weights', 'recompute', 'lean_loss')
+# lambda1 and lambda2 of the paper's 512x1024, batch 8 setting (Wang et al., ICLR 2021,
+# released segmentation code).
+_DEFAULT_WEIGHTS = {'reconstruction': (1.5, 1.5), 'segmentation': (1.0, 1.0)}
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalSettings:
+    """The ``local`` setting, checked as far as possible without a network.
+
+    Exactly one of the first four is not None.
+
+    Args:
+        splits: Names of the last units of all modules but the last.
+        num_modules: K >= 1, see `infopro_seg.models.even_modules`.
+        plan: A plan of ``tools/plan.py``, read from its file.
+        gpu_memory: Bytes of a GPU. Only the tools, which know the batch, turn it into
+            splits.
+        head: Configs of both halves of a local head, see `complete_head`.
+        weights: (first, last but one) of both losses, see `linear_weights`.
+        recompute: See `infopro_seg.models.recompute.resolve_recompute`.
+        lean_loss: Whether losses are taken in chunks; None leaves it to the model.
+    """
+
+    splits: tuple[str, ...] | None = None
+    num_modules: int | None = None
+    plan: Plan | None = None
+    gpu_memory: int | None = None
+    head: dict[str, dict | None] = dataclasses.field(default_factory=dict)
+    weights: dict[str, Any] = dataclasses.field(default_factory=dict)
+    recompute: str | Sequence[str] | None = None
+    lean_loss: bool | None = None
+
+    @classmethod
+    def parse(cls, local: Mapping) -> 'LocalSettings':
+        """Check a ``local`` setting.
+
+        Args:
+            local: As in the config; entries that are None count as absent. A dotted
+                key such as ``head.segmentation.channels`` sets one nested entry.
+
+        Raises:
+            TypeError: if the setting, or an entry, is of the wrong kind.
+            FileNotFoundError: if the plan does not exist.
+            ValueError: if an entry is unknown or wrong, or if not exactly one way to
+                cut is given.
+        """
+        local = _nested(local)
+        _refuse_unknown('local', local, _KEYS)
+        cut = _the_cut(local)
+        recompute = _names('recompute', local.get('recompute'), is_single_allowed=True)
+        values: dict[str, Any] = {'recompute': recompute}
+        if cut == 'splits':
+            values['splits'] = _names('splits', local['splits'])
+        elif cut == 'num_modules':
+            values['num_modules'] = _num_modules(local['num_modules'])
+        elif cut == 'plan':
+            values['plan'] = plan = _plan(local['plan'])
+            values['recompute'] = plan.recompute
+        else:
+            values['gpu_memory'] = parse_bytes(local['gpu_memory'], 'local.gpu_memory')
+        return cls(
+            **values,
+            head=complete_head(local.get('head')),
+            weights=_weights(local.get('weights')),
+            lean_loss=_switch('lean_loss', local.get('lean_loss')),
+        )
+
+
+def without_cuts(local: Mapping | None) -> dict[str, Any]:
+    """A ``local`` setting without all that a plan decides: cuts and recompute."""
+    plain = _nested(local or {})
+    return {k: v for k, v in plain.items() if k not in (*CUTS, 'recompute')}
+
+
+def with_cuts(
+    local: Mapping | None,
+    splits: Sequence[str],
+    recompute: str | Sequence[str] | None = (),
+) -> dict[str, Any]:
+    """A ``local`` setting that is cut at these splits, whatever it asked for before.
+
+    Earlier ways to cut are set to None, so that an inheriting config loses them too.
+    """
+    earlier = _nested(local or {})
+    plain = {k: v for k, v in earlier.items() if k not in CUTS}
+    gone = {key: None for key in CUTS if key in earlier}
+    if not isinstance(recompute, str):
+        recompute = list(recompute or ())
+    return {**plain, **gone, 'splits': list(splits), 'recompute': recompute}
+
+
+def merged_local(earlier: Mapping | None, later: Mapping) -> dict[str, Any]:
+    """One ``local`` setting over another: a later way to cut replaces the earlier one.
+
+    Args:
+        earlier: As in the config, or None.
+        later: What is set now, dotted keys allowed.
+
+    Returns:
+        The setting without entries that are None, nested where ``later`` was dotted.
+    """
+    earlier, later = _nested(earlier or {}), _nested(later)
+    if any(later.get(key) is not None for key in CUTS):
+        earlier = {k: v for k, v in earlier.items() if k not in CUTS}
+        if later.get('plan') is not None:
+            earlier.pop('recompute', None)
+    merged = _merge(earlier, later)
+    return {key: value for key, value in merged.items() if value is not None}
+
+
+def _nested(local: Any) -> dict[str, Any]:
+    """A plain copy with dotted keys spelt out."""
+    if not isinstance(local, Mapping):
+        raise TypeError(
+            f'local={local!r} must be a dict, such as local=dict(num_modules=4).'
+        )
+    nested: dict[str, Any] = {}
+    for key, value in local.items():
+        name, _, rest = str(key).partition('.')
+        if rest:
+            value = _nested({rest: value})
+        nested = _merge(nested, {name: value})
+    return nested
+
+
+def _merge(base: dict[str, Any], over: Mapping) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        before = merged.get(key)
+        if key == 'head' and isinstance(before, str) and isinstance(value, Mapping):
+            before = {'preset': before}
+        replaces = isinstance(value, Mapping) and 'type' in value and key in PARTS
+        if isinstance(before, Mapping) and isinstance(value, Mapping) and not replaces:
+            value = _merge(dict(before), value)
+        merged[key] = value
+    return merged
+
+
+def _the_cut(local: Mapping) -> str:
+    given = [key for key in CUTS if local.get(key) is not None]
+    if len(given) != 1:
+        raise ValueError(
+            f'local must say how to cut by exactly one of {", ".join(CUTS)}; given: '
+            f'{" and ".join(given) or "none"}. An inherited one is removed by setting '
+            'it to None.'
+        )
+    return given[0]
+
+
+def _num_modules(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(
+            f'local.num_modules={value!r} must be an integer: 1 (end-to-end), 2, 3, ...'
+        )
+    if value < 1:
+        raise ValueError(f'local.num_modules={value} must be 1 (end-to-end) or more.')
+    return value
+
+
+def _names(
+    key: str, value: Any, *, is_single_allowed: bool = False
+) -> str | tuple[str, ...] | None:
+    if value is None or (is_single_allowed and isinstance(value, str)):
+        return value
+    if isinstance(value, str):
+        raise TypeError(f'local.{key}={value!r} must be a list: {key}=[{value!r}].')
+    if not isinstance(value, Sequence) or not all(isinstance(v, str) for v in value):
+        raise TypeError(
+            f"local.{key}={value!r} must be a list of units' names, such as "
+            f"{key}=['layer3.5']."
+        )
+    return tuple(value)
+
+
+def _plan(value: Any) -> Plan:
+    if isinstance(value, Plan):
+        return value
+    if not isinstance(value, str):
+        raise TypeError(f'local.plan={value!r} must be the path of a plan file.')
+    return Plan.load(value)
+
+
+def _weights(weights: Any) -> dict[str, Any]:
+    if not isinstance(weights, Mapping | None):
+        raise TypeError(
+            f'local.weights={weights!r} must be a dict, such as '
+            'weights=dict(reconstruction=(1.5, 1.5), segmentation=(1.0, 1.0)).'
+        )
+    filled = {**_DEFAULT_WEIGHTS, **(weights or {})}
+    _refuse_unknown('local.weights', filled, PARTS)
+    for part in PARTS:
+        linear_weights(filled[part], 2)
+    return filled
+
+
+def _switch(key: str, value: Any) -> bool | None:
+    if value is not None and not isinstance(value, bool):
+        raise TypeError(f'local.{key}={value!r} must be True, False or None.')
+    return value
+
+
+def _refuse_unknown(where: str, given: Mapping, allowed: Sequence[str]) -> None:
+    unknown = [key for key in given if key not in allowed]
+    if unknown:
+        hint = ', '.join(_nearest(unknown, allowed))
+        raise ValueError(
+            f'{where} has unknown settings {unknown}; allowed: {", ".join(allowed)}.'
+            + (f' Nearest: {hint}.' if hint else '')
+        )
+
+
+def _nearest(unknown: Sequence[str], allowed: Sequence[str]) -> Iterator[str]:
+    for key in unknown:
+        yield from difflib.get_close_matches(str(key), allowed, n=1, cutoff=0.6)
