@@ -7,6 +7,7 @@ from ..planner.from_config import setting_of
 from ..planner.partition import cheapest, smallest
 from ..planner.peaks import predicted_peak
 from ..planner.search import AUTO
+from .run import make_parser
 
 # Between the least memory that is possible and end-to-end training.
 BUDGETS = (0, 0.02, 0.05, 0.1, 0.2, 0.4)
@@ -14,9 +15,10 @@ BUDGETS = (0, 0.02, 0.05, 0.1, 0.2, 0.4)
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=f'{__doc__} For each K the plan of least memory, and the cheapest '
-        'plans within six budgets, with K open and K=3.'
+    parser = make_parser(
+        f'{__doc__} For each K the plan of least memory, and the cheapest plans within '
+        'six budgets, with K open and K=3.',
+        '',
     )
     parser.add_argument('config', help='config file (.py), or mmseg::NAME')
     parser.add_argument('--batch-size', type=int, default=4, metavar='B')

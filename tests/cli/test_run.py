@@ -1,0 +1,116 @@
+"""What a user sees of an error: one sentence, last, and exit code 1."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from infopro_seg.cli.run import KeyValues, make_parser, run
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = sorted(
+    path
+    for folder in ('tools', 'tools/analysis')
+    for path in (ROOT / folder).glob('[a-z]*.py')
+)
+
+
+def failing(monkeypatch, error, *args):
+    """Run a command that raises."""
+
+    def main():
+        raise error
+
+    monkeypatch.setattr('infopro_seg.cli.plot_run.main', main)
+    monkeypatch.setattr(sys, 'argv', ['plot_run.py', *args])
+    monkeypatch.delenv('INFOPRO_SEG_DEBUG', raising=False)
+    return run('plot_run')
+
+
+@pytest.mark.parametrize(
+    ('error', 'last'),
+    [
+        (ValueError('num_modules=0 is wrong.'), 'ValueError: num_modules=0 is wrong.'),
+        (KeyError('X is not registered.'), 'KeyError: X is not registered.'),
+        (FileNotFoundError('no a.py'), 'FileNotFoundError: no a.py'),
+    ],
+    ids=repr,
+)
+def test_an_error_is_the_last_line(monkeypatch, capsys, error, last):
+    assert failing(monkeypatch, error) == 1
+    said = capsys.readouterr().err
+    assert said.splitlines()[-1] == last
+    assert 'Traceback' not in said
+
+
+def test_an_error_without_a_message_says_where(monkeypatch, capsys):
+    assert failing(monkeypatch, AssertionError()) == 1
+    assert 'AssertionError: in main, line' in capsys.readouterr().err
+
+
+def test_debug_shows_the_traceback(monkeypatch):
+    with pytest.raises(ValueError, match='wrong'):
+        failing(monkeypatch, ValueError('wrong'), '--debug')
+
+
+@pytest.mark.parametrize(('value', 'is_raised'), [('1', True), ('off', False)])
+def test_so_does_the_variable(monkeypatch, value, is_raised):
+    error = ValueError('wrong')
+    monkeypatch.setattr(sys, 'argv', ['plot_run.py'])
+
+    def main():
+        raise error
+
+    monkeypatch.setattr('infopro_seg.cli.plot_run.main', main)
+    monkeypatch.setenv('INFOPRO_SEG_DEBUG', value)
+    if is_raised:
+        with pytest.raises(ValueError, match='wrong'):
+            run('plot_run')
+    else:
+        assert run('plot_run') == 1
+
+
+def test_an_interruption_has_its_own_exit_code(monkeypatch, capsys):
+    assert failing(monkeypatch, KeyboardInterrupt()) == 130
+    assert 'interrupted' in capsys.readouterr().err
+
+
+def parse(*args):
+    parser = make_parser('Test.', '')
+    parser.add_argument('--local', nargs='+', action=KeyValues)
+    return parser.parse_args(args)
+
+
+def test_settings_given_twice_add_up():
+    args = parse('--local', 'a=1', 'b=[x,y]', '--local', 'c.d=2')
+    assert args.local == {'a': 1, 'b': ['x', 'y'], 'c.d': 2}
+
+
+def test_a_setting_without_a_value_says_how_to_write_it(capsys):
+    with pytest.raises(SystemExit):
+        parse('--local', 'num_modules')
+    assert 'num_modules: write KEY=VALUE' in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_every_tool_has_help_with_debug_and_says_nothing_else():
+    env = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    children = {
+        path: subprocess.Popen(
+            [sys.executable, str(path), '--help'],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd='/',
+            env=env,
+        )
+        for path in COMMANDS
+    }
+    for path, child in children.items():
+        out, err = child.communicate()
+        assert child.returncode == 0, err
+        assert out.startswith(f'usage: {path.name}'), path
+        assert '--debug' in out, path
+        assert err == '', path

@@ -1,0 +1,148 @@
+"""One entry of a config gives a run of local modules all that it needs."""
+
+import copy
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import Runner
+from mmseg.registry import DATASETS, HOOKS
+
+from infopro_seg.checkpoint import read_checkpoint
+from infopro_seg.engine import LocalTrainingHook, SafeCheckpointHook
+from tests.helpers import deeplabv3, localized, resnet
+from tests.runs import RandomScenes
+
+BACKBONE = resnet(stem_channels=8, base_channels=8)
+STOCK = deeplabv3(BACKBONE, widths=(8, 16, 32, 64))
+LOCAL = localized(STOCK, num_modules=3)
+LOADER = {
+    'dataset': {'type': 'RegisteredScenes'},
+    'batch_size': 2,
+    'sampler': {'type': 'InfiniteSampler', 'shuffle': True, 'seed': 0},
+    'num_workers': 0,
+    'collate_fn': {'type': 'pseudo_collate'},
+}
+
+
+@DATASETS.register_module(force=True)
+class RegisteredScenes(RandomScenes):
+    """Scenes that a config can name."""
+
+
+@HOOKS.register_module(force=True)
+class OwnCheckpointHook(CheckpointHook):
+    """What a user may have written."""
+
+
+def config(folder, model=LOCAL, hooks=({'type': 'LocalTrainingHook'},), **settings):
+    return Config(
+        {
+            'default_scope': 'mmseg',
+            'model': copy.deepcopy(model),
+            'work_dir': str(folder),
+            'train_dataloader': LOADER,
+            'train_cfg': {'type': 'IterBasedTrainLoop', 'max_iters': 2},
+            'optim_wrapper': {'optimizer': {'type': 'SGD', 'lr': 0.05}},
+            'custom_hooks': list(hooks),
+            'default_hooks': {
+                'checkpoint': {
+                    'type': 'CheckpointHook',
+                    'by_epoch': False,
+                    'interval': 1,
+                    'max_keep_ckpts': 5,
+                }
+            },
+            'randomness': {'seed': 0},
+            'experiment_name': folder.name,
+            'log_level': 'ERROR',
+            **settings,
+        }
+    )
+
+
+def train(*args, **settings):
+    runner = Runner.from_cfg(config(*args, **settings))
+    runner.train()
+    return runner
+
+
+def hooks_of(runner):
+    return [type(hook).__name__ for hook in runner.hooks]
+
+
+NEEDED = {'LocalBackwardHook', 'CheckLabelsHook', 'DataGuardHook', 'CheckWeightsHook'}
+
+
+def test_one_entry_is_the_whole_list(tmp_path):
+    short = train(tmp_path / 'short')
+    assert set(hooks_of(short)) >= NEEDED
+    assert len(hooks_of(short)) == len(set(hooks_of(short)))
+    (saver,) = [h for h in short.hooks if isinstance(h, CheckpointHook)]
+    assert type(saver) is SafeCheckpointHook
+    assert saver.max_keep_ckpts == 5
+    listed = [{'type': name} for name in sorted(NEEDED)]
+    safe = {'checkpoint': {'type': 'SafeCheckpointHook', 'by_epoch': False}}
+    long = train(tmp_path / 'long', hooks=listed, default_hooks=safe)
+    for left, right in zip(
+        short.model.parameters(), long.model.parameters(), strict=True
+    ):
+        assert torch.equal(left, right)
+
+
+def test_a_hook_with_settings_of_its_own_is_left_alone(tmp_path):
+    own = {'type': 'CheckWeightsHook', 'drop': ['decode_head.conv_seg']}
+    runner = train(tmp_path / 'run', hooks=[{'type': 'LocalTrainingHook'}, own])
+    (hook,) = [h for h in runner.hooks if type(h).__name__ == 'CheckWeightsHook']
+    assert hook._drop == ('decode_head.conv_seg',)
+
+
+def test_a_stock_model_gets_the_checks_but_no_local_backward(tmp_path):
+    runner = train(tmp_path / 'run', STOCK)
+    assert set(hooks_of(runner)) >= NEEDED - {'LocalBackwardHook'}
+    assert 'LocalBackwardHook' not in hooks_of(runner)
+
+
+def test_the_monitor_and_the_policy_are_settings_of_the_entry(tmp_path):
+    entry = {'type': 'LocalTrainingHook', 'monitor_interval': 2}
+    runner = train(tmp_path / 'run', hooks=[entry])
+    assert 'LocalModuleMonitorHook' in hooks_of(runner)
+    with pytest.raises(ValueError, match="on_divergence='ignore' is unknown"):
+        LocalTrainingHook(on_divergence='ignore')
+    with pytest.raises(ValueError, match='interval=-1'):
+        LocalTrainingHook(monitor_interval=-1)
+
+
+def test_a_checkpoint_hook_of_the_users_stays_and_that_is_said(tmp_path, capsys):
+    settings = {'checkpoint': {'type': 'OwnCheckpointHook', 'by_epoch': False}}
+    cfg = config(tmp_path / 'run', default_hooks=settings, log_level='WARNING')
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    said = capsys.readouterr().out
+    assert 'OwnCheckpointHook stays in the place of SafeCheckpointHook' in said
+    assert 'OwnCheckpointHook' in hooks_of(runner)
+
+
+def test_the_splits_stand_in_the_work_dir_and_in_the_checkpoint(tmp_path):
+    runner = train(tmp_path / 'run')
+    splits = [module.units[-1].name for module in runner.model.local_modules[:-1]]
+    assert len(splits) == 2
+    (dumped,) = (tmp_path / 'run').glob('*.py')
+    local = Config.fromfile(dumped).model.local
+    assert local.splits == splits
+    assert local.num_modules is None
+    meta = read_checkpoint(tmp_path / 'run' / 'iter_1.pth')['meta']
+    assert meta['local_splits'] == splits
+    assert Config.fromstring(meta['cfg'], '.py').model.local.splits == splits
+
+
+def test_a_run_that_is_cut_elsewhere_does_not_resume(tmp_path):
+    train(tmp_path / 'run')
+    last = str(tmp_path / 'run' / 'iter_1.pth')
+    other = localized(STOCK, splits=['layer1.0', 'layer4.0'])
+    cfg = config(tmp_path / 'other', other, load_from=last, resume=True)
+    with pytest.raises(ValueError, match=r'was trained with splits=.*To resume, set'):
+        Runner.from_cfg(cfg).train()
+    same = config(tmp_path / 'same', load_from=last, resume=True)
+    assert Runner.from_cfg(same).train() is not None
