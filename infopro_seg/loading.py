@@ -40,7 +40,7 @@ def weights_only_loading(*, trust_pickle: bool = False) -> Iterator[None]:
         return
     schemes = CheckpointLoader._schemes
     CheckpointLoader._schemes = type(schemes)(
-        (prefix, functools.partial(_load, loader)) for prefix, loader in schemes.items()
+        (prefix, _explained(loader)) for prefix, loader in schemes.items()
     )
     CheckpointLoader.register_scheme('', load_from_local, force=True)
     # Also for loaders that name weights_only=False themselves.
@@ -57,12 +57,17 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
     return read_file(Path(filename).expanduser())
 
 
-def _load(loader: Callable, filename: str, *args: Any, **kwargs: Any) -> Any:
-    """Load from elsewhere, with an error that says what to do."""
-    try:
-        return loader(filename, *args, **kwargs)
-    except UnpicklingError as error:
-        raise ValueError(f'{filename} {why_unreadable(error)}') from error
+def _explained(loader: Callable) -> Callable:
+    """A loader of the host whose refusal says what to do."""
+
+    @functools.wraps(loader)
+    def load(filename: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return loader(filename, *args, **kwargs)
+        except UnpicklingError as error:
+            raise ValueError(f'{filename} {why_unreadable(error)}') from error
+
+    return load
 
 
 def resume_last_checkpoint(cfg: Config, *, trust_pickle: bool = False) -> None:

@@ -218,7 +218,7 @@ def _pretrained(module: nn.Module) -> list[Mapping]:
 
 def _check_pretrained(part: str, module: nn.Module, init_cfg: Mapping) -> None:
     path, prefix = init_cfg['checkpoint'], init_cfg.get('prefix')
-    loaded: Any = CheckpointLoader.load_checkpoint(path, 'cpu', logger=None)
+    loaded: Any = CheckpointLoader.load_checkpoint(path, map_location='cpu')
     loaded = loaded.get('state_dict', loaded)
     own = module.state_dict()
     # With a prefix the host takes names as they are.
