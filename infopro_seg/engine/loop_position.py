@@ -60,7 +60,8 @@ def go_on_inside(runner: Runner, position: dict[str, int] | None) -> None:
 
 def leave_epoch(loop: BaseLoop) -> None:
     """Count batches from 0 again, as the next epoch is a whole one."""
-    vars(loop).pop('run_iter', None)
+    if _counts_on(loop):
+        loop.run_iter = loop.run_iter.args[0]
 
 
 def _go_on_in_epoch(
@@ -87,13 +88,17 @@ def _go_on_in_epoch(
         return
     _warn_if_unknown(runner, batches, num_batches)
     batches.go_to(runner.epoch, num_batches)
-    if num_batches:
+    if num_batches and not _counts_on(loop):
         # Hooks and the log count batches of the epoch.
         loop.run_iter = functools.partial(_run_iter, loop.run_iter, num_batches)
 
 
 def _run_iter(run_iter: Any, first: int, idx: int, data_batch: Any) -> None:
     run_iter(idx + first, data_batch)
+
+
+def _counts_on(loop: BaseLoop) -> bool:
+    return getattr(vars(loop).get('run_iter'), 'func', None) is _run_iter
 
 
 def _let_iterations_skip(runner: Runner, batches: NumberedBatches | None) -> None:

@@ -50,6 +50,7 @@ class SafeCheckpointHook(CheckpointHook):
         if self.backend_args is None and self.file_client_args is None:
             self.backend_args = {'backend': BACKEND_NAME}
         self._num_batches = 0
+        self._saved_at = 0.0
         self._state_before_validation: dict | None = None
         self._to_save: dict[str, Any] | None = None
         self._is_resumed = False
@@ -116,7 +117,9 @@ class SafeCheckpointHook(CheckpointHook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add what the host does not save."""
-        checkpoint['meta'][SAVED_AT] = time.time()
+        # Never before the one that this run went on from, whatever the clock says.
+        self._saved_at = max(time.time(), self._saved_at + 1e-3)
+        checkpoint['meta'][SAVED_AT] = self._saved_at
         checkpoint.update(self._to_save or {})
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -124,6 +127,7 @@ class SafeCheckpointHook(CheckpointHook):
         if not runner._resume:
             return
         self._is_resumed = True
+        self._saved_at = checkpoint['meta'].get(SAVED_AT, 0.0)
         kept = {key: checkpoint.get(key) for key in (_POSITION, _GRADIENTS)}
         states = checkpoint.get(_RANDOM)
         if states is not None and len(states) == runner.world_size:
@@ -139,19 +143,32 @@ class SafeCheckpointHook(CheckpointHook):
         self._to_restore = kept
 
     def _restore_gradients(self, runner: Runner) -> None:
-        gathered = self._to_restore.pop(_GRADIENTS, None)
-        if gathered:
-            is_same = len(gathered) == runner.world_size
-            set_gradients(runner.model, gathered, runner.rank if is_same else None)
-            # The host has just said that they are lost.
-            runner.logger.info('gradients accumulated so far are those of the file.')
+        saved = self._to_restore.pop(_GRADIENTS, None)
+        if not saved:
+            return
+        counts = _accumulative_counts(runner)
+        if saved['accumulative_counts'] != counts:
+            runner.logger.log(
+                logging.WARNING,
+                f'accumulative_counts was {saved["accumulative_counts"]} and is '
+                f'{counts} now: gradients of iterations since the last step are lost.',
+            )
+            return
+        gathered = saved['processes']
+        is_same = len(gathered) == runner.world_size
+        set_gradients(runner.model, gathered, runner.rank if is_same else None)
+        # The host has just said that they are lost.
+        runner.logger.info('gradients accumulated so far are those of the file.')
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         state = self._state_before_validation or random_state()
         state = {**state, 'sampler_seed': getattr(_sampler(runner), 'seed', None)}
         self._to_save = {_RANDOM: all_gather_object(state)}
         if self.save_optimizer and (gradients := gather_gradients(runner.model)):
-            self._to_save[_GRADIENTS] = gradients
+            self._to_save[_GRADIENTS] = {
+                'accumulative_counts': _accumulative_counts(runner),
+                'processes': gradients,
+            }
         position = epoch_position(runner.train_loop, self._num_batches)
         if position is not None:
             self._to_save[_POSITION] = position
@@ -182,3 +199,7 @@ class SafeCheckpointHook(CheckpointHook):
 def _sampler(runner: Runner) -> Sampler:
     loader = runner.train_dataloader
     return sampler_of(loader.batch_sampler) or loader.sampler
+
+
+def _accumulative_counts(runner: Runner) -> int | None:
+    return getattr(runner.optim_wrapper, '_accumulative_counts', None)
