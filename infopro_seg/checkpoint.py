@@ -1,9 +1,13 @@
 """Checkpoints: from a local model to a stock mmseg one."""
 
+import argparse
 import io
 import os
 import re
-from collections.abc import Mapping
+import string
+import time
+import zipfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,10 @@ except ImportError:  # numpy 1
     from numpy.core import multiarray
 
 LOCAL_PREFIX = 'local_heads.'
+#: Entry of ``meta``: seconds since 1970 at which a checkpoint was written.
+SAVED_AT = 'saved_at'
+#: What the host cannot resume without.
+_NEEDED = ('state_dict', 'optimizer', 'message_hub', 'meta')
 
 
 def stock_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -29,12 +37,11 @@ def stock_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read_checkpoint(path: str | Path, *, trust_pickle: bool = False) -> dict[str, Any]:
-    """Read a checkpoint file to the CPU without running code from it.
+    """Read a checkpoint of a whole network to the CPU without running code from it.
 
     Args:
         path: A file written by a Runner, or a bare state dict.
-        trust_pickle: Also accept files that need arbitrary pickled objects. These
-            can run any code: only for files from a source you trust.
+        trust_pickle: See `read_file`.
 
     Returns:
         A dict with at least ``state_dict``.
@@ -43,22 +50,7 @@ def read_checkpoint(path: str | Path, *, trust_pickle: bool = False) -> dict[str
         FileNotFoundError: if there is no such file.
         ValueError: if it is no checkpoint, or needs ``trust_pickle``.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f'checkpoint {path} does not exist.')
-    try:
-        with torch.serialization.safe_globals(runner_globals()):
-            checkpoint = torch.load(
-                path, map_location='cpu', weights_only=not trust_pickle
-            )
-    except Exception as error:  # zip, pickle and unpickling errors of many types
-        reason = str(error).partition('\n')[0]
-        raise ValueError(
-            f'{path} cannot be read as a checkpoint without running code from it '
-            f'({type(error).__name__}: {reason}). It is damaged, no checkpoint, '
-            'or holds pickled objects. If you trust its source, pass '
-            '--trust-checkpoint.'
-        ) from error
+    checkpoint = read_file(path, trust_pickle=trust_pickle)
     if isinstance(checkpoint, Mapping) and 'state_dict' not in checkpoint:
         checkpoint = {'state_dict': checkpoint}
     state_dict = checkpoint['state_dict'] if isinstance(checkpoint, Mapping) else None
@@ -67,6 +59,63 @@ def read_checkpoint(path: str | Path, *, trust_pickle: bool = False) -> dict[str
     ):
         raise ValueError(f'{path} holds no state dict of tensors.')
     return dict(checkpoint)
+
+
+def read_file(
+    path: str | Path, *, trust_pickle: bool = False, only_look: bool = False
+) -> Any:
+    """Read any file of torch to the CPU without running code from it.
+
+    What is in it, and under which names, is the business of who asks for it.
+
+    Args:
+        path: The file.
+        trust_pickle: Also accept files that need arbitrary pickled objects. These
+            can run any code: only for files from a source you trust.
+        only_look: Leave tensors on disk until they are used.
+
+    Returns:
+        What was saved.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged, or needs ``trust_pickle``.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'checkpoint {path} does not exist.')
+    settings = {'map_location': 'cpu', 'weights_only': not trust_pickle}
+    try:
+        with torch.serialization.safe_globals(safe_globals()):
+            if only_look and zipfile.is_zipfile(path):
+                settings['mmap'] = True
+            return torch.load(path, **settings)
+    except Exception as error:  # zip, pickle and unpickling errors of many types
+        raise ValueError(f'{path} {why_unreadable(error)}') from error
+
+
+def why_unreadable(error: Exception) -> str:
+    """What is wrong with a file that could not be loaded, and what can be done.
+
+    Args:
+        error: From ``torch.load``.
+
+    Returns:
+        The rest of a sentence that begins with the file's name.
+    """
+    names = re.findall(r'GLOBAL (\S+) was not an allowed', str(error))
+    names = names or re.findall(r"pickled getattr of .*?'([\w.]+)'", str(error))
+    if names or 'Weights only load failed' in str(error):
+        what = f' ({", ".join(names)})' if names else ''
+        return (
+            f'cannot be read as weights alone: it holds pickled objects{what}, which '
+            'can run any code. If you trust its source, pass --trust-checkpoint.'
+        )
+    reason = str(error).partition('\n')[0]
+    return (
+        f'cannot be read as a checkpoint: it is damaged or was not written by torch '
+        f'({type(error).__name__}: {reason}).'
+    )
 
 
 def write_checkpoint(checkpoint: Mapping, path: str | Path, *, force: bool) -> None:
@@ -110,51 +159,107 @@ def write_whole(data: bytes | memoryview, path: str | Path) -> None:
 
 
 def last_whole_checkpoint(
-    work_dir: str | Path, *, trust_pickle: bool = False
+    work_dir: str | Path,
+    *,
+    template: str | None = None,
+    also: Iterable[str | Path] = (),
+    trust_pickle: bool = False,
 ) -> tuple[Path | None, list[str]]:
-    """The checkpoint of a run that is furthest and can be read.
+    """The checkpoint that was written last, of those that can be resumed.
+
+    A folder may hold those of several runs, and of a run that was resumed from an
+    earlier checkpoint than its last. What was written last is where the newest of them
+    is; numbers in names say less.
 
     Args:
         work_dir: Folder of the run; its ``iter_*.pth`` and ``epoch_*.pth`` are tried.
-        trust_pickle: See `read_checkpoint`.
+        template: ``filename_tmpl`` of the checkpoint hook, tried too.
+        also: More files.
+        trust_pickle: See `read_file`.
 
     Returns:
-        Path, or None without any, and what was wrong with those that are further.
+        Path, or None without any, and what is to be known of the others: what was
+        wrong with those that are newer, which are older but further.
     """
-    found = [
-        (int(match[1]), path)
-        for path in Path(work_dir).glob('*.pth')
-        if (match := re.fullmatch(r'(?:iter|epoch)_(\d+)\.pth', path.name))
-    ]
-    problems = []
-    for _, path in sorted(found, reverse=True):
+    names = {'iter_{}.pth', 'epoch_{}.pth', template or 'iter_{}.pth'}
+    pattern = '|'.join(_name_pattern(name) for name in names)
+    folder = Path(work_dir)
+    paths = sorted(p for p in folder.glob('*') if re.fullmatch(pattern, p.name))
+    known = {p.resolve() for p in paths}
+    paths += [p for p in map(Path, also) if p.is_file() and p.resolve() not in known]
+    problems, found = [], []
+    for path in paths:
         try:
-            checkpoint = read_checkpoint(path, trust_pickle=trust_pickle)
+            found.append(_written(path, trust_pickle=trust_pickle))
+        except ValueError as error:
+            problems.append(str(error))
+    found.sort(key=lambda written: written[:2], reverse=True)
+    for n, (_, iteration, path) in enumerate(found):
+        try:
+            read_checkpoint(path, trust_pickle=trust_pickle)
         except ValueError as error:
             problems.append(str(error))
             continue
-        missing = {'optimizer', 'message_hub', 'meta'} - checkpoint.keys()
-        if not missing:
-            return path, problems
-        problems.append(f'{path} has no {", ".join(sorted(missing))}.')
+        return path, problems + [
+            f'{other} is at iteration {further}, further than {path.name} '
+            f'({iteration}), but was written earlier, by another run.'
+            for _, further, other in found[n + 1 :]
+            if further > iteration
+        ]
     return None, problems
 
 
-def runner_globals() -> list:
-    """Plain types besides tensors that a Runner's checkpoints hold: its log.
+def _name_pattern(template: str) -> str:
+    """A regular expression of the names that a template gives for numbers."""
+    parts = string.Formatter().parse(template)
+    return ''.join(
+        re.escape(text) + ('' if field is None else r'[\da-fA-F,_ ]+')
+        for text, field, _, _ in parts
+    )
 
-    For `torch.serialization.safe_globals`.
+
+def _written(path: Path, *, trust_pickle: bool) -> tuple[float, int, Path]:
+    """When a checkpoint was written, and at which iteration it is.
+
+    Raises:
+        ValueError: if it cannot be read or resumed.
     """
-    # numpy 2 pickles arrays and scalars through the last two.
-    names = ('float64', 'float32', 'int64', 'int32', 'uint8', 'bool')
+    checkpoint = read_file(path, trust_pickle=trust_pickle, only_look=True)
+    held = checkpoint.keys() if isinstance(checkpoint, Mapping) else set()
+    missing = [key for key in _NEEDED if key not in held]
+    if missing:
+        raise ValueError(f'{path} has no {", ".join(missing)}.')
+    meta = checkpoint['meta']
+    seconds = meta.get(SAVED_AT)
+    if seconds is None and 'time' in meta:
+        # Of the host's own hook: local time.
+        seconds = time.mktime(time.strptime(meta['time'], '%Y%m%d_%H%M%S'))
+    if seconds is None:
+        seconds = path.stat().st_mtime
+    return seconds, meta.get('iter', 0), path
+
+
+def safe_globals() -> list:
+    """Plain types besides tensors that checkpoints hold: a Runner's log, settings.
+
+    None of them does more than keep values. For `torch.serialization.safe_globals`.
+    """
+    # Arrays and scalars are pickled through two functions, whose module is called
+    # differently in numpy 1 and 2.
+    functions = [
+        (function, f'numpy.{core}.multiarray.{function.__name__}')
+        for function in (multiarray._reconstruct, multiarray.scalar)
+        for core in ('core', '_core')
+    ]
+    dtypes = {type(np.dtype(code)) for code in np.typecodes['All'] if code not in 'OV'}
     return [
         HistoryBuffer,
         (_history_method, 'builtins.getattr'),
+        argparse.Namespace,
         np.dtype,
         np.ndarray,
-        *(type(np.dtype(name)) for name in names),
-        multiarray._reconstruct,
-        multiarray.scalar,
+        *dtypes,
+        *functions,
     ]
 
 

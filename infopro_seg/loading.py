@@ -5,8 +5,9 @@ mmengine reads a checkpoint with ``weights_only=True`` first, and if that fails,
 """
 
 import contextlib
+import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -14,10 +15,16 @@ from unittest import mock
 
 import torch
 from mmengine.config import Config
-from mmengine.runner import checkpoint as host
+from mmengine.hooks import CheckpointHook
 from mmengine.runner.checkpoint import CheckpointLoader
+from mmseg.registry import HOOKS
 
-from .checkpoint import last_whole_checkpoint, read_checkpoint, runner_globals
+from .checkpoint import (
+    last_whole_checkpoint,
+    read_file,
+    safe_globals,
+    why_unreadable,
+)
 
 
 @contextlib.contextmanager
@@ -31,38 +38,36 @@ def weights_only_loading(*, trust_pickle: bool = False) -> Iterator[None]:
     if trust_pickle:
         yield
         return
-    schemes = dict(CheckpointLoader._schemes)
-    CheckpointLoader.register_scheme('', load_from_local, force=True)
-    CheckpointLoader.register_scheme(
-        ('http://', 'https://'), load_from_http, force=True
+    schemes = CheckpointLoader._schemes
+    CheckpointLoader._schemes = type(schemes)(
+        (prefix, _explained(loader)) for prefix, loader in schemes.items()
     )
+    CheckpointLoader.register_scheme('', load_from_local, force=True)
     # Also for loaders that name weights_only=False themselves.
     force = mock.patch.dict(os.environ, TORCH_FORCE_WEIGHTS_ONLY_LOAD='1')
     try:
-        with force, torch.serialization.safe_globals(runner_globals()):
+        with force, torch.serialization.safe_globals(safe_globals()):
             yield
     finally:
         CheckpointLoader._schemes = schemes
 
 
-def load_from_local(filename: str, map_location: Any = None) -> dict:
-    """Read a checkpoint file to the CPU; see `read_checkpoint`."""
-    return read_checkpoint(Path(filename).expanduser())
+def load_from_local(filename: str, map_location: Any = None) -> Any:
+    """Read a checkpoint file to the CPU; see `read_file`."""
+    return read_file(Path(filename).expanduser())
 
 
-def load_from_http(filename: str, map_location: Any = None) -> dict:
-    """Download a checkpoint and read it.
+def _explained(loader: Callable) -> Callable:
+    """A loader of the host whose refusal says what to do."""
 
-    Raises:
-        ValueError: if it needs pickled objects.
-    """
-    try:
-        return host.load_from_http(filename, map_location)
-    except UnpicklingError as error:
-        raise ValueError(
-            f'{filename} holds pickled objects, which can run any code. If you trust '
-            'its source, pass --trust-checkpoint.'
-        ) from error
+    @functools.wraps(loader)
+    def load(filename: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return loader(filename, *args, **kwargs)
+        except UnpicklingError as error:
+            raise ValueError(f'{filename} {why_unreadable(error)}') from error
+
+    return load
 
 
 def resume_last_checkpoint(cfg: Config, *, trust_pickle: bool = False) -> None:
@@ -76,11 +81,15 @@ def resume_last_checkpoint(cfg: Config, *, trust_pickle: bool = False) -> None:
         RuntimeError: if there are checkpoints, but none that can be read; to start
             again would write over them.
     """
-    folder = Path(cfg.work_dir)
-    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
-    if hook.get('out_dir'):
-        folder = Path(hook['out_dir']) / folder.name
-    path, problems = last_whole_checkpoint(folder, trust_pickle=trust_pickle)
+    folder, template = checkpoint_names(cfg)
+    if '://' in folder:
+        # Not a disk: the host keeps the name of the last one in the work dir.
+        cfg.resume, cfg.load_from = True, None
+        return
+    noted = _noted_by_host(cfg.work_dir)
+    path, problems = last_whole_checkpoint(
+        folder, template=template, also=noted, trust_pickle=trust_pickle
+    )
     if path is None and problems:
         raise RuntimeError(
             f'--resume: no checkpoint in {folder} can be used:\n'
@@ -96,3 +105,40 @@ def resume_last_checkpoint(cfg: Config, *, trust_pickle: bool = False) -> None:
         lines.append(f'going on from {path}, the last whole checkpoint.')
     if int(os.environ.get('RANK', 0)) == 0:
         print('\n'.join(f'--resume: {line}' for line in lines))
+
+
+def checkpoint_names(cfg: Config) -> tuple[str, str | None]:
+    """Where a run's checkpoint hook writes, and how it calls the files.
+
+    Args:
+        cfg: With ``work_dir``.
+
+    Returns:
+        Folder and ``filename_tmpl``, None for the host's.
+    """
+    hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
+    for hook in hooks:
+        if isinstance(hook, CheckpointHook):
+            out_dir, template = hook.out_dir, hook.filename_tmpl
+        elif isinstance(hook, dict) and _writes_checkpoints(hook.get('type')):
+            out_dir, template = hook.get('out_dir'), hook.get('filename_tmpl')
+        else:
+            continue
+        work_dir = os.path.abspath(cfg.work_dir)
+        if out_dir and out_dir != work_dir:
+            # As the host puts it together.
+            return os.path.join(str(out_dir), os.path.basename(work_dir)), template
+        return cfg.work_dir, template
+    return cfg.work_dir, None
+
+
+def _writes_checkpoints(kind: str | type | None) -> bool:
+    if isinstance(kind, str):
+        kind = HOOKS.get(kind)
+    return isinstance(kind, type) and issubclass(kind, CheckpointHook)
+
+
+def _noted_by_host(work_dir: str) -> list[str]:
+    """The checkpoint that ``last_checkpoint`` names, wherever it is."""
+    note = Path(work_dir) / 'last_checkpoint'
+    return [note.read_text().strip()] if note.is_file() else []

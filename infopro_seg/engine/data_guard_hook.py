@@ -1,17 +1,15 @@
-"""Around every sample's pipeline: its own random numbers, and errors that name it."""
+"""Around every sample's pipeline: errors that name its files."""
 
-import random
 from collections.abc import Callable, Iterator
+from typing import Any
 
-import numpy as np
-import torch
-from mmengine.dataset import Compose
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset
 
-from .seeded_sampler import SampleIndex
+from .numbered_batches import number_batches
+from .seeded_sampler import SeededSampler
 
 
 @HOOKS.register_module()
@@ -21,12 +19,15 @@ class DataGuardHook(Hook):
     A worker's error says where in the code, but not for which file. Labels of another
     size than their image are an error too: a crop would quietly pair wrong pixels.
 
-    With a `SeededSampler` Python's and numpy's generators are seeded for each sample.
+    With a `SeededSampler` every sample draws from random numbers of its own.
     """
 
     def before_train(self, runner: Runner) -> None:
         """Guard the training data; workers start later."""
-        guard(runner.train_dataloader)
+        loader = runner.train_dataloader
+        guard(loader)
+        if isinstance(loader.sampler, SeededSampler):
+            number_batches(loader, runner.seed)
 
     def before_val(self, runner: Runner) -> None:
         """Guard the validation data."""
@@ -41,10 +42,10 @@ class GuardedPipeline:
     """Calls the transforms of a pipeline one by one.
 
     Args:
-        pipeline: The data set's own.
+        pipeline: The data set's own: what has ``transforms``, or any callable.
     """
 
-    def __init__(self, pipeline: Compose) -> None:
+    def __init__(self, pipeline: Callable) -> None:
         self.pipeline = pipeline
 
     def __call__(self, results: dict) -> dict | None:
@@ -57,48 +58,76 @@ class GuardedPipeline:
             ValueError: if a transform fails, or image and label differ in size;
                 names the files.
         """
-        index = results.get('sample_idx')
-        if isinstance(index, SampleIndex):
-            seed_sample(index)
-        files = f'image {results.get("img_path", "(unnamed)")}'
-        if results.get('seg_map_path'):
-            files += f', label {results["seg_map_path"]}'
+        files = _files(results)
         has_labels = False
-        for transform in self.pipeline.transforms:
-            try:
-                results = transform(results)
-            except Exception as error:  # the files may be broken in any way
-                raise ValueError(
-                    f'{files}: {type(transform).__name__} failed, '
-                    f'{type(error).__name__}: {error}. A file may be damaged or no '
-                    'image.'
-                ) from error
+        for transform in getattr(self.pipeline, 'transforms', [self.pipeline]):
+            results = _call(transform, results, files)
             if results is None:
                 return None
-            if not has_labels and 'gt_seg_map' in results:
+            if not has_labels and _has(results, 'gt_seg_map'):
                 has_labels = True
                 _check_size(results, files)
         return results
 
 
+class GuardedTransform:
+    """One of the transforms that a data set calls by itself, to mix images.
+
+    Args:
+        transform: What it has besides (``get_indices``) stays.
+    """
+
+    def __init__(self, transform: Callable) -> None:
+        self.transform = transform
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith('__') or name == 'transform':
+            raise AttributeError(name)
+        return getattr(self.transform, name)
+
+    def __call__(self, results: dict) -> dict | None:
+        """Transform a sample.
+
+        Raises:
+            ValueError: if it fails; names the files.
+        """
+        return _call(self.transform, results, _files(results))
+
+
 def guard(dataloader: DataLoader) -> None:
     """Guard the pipelines of a loader's data set and of all that it wraps."""
-    for dataset in _leaves(dataloader.dataset):
-        pipeline = getattr(dataset, 'pipeline', None)
-        if isinstance(pipeline, Compose):
+    for dataset in _all_parts(dataloader.dataset, set()):
+        pipeline = vars(dataset).get('pipeline')
+        if isinstance(pipeline, list):
+            dataset.pipeline = [
+                t if isinstance(t, GuardedTransform) else GuardedTransform(t)
+                for t in pipeline
+            ]
+        elif callable(pipeline) and not isinstance(pipeline, GuardedPipeline):
             dataset.pipeline = GuardedPipeline(pipeline)
 
 
-def seed_sample(index: SampleIndex) -> None:
-    """Seed the random generators that augmentations draw from.
+def _call(transform: Callable, results: dict, files: str) -> dict | None:
+    try:
+        return transform(results)
+    except Exception as error:  # the files may be broken in any way
+        raise ValueError(
+            f'{files}: {type(transform).__name__} failed, {type(error).__name__}: '
+            f'{error}. A file may be damaged or no image.'
+        ) from error
 
-    In the main process torch's generator is left alone: it is the network's.
-    """
-    words = np.random.SeedSequence(index.seeds).generate_state(3)
-    random.seed(int(words[0]))
-    np.random.seed(words[1])  # noqa: NPY002  mmcv's transforms draw from it
-    if get_worker_info() is not None:
-        torch.manual_seed(int(words[2]))
+
+def _files(results: Any) -> str:
+    if not isinstance(results, dict):
+        return 'image (unnamed)'
+    files = f'image {results.get("img_path", "(unnamed)")}'
+    if results.get('seg_map_path'):
+        files += f', label {results["seg_map_path"]}'
+    return files
+
+
+def _has(results: Any, name: str) -> bool:
+    return isinstance(results, dict) and name in results
 
 
 def _check_size(results: dict, files: str) -> None:
@@ -110,11 +139,14 @@ def _check_size(results: dict, files: str) -> None:
         )
 
 
-def _leaves(dataset: Dataset) -> Iterator[Dataset]:
-    inner: list | Callable = getattr(dataset, 'datasets', None) or (
-        [dataset.dataset] if hasattr(dataset, 'dataset') else []
-    )
-    if not inner:
-        yield dataset
-    for part in inner:
-        yield from _leaves(part)
+def _all_parts(dataset: Any, seen: set[int]) -> Iterator[Any]:
+    """A data set and all that it holds, under whatever names."""
+    if id(dataset) in seen or not hasattr(dataset, '__dict__'):
+        return
+    seen.add(id(dataset))
+    yield dataset
+    for value in list(vars(dataset).values()):
+        for part in value if isinstance(value, list | tuple) else [value]:
+            # Not all wrappers of the host are a torch Dataset.
+            if isinstance(part, Dataset) or hasattr(part, 'get_data_info'):
+                yield from _all_parts(part, seen)

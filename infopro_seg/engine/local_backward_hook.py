@@ -59,7 +59,7 @@ class LocalBackwardHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
         """Keep in mind which batch the next losses belong to."""
-        self._loss_guard.start_iteration(batch_idx, data_batch)
+        self._loss_guard.start_iteration(runner.iter, data_batch)
 
     def after_train(self, runner: Runner) -> None:
         """Remove all callbacks, so that the model can be used elsewhere."""

@@ -84,7 +84,7 @@ class LocalModuleMonitorHook(Hook):
     ) -> None:
         """Decide whether this iteration is measured."""
         middle = self._interval // 2
-        self._is_on = bool(self._interval) and batch_idx % self._interval == middle
+        self._is_on = bool(self._interval) and runner.iter % self._interval == middle
         self._values: dict[str, float | Tensor] = {}
         self._clocks: dict[str, _Clock] = {}
 

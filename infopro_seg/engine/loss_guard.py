@@ -12,8 +12,11 @@ from torch import Tensor
 from ..models import InfoProEncoderDecoder
 
 POLICIES = ('stop', 'skip')
-#: Message hub entry: number of steps that were left out.
+#: Message hub entries, which checkpoints hold: number of steps that were left out;
+#: number of them in a row; whether the step that is accumulated for will be.
 NUM_SKIPPED = 'num_skipped_steps'
+NUM_CONSECUTIVE = 'num_consecutive_skipped_steps'
+IS_BAD_STEP = 'skips_accumulated_step'
 
 
 class LossGuard:
@@ -41,11 +44,9 @@ class LossGuard:
             )
         self._skips = policy == 'skip'
         self._max_skips = max_skips
-        self._num_consecutive = 0
         self._iteration = 0
         self._data_batch: Any = None
         self._is_bad_batch = False
-        self._is_bad_step = False
         self._buffers: list[Tensor] = []
 
     def install(
@@ -97,7 +98,8 @@ class LossGuard:
             )
         if self._skips and is_distributed():
             self._is_bad_batch = _any_process(self._is_bad_batch, losses['loss'])
-        self._is_bad_step |= self._is_bad_batch
+        if self._is_bad_batch:
+            _remember(IS_BAD_STEP, True)
 
     def _describe(self, model: InfoProEncoderDecoder, losses: dict) -> str:
         bad = [
@@ -133,12 +135,12 @@ class LossGuard:
         zero_kwargs: dict | None = None,
     ) -> None:
         """In place of the wrapper's own: the same without the step if it is bad."""
-        if not self._is_bad_step:
+        if not _recall(IS_BAD_STEP):
             type(optim_wrapper).update_params(
                 optim_wrapper, loss, step_kwargs, zero_kwargs
             )
-            if optim_wrapper.should_update():
-                self._num_consecutive = 0
+            if optim_wrapper.should_update() and _recall(NUM_CONSECUTIVE):
+                _remember(NUM_CONSECUTIVE, 0)
             return
         # DDP waits for the gradients of this batch, and the wrapper counts it.
         optim_wrapper.backward(optim_wrapper.scale_loss(loss))
@@ -148,22 +150,30 @@ class LossGuard:
                     buffer.copy_(kept)
         if optim_wrapper.should_update():
             optim_wrapper.zero_grad(**(zero_kwargs or {}))
-            self._is_bad_step = False
+            _remember(IS_BAD_STEP, False)
             self._count_skip()
 
     def _count_skip(self) -> None:
+        total, in_a_row = _recall(NUM_SKIPPED) + 1, _recall(NUM_CONSECUTIVE) + 1
+        _remember(NUM_SKIPPED, total)
+        _remember(NUM_CONSECUTIVE, in_a_row)
         hub = MessageHub.get_current_instance()
-        total = hub.get_info(NUM_SKIPPED, 0) + 1
-        hub.update_info(NUM_SKIPPED, total)
         hub.update_scalar(f'train/{NUM_SKIPPED}', total)
-        self._num_consecutive += 1
-        if self._num_consecutive >= self._max_skips:
+        if in_a_row >= self._max_skips:
             raise FloatingPointError(
-                f'{self._num_consecutive} steps in a row were skipped, up to iteration '
+                f'{in_a_row} steps in a row were skipped, up to iteration '
                 f'{self._iteration + 1}, because losses were not finite: the weights '
                 'are no longer usable. Go on from an earlier checkpoint with a lower '
                 'learning rate or gradient clipping.'
             )
+
+
+def _remember(name: str, value: int) -> None:
+    MessageHub.get_current_instance().update_info(name, value)
+
+
+def _recall(name: str) -> int:
+    return MessageHub.get_current_instance().get_info(name, 0)
 
 
 def _module_of(model: InfoProEncoderDecoder, loss_name: str) -> str:

@@ -3,7 +3,9 @@
 Augmentations and initialisation of the host draw from numpy's global generator.
 """
 
+import contextlib
 import random
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,3 +43,26 @@ def set_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state['torch'].cpu())
     if 'cuda' in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state['cuda'].cpu())
+
+
+@contextlib.contextmanager
+def random_numbers_from(seeds: Sequence[int]) -> Iterator[None]:
+    """Seed what augmentations draw from; afterwards all is as before.
+
+    Args:
+        seeds: Not negative. Zeros at the end change nothing.
+    """
+    before = random.getstate(), np.random.get_state()  # noqa: NPY002  the host's
+    words = np.random.SeedSequence(seeds).generate_state(3)
+    # Not torch.manual_seed, which seeds the GPU too.
+    generator = torch.default_generator
+    torch_before = generator.get_state()
+    try:
+        random.seed(int(words[0]))
+        np.random.seed(words[1])  # noqa: NPY002  mmcv's transforms draw from it
+        generator.manual_seed(int(words[2]))
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])  # noqa: NPY002  the host's
+        generator.set_state(torch_before)

@@ -1,20 +1,25 @@
 """Checkpoints that survive a kill at any moment and continue a run exactly."""
 
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
+from torch.utils.data import Sampler
 
+from ..checkpoint import SAVED_AT
+from .accumulated_gradients import gather_gradients, set_gradients
+from .loop_position import epoch_position, go_on_inside, leave_epoch
+from .numbered_batches import number_batches, sampler_of
 from .random_state import random_state, set_random_state
 from .whole_file_backend import BACKEND_NAME, WholeFileBackend
 
-_KEY = 'random_states'
+_RANDOM, _POSITION, _GRADIENTS = 'random_states', 'position', 'gradients'
 
 
 @HOOKS.register_module()
@@ -25,11 +30,15 @@ class SafeCheckpointHook(CheckpointHook):
       after that.
     - It holds the random generators of all processes, as they were before the
       next batch. Validation leaves them as they were.
-    - It is never taken in the middle of gradient accumulation, where gradients would be
-      lost: saving waits for the optimizer's next step.
+    - It holds the gradients that wait for the optimizer's next step, so that it can
+      be taken in the middle of an accumulation.
+    - It says how far the epoch was; a resumed run draws what was left of it.
+    - Every sample draws its augmentations from random numbers of its own, see
+      `number_batches`, so that they do not depend on which worker loads it.
 
-    On a CPU a resumed run ends with the weights of the uninterrupted one, also
-    with data loader workers if the sampler is a `SeededSampler`.
+    On a CPU a resumed run ends with the weights of the uninterrupted one. That needs a
+    sampler whose order follows from its seed and the epoch, as that of DefaultSampler
+    and InfiniteSampler; of others it warns.
 
     Args:
         args: Of CheckpointHook, as all others.
@@ -40,10 +49,12 @@ class SafeCheckpointHook(CheckpointHook):
         super().__init__(*args, **kwargs)
         if self.backend_args is None and self.file_client_args is None:
             self.backend_args = {'backend': BACKEND_NAME}
-        self._is_postponed = False
+        self._num_batches = 0
+        self._saved_at = 0.0
         self._state_before_validation: dict | None = None
-        self._to_save: list[dict] | None = None
-        self._to_restore: dict | None = None
+        self._to_save: dict[str, Any] | None = None
+        self._is_resumed = False
+        self._to_restore: dict[str, Any] = {}
 
     def before_train(self, runner: Runner) -> None:
         """Clear away what earlier runs left half-written."""
@@ -60,16 +71,23 @@ class SafeCheckpointHook(CheckpointHook):
         # Otherwise the loader draws its workers' seed from the global generator, in a
         # resumed run once more than in an uninterrupted one.
         runner.train_dataloader.generator = torch.Generator()
+        number_batches(runner.train_dataloader, runner.seed)
+        self._restore_gradients(runner)
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Right before the first batch: continue the checkpoint's random numbers."""
-        state, self._to_restore = self._to_restore, None
-        if state is None:
+        """Right before the first batch: go on where the checkpoint was."""
+        self._num_batches = 0
+        if not self._is_resumed:
             return
-        sampler = runner.train_dataloader.sampler
-        if state['sampler_seed'] is not None and hasattr(sampler, 'seed'):
+        self._is_resumed = False
+        state = self._to_restore.get(_RANDOM)
+        sampler = _sampler(runner)
+        if state and state['sampler_seed'] is not None and hasattr(sampler, 'seed'):
             sampler.seed = state['sampler_seed']
-        set_random_state(state)
+        go_on_inside(runner, self._to_restore.get(_POSITION))
+        if state:
+            set_random_state(state)
+        self._to_restore = {}
 
     def after_train_iter(
         self,
@@ -78,11 +96,15 @@ class SafeCheckpointHook(CheckpointHook):
         data_batch: dict | None = None,
         outputs: dict | None = None,
     ) -> None:
-        """Save if it is due, or if it was and had to wait."""
-        if self._is_postponed:
-            self._save_checkpoint(runner)
-        else:
-            super().after_train_iter(runner, batch_idx, data_batch, outputs)
+        """Save if it is due."""
+        self._num_batches = batch_idx + 1
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Save if it is due, as the beginning of the next epoch."""
+        self._num_batches = 0
+        leave_epoch(runner.train_loop)
+        super().after_train_epoch(runner)
 
     def before_val(self, runner: Runner) -> None:
         """Remember the random generators."""
@@ -94,16 +116,23 @@ class SafeCheckpointHook(CheckpointHook):
         self._state_before_validation = None
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Add the random generators of all processes."""
-        if self._to_save is not None:
-            checkpoint[_KEY] = self._to_save
+        """Add what the host does not save."""
+        # Never before the one that this run went on from, whatever the clock says.
+        self._saved_at = max(time.time(), self._saved_at + 1e-3)
+        checkpoint['meta'][SAVED_AT] = self._saved_at
+        checkpoint.update(self._to_save or {})
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Keep the random generators of this process for `before_train_epoch`."""
-        states = checkpoint.get(_KEY)
+        """Keep what `before_train` and `before_train_epoch` put back."""
         if not runner._resume:
             return
-        if states is None or len(states) != runner.world_size:
+        self._is_resumed = True
+        self._saved_at = checkpoint['meta'].get(SAVED_AT, 0.0)
+        kept = {key: checkpoint.get(key) for key in (_POSITION, _GRADIENTS)}
+        states = checkpoint.get(_RANDOM)
+        if states is not None and len(states) == runner.world_size:
+            kept[_RANDOM] = states[runner.rank]
+        else:
             held = 'none' if states is None else f'those of {len(states)} processes'
             runner.logger.log(
                 logging.WARNING,
@@ -111,16 +140,38 @@ class SafeCheckpointHook(CheckpointHook):
                 f'{runner.world_size} processes. It goes on with other random numbers '
                 'than the uninterrupted run would have had.',
             )
+        self._to_restore = kept
+
+    def _restore_gradients(self, runner: Runner) -> None:
+        saved = self._to_restore.pop(_GRADIENTS, None)
+        if not saved:
             return
-        self._to_restore = states[runner.rank]
+        counts = _accumulative_counts(runner)
+        if saved['accumulative_counts'] != counts:
+            runner.logger.log(
+                logging.WARNING,
+                f'accumulative_counts was {saved["accumulative_counts"]} and is '
+                f'{counts} now: gradients of iterations since the last step are lost.',
+            )
+            return
+        gathered = saved['processes']
+        is_same = len(gathered) == runner.world_size
+        set_gradients(runner.model, gathered, runner.rank if is_same else None)
+        # The host has just said that they are lost.
+        runner.logger.info('gradients accumulated so far are those of the file.')
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
-        self._is_postponed = _is_accumulating(runner.optim_wrapper)
-        if self._is_postponed:
-            return
         state = self._state_before_validation or random_state()
-        sampler_seed = getattr(runner.train_dataloader.sampler, 'seed', None)
-        self._to_save = all_gather_object({**state, 'sampler_seed': sampler_seed})
+        state = {**state, 'sampler_seed': getattr(_sampler(runner), 'seed', None)}
+        self._to_save = {_RANDOM: all_gather_object(state)}
+        if self.save_optimizer and (gradients := gather_gradients(runner.model)):
+            self._to_save[_GRADIENTS] = {
+                'accumulative_counts': _accumulative_counts(runner),
+                'processes': gradients,
+            }
+        position = epoch_position(runner.train_loop, self._num_batches)
+        if position is not None:
+            self._to_save[_POSITION] = position
         try:
             super()._save_checkpoint_with_step(runner, step, meta)
         except OSError as error:
@@ -145,8 +196,10 @@ class SafeCheckpointHook(CheckpointHook):
             self.file_backend.remove_outdated(keep=keep)
 
 
-def _is_accumulating(optim_wrapper: OptimWrapper) -> bool:
-    """Whether gradients of past iterations wait for the optimizer's step."""
-    if isinstance(optim_wrapper, OptimWrapperDict):
-        return False
-    return not optim_wrapper.should_update()
+def _sampler(runner: Runner) -> Sampler:
+    loader = runner.train_dataloader
+    return sampler_of(loader.batch_sampler) or loader.sampler
+
+
+def _accumulative_counts(runner: Runner) -> int | None:
+    return getattr(runner.optim_wrapper, '_accumulative_counts', None)

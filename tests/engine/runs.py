@@ -23,15 +23,14 @@ class Killed(BaseException):
 
 
 class KillHook(Hook):
-    """Ends the run after some iterations, before that iteration's checkpoint."""
+    """Ends the run after some iterations, before or after that one's checkpoint."""
 
-    priority = 'NORMAL'
-
-    def __init__(self, after):
+    def __init__(self, after, priority='NORMAL'):
         self.after = after
+        self.priority = priority
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if batch_idx + 1 == self.after:
+        if runner.iter + 1 == self.after:
             raise Killed
 
 
@@ -40,10 +39,14 @@ class Scenes(BaseDataset):
 
     METAINFO = {'classes': list('abcde'), 'palette': [[i] * 3 for i in range(5)]}
 
+    def __init__(self, num=8, **kwargs):
+        self.num = num
+        super().__init__(**kwargs)
+
     def load_data_list(self):
         return [
             {'img_path': f'image_{i}.png', 'seg_map_path': f'label_{i}.png'}
-            for i in range(8)
+            for i in range(self.num)
         ]
 
 
@@ -56,7 +59,7 @@ class Augment:
     def __call__(self, results):
         item = batch(1, self.size, seed=int(results['sample_idx']))
         image, sample = item['inputs'][0], item['data_samples'][0]
-        shift = random.randrange(20)
+        shift = random.randrange(20) + int(torch.randint(20, ()))
         noise = np.random.randint(0, 20, (1, *self.size))  # noqa: NPY002  as mmcv's
         image = (image // 2 + shift + torch.from_numpy(noise)).to(torch.uint8)
         shapes = ('ori_shape', 'img_shape', 'pad_shape')
@@ -77,10 +80,10 @@ class CpuAmpOptimWrapper(AmpOptimWrapper):
         self.cast_dtype = torch.bfloat16
 
 
-def loader(num_workers=0, sampler='SeededSampler', batch_size=2):
+def loader(num_workers=0, sampler='SeededSampler', batch_size=2, dataset=None):
     """A loader of augmented scenes."""
     return {
-        'dataset': Scenes(pipeline=[Augment()]),
+        'dataset': dataset or Scenes(pipeline=[Augment()]),
         'batch_size': batch_size,
         'num_workers': num_workers,
         'persistent_workers': num_workers > 0,
@@ -100,6 +103,8 @@ def runner_of(
     checkpoint=None,
     train_dataloader=None,
     local_hook=None,
+    train_cfg=None,
+    param_scheduler=None,
     **settings,
 ):
     """A runner with checkpoints, momentum, a schedule and an average of weights."""
@@ -107,7 +112,8 @@ def runner_of(
         model=ConfigDict(copy.deepcopy(settings.pop('model', MODEL))),
         work_dir=str(work_dir),
         train_dataloader=train_dataloader or loader(),
-        train_cfg={
+        train_cfg=train_cfg
+        or {
             'type': 'IterBasedTrainLoop',
             'max_iters': iterations,
             'val_interval': 2,
@@ -117,7 +123,8 @@ def runner_of(
             'optimizer': {'type': 'SGD', 'lr': 0.05, 'momentum': 0.9},
             **(optim_wrapper or {}),
         },
-        param_scheduler=[{'type': 'PolyLR', 'end': 6, 'by_epoch': False}],
+        param_scheduler=param_scheduler
+        or [{'type': 'PolyLR', 'end': 6, 'by_epoch': False}],
         custom_hooks=[
             {'type': 'LocalBackwardHook', **(local_hook or {})},
             {'type': 'DataGuardHook'},
@@ -143,11 +150,10 @@ def runner_of(
 
 
 def resume(work_dir, **settings):
-    """Go on from the last whole checkpoint, as tools/train.py does."""
+    """Go on from the last whole checkpoint, or start, as tools/train.py does."""
     path, _ = last_whole_checkpoint(work_dir)
-    runner = runner_of(
-        work_dir, name='resumed', load_from=str(path), resume=True, **settings
-    )
+    where = {'load_from': str(path), 'resume': True} if path else {}
+    runner = runner_of(work_dir, name='resumed', **where, **settings)
     runner.train()
     return runner
 
@@ -158,6 +164,14 @@ def assert_same_checkpoint(left, right):
     assert left.keys() == right.keys()
     for key in left.keys() - {'meta', 'message_hub'}:
         assert_same(left[key], right[key], key)
+
+
+def losses_in_log(path):
+    """Every iteration's loss of a run and of those it was resumed from."""
+    log = read_checkpoint(path)['message_hub']['log_scalars']
+    return {
+        name: buffer.data[0].tolist() for name, buffer in log.items() if 'loss' in name
+    }
 
 
 def assert_same(left, right, where):

@@ -1,19 +1,36 @@
 """Contract: interrupted and resumed equals uninterrupted, bit for bit."""
 
+import shutil
+
 import pytest
 import torch
+from mmengine.dataset import DefaultSampler
 from mmengine.logging import MMLogger
+from mmengine.runner import EpochBasedTrainLoop, loops
+from mmengine.runner.base_loop import BaseLoop
+from mmseg.registry import DATA_SAMPLERS
 
 from infopro_seg.checkpoint import read_checkpoint
 from tests.engine.runs import (
+    Augment,
     CpuAmpOptimWrapper,
     Killed,
     KillHook,
+    Scenes,
     assert_same_checkpoint,
     loader,
     resume,
     runner_of,
 )
+from tests.engine.test_loss_guard import PoisonHook
+
+@DATA_SAMPLERS.register_module()
+class OwnRandomSampler(DefaultSampler):
+    """Whose order follows from torch's generator."""
+
+    def __iter__(self):
+        return iter(torch.randperm(len(self.dataset)).tolist())
+
 
 VALIDATION = {
     'val_dataloader': loader(sampler='DefaultSampler'),
@@ -71,26 +88,218 @@ def test_workers_draw_the_same_augmentations_as_the_main_process(tmp_path):
     )
 
 
-@pytest.mark.slow
-def test_a_checkpoint_in_the_middle_of_accumulation_waits_for_the_step(tmp_path):
-    settings = {'interval': 1, 'optim_wrapper': {'accumulative_counts': 2}}
-    runner_of(tmp_path / 'whole', iterations=6, **settings).train()
-    saved = sorted(path.name for path in (tmp_path / 'whole').glob('*.pth'))
-    assert saved == ['iter_2.pth', 'iter_4.pth', 'iter_6.pth']
-    interrupt(tmp_path / 'killed', after=4, **settings)
-    resume(tmp_path / 'killed', **settings)
+def epochs(num_epochs=2, dataset=None, **data):
+    """Epochs of 4 batches, shuffled."""
+    data = {'sampler': 'DefaultSampler', **data}
+    data = loader(dataset=dataset, **data)
+    data['sampler']['shuffle'] = True
+    return {
+        'train_cfg': {'type': 'EpochBasedTrainLoop', 'max_epochs': num_epochs},
+        'train_dataloader': data,
+    }
+
+
+def assert_goes_on(tmp_path, start, after, last, **settings):
+    """Killed and resumed, a run ends with the checkpoint of the undisturbed one."""
+    runner_of(tmp_path / 'whole', **settings).train()
+    interrupt(tmp_path / 'killed', after=after, **settings)
+    runner = resume(tmp_path / 'killed', **settings)
+    assert (tmp_path / 'killed' / start).exists()
+    assert_same_checkpoint(tmp_path / 'whole' / last, tmp_path / 'killed' / last)
+    return runner
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """Warnings of our hooks."""
+    texts = []
+    monkeypatch.setattr(MMLogger, 'log', lambda self, level, text: texts.append(text))
+    return texts
+
+
+@pytest.mark.parametrize('wrapper', [{}, {'type': CpuAmpOptimWrapper}])
+def test_a_checkpoint_in_the_middle_of_accumulation_holds_the_gradients(
+    tmp_path, wrapper
+):
+    wrapper = {'accumulative_counts': 3, 'clip_grad': {'max_norm': 1.0}, **wrapper}
+    assert_goes_on(tmp_path, 'iter_2.pth', 3, 'iter_6.pth', optim_wrapper=wrapper)
+    held = [
+        read_checkpoint(tmp_path / 'whole' / f'iter_{i}.pth').get('gradients')
+        for i in (2, 4, 6)
+    ]
+    assert [bool(gradients) for gradients in held] == [True, True, False]
+
+
+def test_gradients_of_another_accumulation_are_left_out(tmp_path, said):
+    settings = {'optim_wrapper': {'accumulative_counts': 3}}
+    interrupt(tmp_path, after=3, **settings)
+    resume(tmp_path, iterations=3)
+    assert any('accumulative_counts was 3 and is 1 now' in text for text in said)
+
+
+def test_a_step_that_is_to_be_skipped_is_skipped_after_resuming_too(tmp_path):
+    # The bad loss is the first of three, the checkpoint behind the second.
+    settings = {
+        'optim_wrapper': {'accumulative_counts': 3},
+        'local_hook': {'on_divergence': 'skip'},
+        'iterations': 7,
+    }
+    bad = {'type': PoisonHook, 'path': 'decode_head.conv_seg', 'iterations': [3]}
+    runner_of(tmp_path / 'whole', hooks=[bad], **settings).train()
+    with pytest.raises(Killed):
+        runner_of(tmp_path / 'killed', hooks=[bad, KillHook(6)], **settings).train()
+    assert not (tmp_path / 'killed' / 'iter_6.pth').exists()
+    runner = resume(tmp_path / 'killed', hooks=[bad], **settings)
+    assert runner.message_hub.get_info('num_skipped_steps') == 1
     assert_same_checkpoint(
-        tmp_path / 'whole' / 'iter_6.pth', tmp_path / 'killed' / 'iter_6.pth'
+        tmp_path / 'whole' / 'iter_7.pth', tmp_path / 'killed' / 'iter_7.pth'
     )
 
 
-def test_another_number_of_processes_is_said_and_goes_on(tmp_path, monkeypatch):
-    interrupt(tmp_path, after=3, interval=2)
+def test_an_epoch_is_finished_where_it_was_left(tmp_path):
+    batches = []
+
+    class Note(KillHook):
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            batches.append((runner.epoch, batch_idx))
+
+    settings = {**epochs(), 'interval': 3}
+    assert_goes_on(tmp_path, 'iter_3.pth', 4, 'iter_8.pth', **settings)
+    (tmp_path / 'noted').mkdir()
+    shutil.copy(tmp_path / 'whole' / 'iter_3.pth', tmp_path / 'noted')
+    resume(tmp_path / 'noted', hooks=[Note(0)], **settings)
+    assert batches == [(0, 3), (1, 0), (1, 1), (1, 2), (1, 3)]
+
+
+def test_a_checkpoint_at_the_end_of_an_epoch_goes_on_with_the_next(tmp_path):
+    settings = {
+        **epochs(),
+        'interval': 4,
+        'param_scheduler': [{'type': 'MultiStepLR', 'milestones': [1]}],
+    }
+    assert_goes_on(tmp_path, 'iter_4.pth', 7, 'iter_8.pth', **settings)
+
+
+def test_epochs_with_validation_and_a_best_checkpoint(tmp_path):
+    settings = {
+        **epochs(3),
+        **VALIDATION,
+        'checkpoint': {'by_epoch': True, 'interval': 1, 'save_best': 'mIoU'},
+        'optim_wrapper': {'accumulative_counts': 3},
+    }
+    assert_goes_on(tmp_path, 'epoch_1.pth', 7, 'epoch_3.pth', **settings)
+    best = [
+        sorted(path.name for path in (tmp_path / run).glob('best*'))
+        for run in ('whole', 'killed')
+    ]
+    assert best[0] == best[1] != []
+
+
+def test_a_run_may_be_killed_twice(tmp_path):
+    settings = {**epochs(), 'interval': 3, 'optim_wrapper': {'accumulative_counts': 2}}
+    runner_of(tmp_path / 'whole', **settings).train()
+    interrupt(tmp_path / 'killed', after=4, **settings)
+    with pytest.raises(Killed):
+        resume(tmp_path / 'killed', hooks=[KillHook(7)], **settings)
+    resume(tmp_path / 'killed', **settings)
+    assert_same_checkpoint(
+        tmp_path / 'whole' / 'iter_8.pth', tmp_path / 'killed' / 'iter_8.pth'
+    )
+
+
+def test_iterations_over_a_sampler_with_epochs(tmp_path, monkeypatch):
+    monkeypatch.setattr(loops.time, 'sleep', lambda seconds: None)
+    data = loader(sampler='DefaultSampler', dataset=Scenes(5, pipeline=[Augment()]))
+    data['sampler']['shuffle'] = True
+    data['drop_last'] = True
+    settings = {'train_dataloader': data, 'iterations': 8, 'interval': 3}
+    assert_goes_on(tmp_path, 'iter_6.pth', 7, 'iter_8.pth', **settings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('persistent', [True, False])
+def test_workers_go_on_inside_an_epoch(tmp_path, persistent):
+    settings = {**epochs(num_workers=2), 'interval': 3}
+    settings['train_dataloader']['persistent_workers'] = persistent
+    assert_goes_on(tmp_path, 'iter_3.pth', 5, 'iter_8.pth', **settings)
+
+
+def test_a_checkpoint_of_the_hosts_hook_goes_on_inside_its_epoch(tmp_path):
+    settings = {**epochs(), 'interval': 3}
+    # Whose augmentations are not seeded; only the order is compared.
+    stock = {**settings, 'checkpoint': {'type': 'CheckpointHook'}}
+    interrupt(tmp_path, after=5, **stock)
+    drawn = []
+
+    class Note(KillHook):
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            drawn.append([s.img_path for s in data_batch['data_samples']])
+
+    resume(tmp_path, hooks=[Note(0)], **settings)
+    resumed, drawn[:] = drawn[:], []
+    runner_of(tmp_path / 'whole', hooks=[Note(0)], **settings).train()
+    assert resumed == drawn[3:]
+
+
+class OwnLoop(BaseLoop):
+    """Of a user: one batch after the other."""
+
+    def __init__(self, runner, dataloader, max_iters):
+        super().__init__(runner, dataloader)
+        self.max_iters, self.max_epochs, self._iter, self._epoch = max_iters, 1, 0, 0
+        self.val_interval = self.val_begin = 1
+
+    @property
+    def iter(self):
+        return self._iter
+
+    @property
+    def epoch(self):
+        return self._epoch
+
+    def run(self):
+        self.runner.call_hook('before_train')
+        self.runner.call_hook('before_train_epoch')
+        EpochBasedTrainLoop.run_iter(self, self._iter, next(iter(self.dataloader)))
+
+
+@pytest.mark.parametrize(
+    ('first', 'then', 'text'),
+    [
+        (
+            epochs(sampler='OwnRandomSampler'),
+            epochs(sampler='OwnRandomSampler'),
+            'the first 3 batches that OwnRandomSampler gives are left out',
+        ),
+        (
+            epochs(),
+            epochs(batch_size=4),
+            'epoch 1 is repeated from its first batch: at iteration 3',
+        ),
+        (
+            epochs(),
+            {'train_cfg': {'type': OwnLoop, 'max_iters': 8}},
+            'where OwnLoop was in its data is not known',
+        ),
+    ],
+)
+def test_a_place_that_is_not_known_is_said(tmp_path, said, first, then, text):
+    interrupt(tmp_path, after=4, interval=3, **first)
+    resume(tmp_path, interval=3, **then)
+    assert sum(text in words for words in said) == 1, said
+
+
+def test_nothing_is_said_where_all_is_known(tmp_path, said):
+    assert_goes_on(tmp_path, 'iter_3.pth', 5, 'iter_8.pth', interval=3, **epochs())
+    assert not [text for text in said if 'resuming' in text]
+
+
+def test_another_number_of_processes_is_said_and_goes_on(tmp_path, said):
+    interrupt(tmp_path, after=3, interval=2, optim_wrapper={'accumulative_counts': 3})
     path = tmp_path / 'iter_2.pth'
     checkpoint = torch.load(path, weights_only=False)
     checkpoint['random_states'] *= 2
+    checkpoint['gradients']['processes'] *= 2
     torch.save(checkpoint, path)
-    said = []
-    monkeypatch.setattr(MMLogger, 'log', lambda self, level, text: said.append(text))
-    resume(tmp_path)
+    resume(tmp_path, optim_wrapper={'accumulative_counts': 3})
     assert any('those of 2 processes; this run has 1' in text for text in said)

@@ -1,0 +1,70 @@
+"""Gradients that wait for the optimizer's step, in a form that checkpoints hold.
+
+While gradients are accumulated they are part of the state, and before DDP averages
+them those of each process are its own.
+"""
+
+import torch
+from mmengine.dist import all_gather, all_gather_object, is_main_process
+from mmengine.model import is_model_wrapper
+from torch import Tensor, nn
+
+Gradients = dict[str, Tensor]
+
+
+def gather_gradients(model: nn.Module) -> list[Gradients]:
+    """The gradients of every process; to be called by all of them.
+
+    Args:
+        model: Or its wrapper.
+
+    Returns:
+        By parameter name, on the CPU: a dict for each process, on the main process.
+        Empty if no process has any, and on the others.
+    """
+    parameters = dict(_unwrapped(model).named_parameters())
+    own = [name for name, p in parameters.items() if p.grad is not None]
+    held = all_gather_object(own)
+    if not any(held):
+        return []
+    gathered: list[Gradients] = [{} for _ in held]
+    for name in sorted(set().union(*held)):
+        parameter = parameters[name]
+        grad = parameter.grad
+        # One parameter at a time: a GPU has no room for everybody's gradients.
+        grad = torch.zeros_like(parameter) if grad is None else grad
+        grads = all_gather(grad.contiguous())
+        if is_main_process():
+            for names, gradients, value in zip(held, gathered, grads, strict=True):
+                if name in names:
+                    gradients[name] = value.detach().cpu()
+    return gathered if is_main_process() else []
+
+
+def set_gradients(model: nn.Module, gathered: list[Gradients], rank: int) -> None:
+    """Put back what `gather_gradients` gave.
+
+    Args:
+        model: Or its wrapper, with the same parameters.
+        gathered: Of each process; ``[]`` does nothing.
+        rank: Whose gradients these are to be. If there were fewer processes, or it is
+            None, everybody gets the mean, which is what the step needs.
+    """
+    if not gathered:
+        return
+    gradients = gathered[rank] if rank is not None else _mean(gathered)
+    for name, parameter in _unwrapped(model).named_parameters():
+        if name in gradients:
+            parameter.grad = gradients[name].to(parameter, copy=True)
+
+
+def _mean(gathered: list[Gradients]) -> Gradients:
+    names = set().union(*gathered)
+    return {
+        name: sum(g[name] for g in gathered if name in g) / len(gathered)
+        for name in names
+    }
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    return model.module if is_model_wrapper(model) else model
