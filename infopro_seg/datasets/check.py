@@ -14,8 +14,17 @@ from mmseg.datasets import CityscapesDataset
 
 from .camvid import CAMVID_LAYOUT, CamVidDataset
 from .check_images import check_built_images
-from .dataset_configs import LOADERS, DatasetConfig
+from .data_root import set_data_root
+from .dataset_configs import LOADERS, DatasetConfig, loaders_of
 from .samples import BuiltDataset, built_datasets, file_reads, paths_of, samples_of
+
+__all__ = [
+    'check_data',
+    'check_datasets',
+    'check_images',
+    'loaders_of',
+    'set_data_root',
+]
 
 _CITYSCAPES_LAYOUT = """\
 DATA_ROOT/

@@ -15,9 +15,9 @@ import PIL.Image
 import PIL.ImageFile
 from mmcv.image import io as mmcv_io
 
-_TAIL_BYTES = 1024
 _JPEG_START, _JPEG_END = b'\xff\xd8\xff', b'\xff\xd9'
-_PNG_START, _PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND'
+_PNG_START = b'\x89PNG\r\n\x1a\n'
+_PNG_END = b'IEND\xae\x42\x60\x82'  # with its checksum, which is always the same
 _SCAN = 0xDA
 # Formats of which Pillow's header and every decoder agree about the size.
 _SIZED = {'JPEG', 'MPO', 'PNG', 'BMP', 'PPM', 'TIFF', 'WEBP'}
@@ -59,20 +59,18 @@ def look_at(path: str, decoder: Decoder) -> tuple[str | None, tuple[int, int] | 
         A problem such as 'is no image file', or None, and (height, width) as the
         decoder will give them, or None where that is not certain.
     """
+    problem = _cut_off(Path(path), decoder)
+    if problem is not None or decoder.backend not in ('cv2', 'pillow'):
+        return problem, None
     try:
-        problem = _cut_off(Path(path), decoder)
-        if problem is not None or decoder.backend not in ('cv2', 'pillow'):
-            return problem, None
         with PIL.Image.open(path) as image:
             return None, _size_as_read(image, decoder)
     except PIL.UnidentifiedImageError:
         readable = decoder.backend == 'cv2' and cv2.haveImageReader(path)
         return (None if readable else 'is no image file'), None
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError) as error:
-        # What Pillow raises for a header that it cannot read; OpenCV may.
-        if decoder.backend == 'pillow':
-            return f'is truncated or damaged ({error})', None
-        return None, None
+    except Exception as error:  # a header that Pillow cannot read; OpenCV may
+        is_final = decoder.backend == 'pillow'
+        return (f'is truncated or damaged ({error})' if is_final else None), None
 
 
 def _cut_off(path: Path, decoder: Decoder) -> str | None:
@@ -86,17 +84,18 @@ def _cut_off(path: Path, decoder: Decoder) -> str | None:
         start = file.read(len(_PNG_START))
         if not start:
             return 'is no image file (it is empty)'
-        mark = _PNG_END if start == _PNG_START else _JPEG_END
-        if start != _PNG_START and not start.startswith(_JPEG_START):
+        is_png = start == _PNG_START
+        if not is_png and not start.startswith(_JPEG_START):
             return None
-        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-        if mark in file.read():
+        end = _PNG_END if is_png else _JPEG_END
+        file.seek(max(0, path.stat().st_size - len(end)))
+        if file.read() == end:
             return None
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            begin = _scan_of(data) if mark == _JPEG_END else 0
-            if begin is not None and data.find(mark, begin) >= 0:
+            begin = 0 if is_png else _scan_of(data)
+            if begin is not None and data.find(end, begin) >= 0:
                 return None
-            if mark == _PNG_END and _decodes(data[:], decoder):
+            if is_png and _decodes(data[:], decoder):
                 return None
     if decoder.backend == 'pillow' and PIL.ImageFile.LOAD_TRUNCATED_IMAGES:
         return None
@@ -137,7 +136,11 @@ def _size_as_read(image: PIL.Image.Image, decoder: Decoder) -> tuple[int, int] |
     if image.format not in _SIZED:
         return None
     width, height = image.size
-    if image.getexif().get(_ORIENTATION) not in _SWAPPING:
+    try:
+        orientation = image.getexif().get(_ORIENTATION)
+    except Exception:  # a broken EXIF block, which may not matter to the loader
+        return None
+    if orientation not in _SWAPPING:
         return height, width
     if image.format == 'TIFF':
         return None
