@@ -5,9 +5,10 @@ Importing this package registers ``DrawnStreetDataset``, ``CamVidDataset``,
 """
 
 from .camvid import CamVidDataset
-from .check import check_datasets, set_data_root
-from .check_images import check_images
+from .check import check_data, check_datasets, check_images
 from .check_labels import CheckLabelsHook
+from .data_root import set_data_root
+from .dataset_configs import loaders_of
 from .drawing import draw_scene
 from .streets import DrawnStreetDataset, DrawScene
 
@@ -16,8 +17,10 @@ __all__ = [
     'CheckLabelsHook',
     'DrawScene',
     'DrawnStreetDataset',
+    'check_data',
     'check_datasets',
     'check_images',
     'draw_scene',
+    'loaders_of',
     'set_data_root',
 ]

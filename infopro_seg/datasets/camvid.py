@@ -5,6 +5,8 @@ from pathlib import Path
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
+from .samples import file_reads
+
 CAMVID_LAYOUT = """\
 DATA_ROOT/
   train/       0001TP_006690.png (or .jpg), ...     images
@@ -32,7 +34,8 @@ class CamVidDataset(BaseSegDataset):
 
     Raises:
         FileNotFoundError: if a folder is missing, holds no image, or lacks labels; not
-            before the files are listed, as with ``lazy_init``.
+            before the files are listed, as with ``lazy_init``. Labels count if the
+            pipeline loads them.
         ValueError: if images with different endings lie in one folder.
 
     Source: Brostow, Fauqueur, Cipolla, "Semantic object classes in video", 2009; class
@@ -88,9 +91,10 @@ class CamVidDataset(BaseSegDataset):
             FileNotFoundError: if a folder is missing, holds no image, or lacks labels.
             ValueError: if images with different endings lie in one folder.
         """
+        keys = ['img_path'] + ['seg_map_path'] * self._loads_labels()
         folders = [
             Path(self.data_prefix[key])
-            for key in ('img_path', 'seg_map_path')
+            for key in keys
             if self.data_prefix.get(key) is not None
         ]
         for folder in folders:
@@ -101,6 +105,8 @@ class CamVidDataset(BaseSegDataset):
         if self.img_suffix is None:
             self.img_suffix = find_suffix(folders[0])
         data_list = super().load_data_list()
+        if not self._loads_labels():
+            return data_list
         missing = [
             info['seg_map_path']
             for info in data_list
@@ -113,6 +119,10 @@ class CamVidDataset(BaseSegDataset):
                 f'file, first: {first}. Expected layout:\n{CAMVID_LAYOUT}'
             )
         return data_list
+
+    def _loads_labels(self) -> bool:
+        """Whether labels are read: a test split may have none."""
+        return any(read.key == 'seg_map_path' for read in file_reads(self))
 
 
 def find_suffix(folder: Path) -> str:

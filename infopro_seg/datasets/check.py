@@ -1,20 +1,31 @@
-"""Checks the data on disk before anything else is built, and moves data roots.
+"""Checks the data on disk before anything else is built.
 
-Works on configs, so that a tool can say all that is missing in its first second.
+So that a tool can say all that is missing in its first second. A check refuses only
+what would fail: the host builds each data set, and what it can build and load passes.
 """
 
-import warnings
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import Config, ConfigDict
-from mmseg.datasets import BaseSegDataset, CityscapesDataset
-from mmseg.registry import DATASETS
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+from mmseg.datasets import CityscapesDataset
 
 from .camvid import CAMVID_LAYOUT, CamVidDataset
-from .streets import DrawnStreetDataset
+from .check_images import check_built_images
+from .data_root import set_data_root
+from .dataset_configs import LOADERS, DatasetConfig, loaders_of
+from .samples import BuiltDataset, built_datasets, file_reads, paths_of, samples_of
 
-LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+__all__ = [
+    'check_data',
+    'check_datasets',
+    'check_images',
+    'loaders_of',
+    'set_data_root',
+]
+
 _CITYSCAPES_LAYOUT = """\
 DATA_ROOT/
   leftImg8bit/
@@ -23,30 +34,76 @@ DATA_ROOT/
   gtFine/
     train/<city>/<city>_000000_000019_gtFine_labelTrainIds.png, ...
     val/<city>/..."""
+_KINDS = {
+    'img_path': 'image',
+    'seg_map_path': 'label',
+    'depth_map_path': 'depth map',
+}
+
+
+def check_data(cfg: Config, *, loaders: Sequence[str] = LOADERS) -> None:
+    """Check the files of a config, by name first and then each image file.
+
+    Of several processes only the first looks.
+
+    Args:
+        cfg: A complete config; it is not changed.
+        loaders: The dataloaders to look at, see ``loaders_of``.
+
+    Raises:
+        FileNotFoundError: if anything is missing; one message for all of it.
+        ValueError: if there is any problem with an image or label file.
+    """
+    if _is_first_process():
+        built = built_datasets(cfg, loaders)
+        _check_files(built)
+        check_built_images(cfg, built)
 
 
 def check_datasets(cfg: Config, *, loaders: Sequence[str] = LOADERS) -> None:
-    """Check that every image and label that a config names is on disk.
+    """Check that every file that the data sets of a config will read is on disk.
 
-    Looks at names only, no image is opened. Data sets that are not mmseg's
-    ``BaseSegDataset``, and those read from remote storage, are left alone.
+    Looks at names only, no image is opened. What cannot be judged is left to the
+    host: data sets that it cannot build for another reason, that are of a kind of
+    their own, or that read from remote storage.
 
     Args:
-        cfg: a complete config; it is not changed.
-        loaders: the dataloaders to look at, those that will be used.
+        cfg: A complete config; it is not changed.
+        loaders: The dataloaders to look at, see ``loaders_of``.
 
     Raises:
         FileNotFoundError: if anything is missing; one message for all of it.
     """
+    if _is_first_process():
+        _check_files(built_datasets(cfg, loaders))
+
+
+def check_images(cfg: Config, *, loaders: Sequence[str] = LOADERS) -> None:
+    """Check that image and label files are whole, and fit each other in size.
+
+    Args:
+        cfg: A complete config; it is not changed.
+        loaders: The dataloaders to look at, see ``loaders_of``.
+
+    Raises:
+        ValueError: if there is any problem; one message for the first ten.
+    """
+    if _is_first_process():
+        check_built_images(cfg, built_datasets(cfg, loaders))
+
+
+def _is_first_process() -> bool:
+    return int(os.environ.get('RANK', 0)) == 0
+
+
+def _check_files(built: Sequence[BuiltDataset]) -> None:
     places: dict[str, list[str]] = {}
     hints: dict[str, None] = {}
-    for place, dataset in _leaves(cfg, loaders):
-        cls = _class_of(dataset)
-        if cls is None or _is_remote(dataset):
-            continue
-        for problem in _problems(cls, dataset):
-            places.setdefault(problem, []).append(f'{place} ({cls.__name__})')
-            hints[_hint(cls, dataset)] = None
+    for part in built:
+        for problem in _problems(part):
+            where = f'{part.origin.place} ({part.origin.name})'
+            places.setdefault(problem, []).append(where)
+            hints[_hint(part.origin)] = None
     if places:
         lines = [f'{len(places)} problem(s) with the data of this config:']
         for number, (problem, where) in enumerate(places.items(), 1):
@@ -56,139 +113,83 @@ def check_datasets(cfg: Config, *, loaders: Sequence[str] = LOADERS) -> None:
         raise FileNotFoundError('\n'.join(lines))
 
 
-def set_data_root(cfg: Config, path: str) -> None:
-    """Set the root folder of every data set of a config, in place.
-
-    Serves the ``--data-root`` option. Wrapped data sets are found too. Warns if no data
-    set of the config reads files, as then there is nothing to set.
-
-    Args:
-        cfg: the config to change.
-        path: the new root; it may be missing, ``check_datasets`` finds out.
-    """
-    is_used = False
-    for _, dataset in _leaves(cfg, LOADERS):
-        if _class_of(dataset) is not DrawnStreetDataset:
-            dataset['data_root'] = str(path)
-            is_used = True
-    if is_used:
-        cfg['data_root'] = str(path)
-    else:
-        warnings.warn(
-            f'data root {path!r} has no effect: no data set of the config reads files',
-            stacklevel=2,
-        )
-
-
-def file_pairs(cfg: Config, loaders: Sequence[str]) -> list[tuple[str, str | None]]:
-    """Image and label file of every sample on disk; each pair once.
-
-    Args:
-        cfg: a config that passed ``check_datasets``.
-        loaders: the dataloaders to look at.
-
-    Returns:
-        Paths; the label is None where a data set has none.
-    """
-    pairs: dict[tuple[str, str | None], None] = {}
-    for _, dataset in _leaves(cfg, loaders):
-        cls = _class_of(dataset)
-        if cls is None or cls is DrawnStreetDataset or _is_remote(dataset):
-            continue
-        for info in _without_files(cls, dataset).load_data_list():
-            pairs[info['img_path'], info.get('seg_map_path')] = None
-    return list(pairs)
-
-
-def _leaves(cfg: Config, loaders: Sequence[str]) -> Iterator[tuple[str, ConfigDict]]:
-    """Every data set config that wraps no other, with its place in the config."""
-    stack = []
-    for name in reversed(loaders):
-        loader = cfg.get(name)
-        if loader:
-            stack.append((f'{name}.dataset', loader.get('dataset')))
-    while stack:
-        place, dataset = stack.pop()
-        if not isinstance(dataset, dict):
-            continue
-        inner = dataset.get('datasets', [])
-        parts = [(f'{place}.datasets[{i}]', part) for i, part in enumerate(inner)]
-        if 'dataset' in dataset:
-            parts.append((f'{place}.dataset', dataset['dataset']))
-        if parts:
-            stack.extend(reversed(parts))
-        else:
-            yield place, dataset
-
-
-def _class_of(dataset: ConfigDict) -> type[BaseSegDataset] | None:
-    """The data set's class, or None if it is not one that can be checked.
-
-    An unregistered name is left to the registry, whose message tells what to import.
-    """
-    cls = dataset.get('type')
-    cls = DATASETS.get(cls) if isinstance(cls, str) else cls
-    is_known = isinstance(cls, type) and issubclass(cls, BaseSegDataset)
-    return cls if is_known else None
-
-
-def _is_remote(dataset: ConfigDict) -> bool:
-    backend = (dataset.get('backend_args') or {}).get('backend', 'local')
-    return backend != 'local' or '://' in str(dataset.get('data_root') or '')
-
-
-def _problems(cls: type[BaseSegDataset], dataset: ConfigDict) -> list[str]:
-    if cls is DrawnStreetDataset:
+def _problems(part: BuiltDataset) -> list[str]:
+    if part.dataset is None:
         return []
-    # Configs inherited from a package carry its scope.
-    args = {k: v for k, v in dataset.items() if k not in ('type', '_scope_')}
-    args.update(pipeline=[], lazy_init=True)
-    try:
-        # Without its files, for the joined paths and the class's own defaults.
-        built = cls(**args)
-    except (AssertionError, FileNotFoundError) as error:
-        return [f'{type(error).__name__}: {error}']
-    settings = {'ann_file': built.ann_file}
-    for key in ('img_path', 'seg_map_path'):
-        settings[f'data_prefix.{key}'] = built.data_prefix.get(key)
-    missing = [
-        f'no {path} ({setting})'
-        for setting, path in settings.items()
-        if path and not Path(path).exists()
-    ]
-    if missing and built.data_root and not Path(built.data_root).is_dir():
-        return [f'no folder {built.data_root} (data_root)']
-    return missing or _listing_problems(built)
-
-
-def _without_files(cls: type[BaseSegDataset], dataset: ConfigDict) -> BaseSegDataset:
-    """The data set unread, for the joined paths and the class's own defaults."""
-    args = {key: value for key, value in dataset.items() if key != 'type'}
-    args.update(pipeline=[], lazy_init=True)
-    return cls(**args)
-
-
-def _listing_problems(built: BaseSegDataset) -> list[str]:
-    """Problems of a data set whose folders exist: no images, or not all the labels."""
-    try:
-        data_list = built.load_data_list()
-    except (FileNotFoundError, ValueError) as error:
-        return [str(error).partition(' Expected layout')[0]]
-    if not data_list:
-        source = built.ann_file or built.data_prefix.get('img_path')
-        return [f'no image *{built.img_suffix} in {source}']
+    if part.error is not None:
+        return _why_not_built(part.dataset, part.error)
+    if not len(part.dataset) and part.origin.place == 'train_dataloader.dataset':
+        return [_no_image(part.dataset)]  # the host would look for one forever
+    samples = samples_of(part.dataset)
     problems = []
     listed: dict[Path, set[str]] = {}
-    for key, kind in (('img_path', 'image'), ('seg_map_path', 'label')):
-        paths = [Path(info[key]) for info in data_list if key in info]
+    for key in dict.fromkeys(read.key for read in file_reads(part.dataset)):
+        folder = _missing_folders(part.dataset, [key])
+        if samples and folder:
+            problems += folder
+            continue
+        paths = [Path(path) for path in paths_of(samples, key) if path]
         missing = [path for path in paths if not _lies_there(path, listed)]
         if missing:
             first = ', '.join(map(str, missing[:3]))
             problems.append(
-                f'{len(missing)} of {len(data_list)} {kind} files are missing, first: '
-                f'{first}'
+                f'{len(missing)} of {len(samples)} {_KINDS[key]} files are missing, '
+                f'first: {first}'
             )
     return problems
+
+
+def _why_not_built(dataset: BaseDataset, error: Exception) -> list[str]:
+    """What is missing, if that is why the host cannot build a data set."""
+    backend = getattr(dataset, 'backend_args', None) or {}
+    is_remote = backend.get('backend', 'local') != 'local'
+    # The host joins paths with the root before it builds the pipeline.
+    if is_remote or not hasattr(dataset, 'pipeline'):
+        return []
+    ann_file = getattr(dataset, 'ann_file', None)
+    missing = []
+    if ann_file and isinstance(ann_file, str) and not _exists(ann_file):
+        missing.append(f'no {ann_file} (ann_file)')
+    keys = {'img_path': None} | {read.key: None for read in file_reads(dataset)}
+    missing += _missing_folders(dataset, list(keys))
+    if missing:
+        root = getattr(dataset, 'data_root', None)
+        is_lost = isinstance(root, str) and root and not _exists(root)
+        return [f'no folder {root} (data_root)'] if is_lost else missing
+    if _has_no_sample(error):
+        return [_no_image(dataset)]
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return [str(error).partition(' Expected layout')[0]]
+    return []
+
+
+def _no_image(dataset: BaseDataset) -> str:
+    source = dataset.ann_file or dataset.data_prefix.get('img_path')
+    return f'no image *{getattr(dataset, "img_suffix", "")} in {source}'
+
+
+def _has_no_sample(error: Exception) -> bool:
+    """Whether an error comes from packing an empty list of samples."""
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_name == '_serialize_data':
+            return not trace.tb_frame.f_locals['self'].data_list
+        trace = trace.tb_next
+    return False
+
+
+def _missing_folders(dataset: BaseDataset, keys: Sequence[str]) -> list[str]:
+    prefixes = getattr(dataset, 'data_prefix', None) or {}
+    folders = {key: prefixes.get(key) for key in keys}
+    return [
+        f'no {folder} (data_prefix.{key})'
+        for key, folder in folders.items()
+        if folder and isinstance(folder, str) and not _exists(folder)
+    ]
+
+
+def _exists(path: str) -> bool:
+    return '://' in path or Path(path).exists()
 
 
 def _lies_there(path: Path, listed: dict[Path, set[str]]) -> bool:
@@ -197,18 +198,18 @@ def _lies_there(path: Path, listed: dict[Path, set[str]]) -> bool:
     if folder not in listed:
         names = folder.iterdir() if folder.is_dir() else ()
         listed[folder] = {entry.name for entry in names}
-    return path.name in listed[folder]
+    return path.name in listed[folder] or path.exists()
 
 
-def _hint(cls: type[BaseSegDataset], dataset: ConfigDict) -> str:
+def _hint(origin: DatasetConfig) -> str:
     """What a ready data set of this class looks like and how to get there."""
-    if cls is CityscapesDataset:
-        root = dataset.get('data_root') or 'DATA_ROOT'
+    if origin.cls is CityscapesDataset:
+        root = origin.config.get('data_root') or 'DATA_ROOT'
         return (
             f'Expected layout of Cityscapes:\n{_CITYSCAPES_LAYOUT}\n'
             'The labelTrainIds files are not in the download; make them with: '
             f'python tools/prepare_cityscapes.py {root}'
         )
-    if issubclass(cls, CamVidDataset):
+    if issubclass(origin.cls, CamVidDataset):
         return f'Expected layout of CamVid:\n{CAMVID_LAYOUT}'
     return ''

@@ -1,95 +1,119 @@
-"""Looks at the image files themselves before training: whole, and of equal size.
+"""Looks at the image files themselves before training: whole, and fitting in size.
 
-Only the first and last bytes of a file are read, nothing is decoded.
+Only the first and last bytes of a file are read, nothing is decoded; a file that
+seems to be cut off is looked at more closely.
 """
 
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Any
 
 import PIL.Image
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
 
-from .check import LOADERS, file_pairs
+from .image_files import Decoder, look_at
+from .samples import BuiltDataset, file_reads, paths_of, samples_of
+from .sizes import is_scored, mismatch_matters
 
 _NUM_THREADS = 16
-_TAIL_BYTES = 1024
-# What the last bytes of a whole file hold (PNG 1.2, section 4.1.4; JPEG, ITU-T T.81
-# table B.1); some cameras write more after it.
-_END_MARKS = {'PNG': b'IEND', 'JPEG': b'\xff\xd9'}
 
 
-def check_images(cfg: Config, *, loaders: Sequence[str] = LOADERS) -> None:
-    """Check that every image and label of a config is a whole file of the same size.
+@dataclass(frozen=True)
+class _Pair:
+    """Files of one sample that are decoded, and how; the label may be missing."""
 
-    To be called after `check_datasets`, and for the same data sets. Of several
-    processes only the first looks.
+    image: str | None
+    label: str | None
+    image_decoder: Decoder
+    label_decoder: Decoder
+
+
+def check_built_images(cfg: Config, built: Sequence[BuiltDataset]) -> None:
+    """Check that images and labels are whole files, and fit each other in size.
 
     Args:
-        cfg: A complete config; it is not changed.
-        loaders: The dataloaders to look at.
+        cfg: The config of the data sets.
+        built: From ``built_datasets``.
 
     Raises:
         ValueError: if there is any problem; one message for the first ten.
     """
-    if int(os.environ.get('RANK', 0)) > 0:
-        return
-    problems = image_problems(file_pairs(cfg, loaders))
+    problems: dict[str, None] = {}
+    for part in built:
+        if part.dataset is not None and part.error is None:
+            scored = is_scored(cfg, part.origin.loader)
+            for problem in _problems(part.dataset, scored):
+                problems[problem] = None
     if problems:
         more = f'\n... and {len(problems) - 10} more' if len(problems) > 10 else ''
         raise ValueError(
             f'{len(problems)} problem(s) with the images of this config:\n'
-            + '\n'.join(problems[:10])
+            + '\n'.join(list(problems)[:10])
             + more
             + '\nCopy these files again, or leave them out of the data set.'
         )
 
 
-def image_problems(pairs: Iterable[tuple[str, str | None]]) -> list[str]:
-    """Damaged files, and labels of another size than their image.
+def _problems(dataset: BaseDataset, scored: bool) -> Iterator[str]:
+    """Damaged files, and labels that do not fit their image, as sentences."""
+    pairs = _pairs(dataset)
+    # The limit is Pillow's guard against files from strangers; it is not OpenCV's.
+    limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None
+    try:
+        with ThreadPoolExecutor(_NUM_THREADS) as pool:
+            found = list(pool.map(_look_at_pair, pairs))
+    finally:
+        PIL.Image.MAX_IMAGE_PIXELS = limit
+    verdicts: dict[Any, bool] = {}
+    for pair, (problem, sizes) in zip(pairs, found, strict=True):
+        if problem is not None:
+            yield problem
+        elif sizes is not None:
+            if sizes not in verdicts:
+                verdicts[sizes] = mismatch_matters(dataset, *sizes, scored=scored)
+            if verdicts[sizes]:
+                yield _other_size(pair, *sizes)
 
-    Args:
-        pairs: Paths of image and label, or None without a label.
 
-    Returns:
-        One sentence a problem, in the order of the pairs.
-    """
-    with ThreadPoolExecutor(_NUM_THREADS) as pool:
-        found = pool.map(_problem, pairs)
-        return [problem for problem in found if problem]
+def _pairs(dataset: BaseDataset) -> list[_Pair]:
+    reads = {
+        read.key: (Decoder.of(read.reader))
+        for read in file_reads(dataset)
+        if Decoder.of(read.reader) is not None
+    }
+    if not reads:
+        return []
+    samples = samples_of(dataset)
+    columns = [
+        paths_of(samples, key) if key in reads else [None] * len(samples)
+        for key in ('img_path', 'seg_map_path')
+    ]
+    image, label = (reads.get(key, Decoder()) for key in ('img_path', 'seg_map_path'))
+    pairs = [_Pair(*paths, image, label) for paths in zip(*columns, strict=True)]
+    return list(dict.fromkeys(pairs))
 
 
-def _problem(pair: tuple[str, str | None]) -> str | None:
+def _look_at_pair(pair: _Pair) -> tuple[str | None, tuple | None]:
+    """A problem of the files, and sizes of image and label where they differ."""
     sizes = []
-    for path in filter(None, pair):
-        try:
-            sizes.append(_size_of_whole_file(Path(path)))
-        except (OSError, SyntaxError, ValueError) as error:  # PIL raises all three
-            return f'{path} {_reason(error)}'
-    if len(set(sizes)) > 1:
-        (width, height), (label_width, label_height) = sizes
-        return (
-            f'image {pair[0]} has {height}x{width} pixels (height x width), its label '
-            f'{pair[1]} has {label_height}x{label_width}; they must be equal'
-        )
-    return None
+    for path, decoder in (
+        (pair.image, pair.image_decoder),
+        (pair.label, pair.label_decoder),
+    ):
+        if path is not None:
+            problem, size = look_at(path, decoder)
+            if problem is not None:
+                return f'{path} {problem}', None
+            sizes.append(size)
+    if len(sizes) == 2 and None not in sizes and sizes[0] != sizes[1]:
+        return None, tuple(sizes)
+    return None, None
 
 
-def _size_of_whole_file(path: Path) -> tuple[int, int]:
-    """Width and height, from the header."""
-    with PIL.Image.open(path) as image:
-        size, kind = image.size, image.format
-    mark = _END_MARKS.get(kind)
-    if mark is not None:
-        with path.open('rb') as file:
-            file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-            if mark not in file.read():
-                raise ValueError('the end of the file is missing')
-    return size
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, PIL.UnidentifiedImageError):
-        return 'is no image file'
-    return f'is truncated or damaged ({error})'
+def _other_size(pair: _Pair, image: tuple[int, int], label: tuple[int, int]) -> str:
+    return (
+        f'image {pair.image} has {image[0]}x{image[1]} pixels (height x width), its '
+        f'label {pair.label} has {label[0]}x{label[1]}; they must be equal'
+    )

@@ -11,6 +11,8 @@ from infopro_seg.datasets.camvid import CAMVID_LAYOUT
 from .. import helpers  # noqa: F401  registers mmseg's modules
 from .test_camvid import make_camvid
 
+LOADS = ['LoadImageFromFile', 'LoadAnnotations', 'PackSegInputs']
+PIPELINE = [{'type': name} for name in LOADS]
 CITY = ('aachen_000000_000000', 'aachen_000000_000001')
 
 
@@ -31,12 +33,22 @@ def make_cityscapes(root, splits=('train', 'val'), *, with_labels=True):
 
 def cityscapes(root, split='train'):
     prefix = {'img_path': f'leftImg8bit/{split}', 'seg_map_path': f'gtFine/{split}'}
-    return {'type': 'CityscapesDataset', 'data_root': str(root), 'data_prefix': prefix}
+    return {
+        'type': 'CityscapesDataset',
+        'data_root': str(root),
+        'data_prefix': prefix,
+        'pipeline': PIPELINE,
+    }
 
 
 def camvid(root, split='train'):
     prefix = {'img_path': split, 'seg_map_path': f'{split}annot'}
-    return {'type': 'CamVidDataset', 'data_root': str(root), 'data_prefix': prefix}
+    return {
+        'type': 'CamVidDataset',
+        'data_root': str(root),
+        'data_prefix': prefix,
+        'pipeline': PIPELINE,
+    }
 
 
 DRAWN = {'type': 'DrawnStreetDataset', 'num_scenes': 2, 'size': (32, 64), 'seed': 0}
@@ -149,6 +161,7 @@ def plain(root, **kwargs):
         'data_root': str(root),
         'data_prefix': prefix,
         'metainfo': {'classes': ('a', 'b')},
+        'pipeline': PIPELINE,
         **kwargs,
     }
 

@@ -8,24 +8,55 @@ import pytest
 import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.structures import PixelData
-from mmseg.registry import DATASETS, HOOKS
+from mmseg.evaluation import IoUMetric
+from mmseg.models import EncoderDecoder
+from mmseg.models.decode_heads import FCNHead
+from mmseg.registry import DATASETS, HOOKS, MODELS
 from mmseg.structures import SegDataSample
 
 from infopro_seg.datasets import CheckLabelsHook
-from infopro_seg.datasets.check_labels import label_range, wrong_values
+from infopro_seg.datasets.label_rules import LabelRule, head_rules
 
-from .. import helpers  # noqa: F401  registers mmseg's modules
+from .. import helpers  # registers mmseg's modules
+from ..engine.runs import BACKBONE
+
+CROSS_ENTROPY = {'type': 'CrossEntropyLoss'}
+SIGMOID = {'type': 'CrossEntropyLoss', 'use_sigmoid': True}
 
 
-class Segmentor(torch.nn.Module):
-    """As much of a segmentor as the hook looks at."""
+def head(num_classes=19, loss=CROSS_ENTROPY, kind='FCNHead', **settings):
+    """A small head of the host."""
+    return {
+        'type': kind,
+        'in_channels': 8,
+        'in_index': 0,
+        'channels': 4,
+        'num_convs': 1,
+        'num_classes': num_classes,
+        'loss_decode': loss,
+        **settings,
+    }
 
-    def __init__(self, num_classes=19, ignore_index=255, heads=1):
-        super().__init__()
-        parts = [torch.nn.Identity() for _ in range(heads)]
-        for i, part in enumerate(parts):
-            part.num_classes, part.ignore_index = num_classes + i, ignore_index
-        self.decode_head = parts[0] if heads == 1 else torch.nn.ModuleList(parts)
+
+def segmentor(
+    *args, auxiliary=None, kind='EncoderDecoder', head_kind='FCNHead', **settings
+):
+    """A segmentor of the host with a small head."""
+    config = helpers.deeplabv3(BACKBONE, widths=(8, 16, 32, 64))
+    decode_head = head(*args, kind=head_kind, **settings)
+    config.update(type=kind, decode_head=decode_head, auxiliary_head=auxiliary)
+    return MODELS.build(config)
+
+
+def loop(num_classes=19, **settings):
+    """A validation loop as far as the hook looks at it."""
+    metric = IoUMetric(**settings)
+    metric.dataset_meta = {'classes': [str(i) for i in range(num_classes)]}
+    return SimpleNamespace(evaluator=SimpleNamespace(metrics=[metric]))
+
+
+def runner(**settings):
+    return SimpleNamespace(val_loop=loop(**settings), test_loop=loop(**settings))
 
 
 class Wrapper(torch.nn.Module):
@@ -38,7 +69,7 @@ class Wrapper(torch.nn.Module):
 
 def ready_hook(model=None):
     hook = HOOKS.build({'type': 'CheckLabelsHook'})
-    hook.before_run(SimpleNamespace(model=model or Segmentor()))
+    hook.before_run(SimpleNamespace(model=model or segmentor()))
     return hook
 
 
@@ -54,14 +85,14 @@ STAGES = ('before_train_iter', 'before_val_iter', 'before_test_iter')
 @pytest.mark.parametrize('stage', STAGES)
 def test_classes_and_the_ignore_index_pass(stage):
     batch = {'data_samples': [sample(0, 18, 255), sample(255, 255)]}
-    getattr(ready_hook(), stage)(None, 0, batch)
+    getattr(ready_hook(), stage)(runner(), 0, batch)
 
 
 @pytest.mark.parametrize('stage', STAGES)
 def test_wrong_value_names_file_values_range_and_remedy(stage):
     batch = {'data_samples': [sample(0, 1), sample(3, 33, 19, 255, -1)]}
     with pytest.raises(ValueError, match='a/b_labels.png') as error:
-        getattr(ready_hook(), stage)(None, 0, batch)
+        getattr(ready_hook(), stage)(runner(), 0, batch)
     text = str(error.value)
     assert 'of image a/b.png holds the values -1, 19, 33.' in text
     assert 'has 19 classes: allowed are 0..18, and 255 (ignore_index)' in text
@@ -71,7 +102,7 @@ def test_wrong_value_names_file_values_range_and_remedy(stage):
 
 def test_long_lists_of_values_are_cut():
     batch = {'data_samples': [sample(*range(40))]}
-    with pytest.raises(ValueError, match='values 19, 20, .*, 28, ...\\. The'):
+    with pytest.raises(ValueError, match='values 19, 20, .*, 28, \\.\\.\\.\\. '):
         ready_hook().before_train_iter(None, 0, batch)
 
 
@@ -86,14 +117,14 @@ def test_sample_without_names_is_reported_too():
 def test_test_time_augmentation_is_looked_through():
     batch = {'data_samples': [[sample(0)], [sample(77)]]}
     with pytest.raises(ValueError, match='values 77'):
-        ready_hook().before_test_iter(None, 0, batch)
+        ready_hook().before_test_iter(runner(), 0, batch)
 
 
 @pytest.mark.parametrize(
     'batch', [None, {}, {'data_samples': None}, {'data_samples': [SegDataSample()]}]
 )
 def test_batches_without_labels_pass(batch):
-    ready_hook().before_test_iter(None, 0, batch)
+    ready_hook().before_test_iter(runner(), 0, batch)
 
 
 def test_labels_are_not_changed():
@@ -116,33 +147,128 @@ def test_wrong_values_equal_the_plain_definition(dtype, ignore):
             if not 0 <= value < 5 and value != ignore
         }
         # A -100 does not fit in uint8 and wraps round to a wrong value.
-        assert wrong_values(labels, 5, ignore) == sorted(expected)
+        rule = LabelRule('head', 5, frozenset({ignore}))
+        assert rule.wrong_values(labels) == sorted(expected)
 
 
 def test_labels_in_strided_memory_are_read_right():
     labels = torch.arange(20).reshape(4, 5).t()
-    assert wrong_values(labels, 18, 255) == [18, 19]
+    assert LabelRule('head', 18).wrong_values(labels) == [18, 19]
 
 
-def test_range_comes_from_the_model_through_wrappers():
-    assert label_range(Segmentor(7, 254)) == (7, 254)
-    assert label_range(Wrapper(Wrapper(Segmentor(7, 254)))) == (7, 254)
+@pytest.mark.parametrize('wrap', [lambda model: model, Wrapper])
+def test_rule_comes_from_the_model_through_wrappers(wrap):
+    (rule,) = head_rules(wrap(wrap(segmentor(7, ignore_index=254))))
+    assert (rule.num_classes, rule.ignored) == (7, {254})
 
 
-def test_range_of_a_cascade_is_that_of_its_last_head():
-    assert label_range(Segmentor(7, heads=3)) == (9, 255)
+def test_every_head_has_its_say():
+    auxiliary = [head(7), head(5), head(9)]
+    rules = head_rules(segmentor(9, auxiliary=auxiliary))
+    assert [(rule.owner, rule.num_classes) for rule in rules] == [
+        ('decode_head', 9),
+        ('auxiliary_head[0]', 7),
+        ('auxiliary_head[1]', 5),
+    ]
 
 
-@pytest.mark.parametrize('model', [torch.nn.Identity(), Wrapper(torch.nn.Identity())])
-def test_model_without_decode_head_is_refused(model):
-    with pytest.raises(TypeError, match='Identity has no decode_head'):
-        ready_hook(model)
+@pytest.mark.parametrize(
+    'settings',
+    [
+        {},
+        {'loss': SIGMOID},
+        {'num_classes': 2, 'out_channels': 1, 'threshold': 0.5, 'loss': SIGMOID},
+        {'num_classes': 1, 'out_channels': 1, 'threshold': 0.5, 'loss': SIGMOID},
+        {'num_classes': 1, 'threshold': 0.5, 'loss': SIGMOID},
+        {'loss': [CROSS_ENTROPY, {'type': 'DiceLoss'}], 'ignore_index': 3},
+    ],
+    ids=lambda settings: str(settings)[:60],
+)
+@pytest.mark.parametrize('value', [-1, 0, 1, 2, 3, 4, 5, 254, 255])
+def test_refused_is_what_the_hosts_losses_cannot_take(settings, value):
+    """The host as the judge: it fails on every value that is refused, on no other."""
+    model = segmentor(**{'num_classes': 4, **settings})
+    values = torch.full((1, 8, 8), value)
+    values[0, 0, 0] = 0
+    refused = any(rule.wrong_values(values) for rule in head_rules(model))
+    data = SegDataSample(gt_sem_seg=PixelData(data=values))
+    features = [torch.ones(1, 8, 4, 4)]
+    try:
+        model.decode_head.loss(features, [data], {})
+    except (AssertionError, IndexError, RuntimeError):
+        assert refused
+    else:
+        assert not refused
 
 
-def test_real_segmentor_is_understood():
-    from mmseg.registry import MODELS
+def test_a_value_that_a_loss_would_take_for_another_class_is_refused():
+    for name in ('DiceLoss', 'TverskyLoss'):
+        (rule,) = head_rules(segmentor(4, {'type': name}))
+        assert rule.wrong_values(torch.tensor([[3, 4, 255]])) == [4]
 
-    assert label_range(MODELS.build(helpers.deeplabv3())) == (5, 255)
+
+def test_focal_loss_has_one_more_value_for_no_class():
+    (rule,) = head_rules(segmentor(4, {'type': 'FocalLoss'}))
+    assert rule.wrong_values(torch.tensor([[3, 4, 5, 255]])) == [5]
+
+
+class Coarse(FCNHead):
+    """Has labels of its own: of every three classes one."""
+
+    def loss_by_feat(self, seg_logits, batch_data_samples):
+        return {}
+
+
+class Ordinal(torch.nn.Module):
+    loss_name = 'loss_ordinal'
+
+
+class Mapped(EncoderDecoder):
+    def loss(self, inputs, data_samples):
+        return {}
+
+
+@pytest.mark.parametrize(
+    'model',
+    [
+        lambda: torch.nn.Identity(),
+        lambda: Wrapper(torch.nn.Identity()),
+        lambda: segmentor(4, kind=Mapped),
+        lambda: segmentor(4, kind=Mapped),
+        lambda: segmentor(4, {'type': Ordinal}),
+        lambda: segmentor(4, head_kind=Coarse),
+        lambda: segmentor(2, head_kind='STDCHead', boundary_threshold=0.1),
+    ],
+)
+def test_what_is_not_the_hosts_is_left_alone(model, capsys):
+    hook = ready_hook(model())
+    hook.before_train_iter(None, 0, {'data_samples': [sample(0, 77)]})
+    assert not hook._rules
+
+
+def test_validation_refuses_what_the_metric_would_leave_out():
+    hook = ready_hook(segmentor(19))
+    batch = {'data_samples': [sample(0, 19, 30)]}
+    hook.before_val_iter(runner(num_classes=31), 0, batch)
+    with pytest.raises(ValueError, match='values 19, 30. the evaluation has 19'):
+        hook.before_val_iter(runner(), 0, batch)
+    hook.before_val_iter(runner(num_classes=20, ignore_index=30), 0, batch)
+
+
+def test_labels_that_no_metric_reads_pass(tmp_path):
+    batch = {'data_samples': [sample(77)]}
+    hook = ready_hook()
+    stage = SimpleNamespace(evaluator=SimpleNamespace(metrics=[object()]))
+    hook.before_val_iter(SimpleNamespace(val_loop=stage), 0, batch)
+    written = runner(format_only=True, output_dir=str(tmp_path))
+    hook.before_test_iter(written, 0, batch)
+
+
+def test_colours_are_called_so():
+    item = sample(0)
+    item.gt_sem_seg = PixelData(data=torch.zeros(6, 8, 3, dtype=torch.int64))
+    with pytest.raises(ValueError, match='holds colours, 3 channels of 6x8 pixels'):
+        ready_hook().before_train_iter(None, 0, {'data_samples': [item]})
 
 
 def test_raw_cityscapes_ids_are_found_in_a_stock_pipeline(tmp_path):

@@ -1,0 +1,136 @@
+"""The data sets that a config names: which loaders run, and what is wrapped in what."""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mmengine.config import Config
+from mmseg.registry import DATASETS
+
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+# These hand on what they wrap as it is; any other wrapper may change or choose.
+_PLAIN_WRAPPERS = {
+    'ConcatDataset',
+    'RepeatDataset',
+    'ClassBalancedDataset',
+    'MultiImageMixDataset',
+}
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    """The config of a data set that wraps no other.
+
+    Args:
+        loader: Name of its dataloader.
+        place: Where it stands in the config, such as ``train_dataloader.dataset``.
+        config: Its part of the config, not a copy.
+        scope: The registry scope that it is built in.
+        is_plain: Whether it is known to be used as a whole and as it stands.
+    """
+
+    loader: str
+    place: str
+    config: dict[str, Any]
+    scope: str
+    is_plain: bool
+
+    @property
+    def cls(self) -> Any:
+        """What ``type`` stands for; None for a name that is not registered.
+
+        An unregistered name is left to the host, whose message tells what to import.
+        """
+        kind = self.config.get('type')
+        if not isinstance(kind, str):
+            return kind
+        with DATASETS.switch_scope_and_registry(self.scope) as registry:
+            return registry.get(kind)
+
+    @property
+    def name(self) -> str:
+        """Name of the class."""
+        return getattr(self.cls, '__name__', str(self.config.get('type')))
+
+
+def loaders_of(cfg: Config, *, training: bool) -> tuple[str, ...]:
+    """Names of the dataloaders that a run reads from.
+
+    Args:
+        cfg: A complete config.
+        training: True for training with its validation, False for testing.
+    """
+    if not training:
+        return ('test_dataloader',)
+    has_validation = cfg.get('val_cfg') is not None
+    return ('train_dataloader', 'val_dataloader')[: 1 + has_validation]
+
+
+def dataset_configs(cfg: Config, loaders: Sequence[str]) -> Iterator[DatasetConfig]:
+    """Every data set of a config that wraps no other, in the order of the config.
+
+    Args:
+        cfg: A config; loaders that it lacks are skipped.
+        loaders: Names of dataloaders.
+    """
+    scope = cfg.get('default_scope') or 'mmseg'
+    for name in loaders:
+        loader = cfg.get(name)
+        if isinstance(loader, dict):
+            # Of a shortened epoch nobody knows which samples it takes.
+            is_plain = loader.get('num_batch_per_epoch') is None
+            yield from _inside(
+                DatasetConfig(
+                    name, f'{name}.dataset', loader.get('dataset'), scope, is_plain
+                )
+            )
+
+
+def _inside(part: DatasetConfig) -> Iterator[DatasetConfig]:
+    """The unwrapped data sets in a part of a config."""
+    config, place = part.config, part.place
+    if isinstance(config, list | tuple):
+        for i, inner in enumerate(config):
+            yield from _inside(_child(part, f'{place}[{i}]', inner))
+        return
+    if not isinstance(config, dict):
+        return
+    inner = [(f'{place}.{key}', config[key]) for key in _wrapped_keys(config)]
+    if not inner:
+        yield _child(part, place, config)
+    for where, wrapped in inner:
+        yield from _inside(_child(part, where, wrapped, wrapper=config))
+
+
+def _wrapped_keys(config: dict[str, Any]) -> list[str]:
+    keys = ('datasets', 'dataset')
+    return [key for key in keys if isinstance(config.get(key), dict | list | tuple)]
+
+
+def _child(
+    parent: DatasetConfig, place: str, config: Any, wrapper: dict | None = None
+) -> DatasetConfig:
+    scope, is_plain = parent.scope, parent.is_plain
+    for outer in (wrapper, config):
+        if isinstance(outer, dict) and outer.get('_scope_'):
+            scope = outer['_scope_']
+    if wrapper is not None:
+        kind = wrapper.get('type')
+        name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
+        is_plain = is_plain and name.rpartition('.')[-1] in _PLAIN_WRAPPERS
+    return DatasetConfig(parent.loader, place, config, scope, is_plain)
+
+
+def takes(cls: Any, argument: str) -> bool:
+    """Whether a class has an argument, by itself or handed on to a base class."""
+    for base in inspect.getmro(cls):
+        if '__init__' not in vars(base):
+            continue
+        parameters = inspect.signature(base.__init__).parameters
+        if argument in parameters:
+            return True
+        kinds = {parameter.kind for parameter in parameters.values()}
+        if inspect.Parameter.VAR_KEYWORD not in kinds:
+            return False
+    return False
