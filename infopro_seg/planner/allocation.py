@@ -6,7 +6,7 @@ workspaces inside a kernel are not seen.
 """
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -28,11 +28,11 @@ class AllocationTracker(TorchDispatchMode):
         super().__init__()
         self.live_bytes = 0
         self.peak_bytes = 0
-        self.lingering_peak_bytes = 0
+        self.lingering_peaks: list[int] = []
         self.flops = 0
         self._refs: dict[int, weakref.ref] = {}
-        self._lingering: set[int] = set()
-        self._lingering_bytes = 0
+        self._lingering: list[set[int]] = []
+        self.lingering_bytes: list[int] = []
 
     def track(self, tensors: Iterable[Tensor]) -> None:
         """Count tensors that were made before the tracker was active."""
@@ -46,15 +46,24 @@ class AllocationTracker(TorchDispatchMode):
         self.track(p.grad for p in parameters if p.grad is not None)
         self.track(module.buffers())
 
-    def linger(self, tensors: Iterable[Tensor]) -> None:
-        """Let ``lingering_peak_bytes`` count tensors as alive when they are freed."""
-        self._lingering = {t.untyped_storage()._cdata for t in tensors}
-        self._lingering_bytes = 0
+    def linger(self, *groups: Collection[int]) -> None:
+        """Let ``lingering_peaks`` count freed storages as alive, one peak a group.
+
+        Args:
+            groups: Each as `storages_of` gives it.
+        """
+        self._lingering = [set(group) for group in groups]
+        self.lingering_bytes = [0] * len(groups)
+        self.lingering_peaks = [self.live_bytes] * len(groups)
 
     def reset_peak(self) -> None:
         """Start new peaks at what is alive now."""
         self.peak_bytes = self.live_bytes
-        self.lingering_peak_bytes = self.live_bytes + self._lingering_bytes
+        self.lingering_peaks = [self.live_bytes + b for b in self.lingering_bytes]
+
+    def is_alive(self, address: int) -> bool:
+        """Whether a counted storage, by its ``_cdata``, has not been freed."""
+        return address in self._refs
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -82,17 +91,21 @@ class AllocationTracker(TorchDispatchMode):
         def free(ref: weakref.ref) -> None:
             del self._refs[address]
             self.live_bytes -= num_bytes
-            if address in self._lingering:
-                self._lingering.remove(address)
-                self._lingering_bytes += num_bytes
+            for i, group in enumerate(self._lingering):
+                if address in group:
+                    group.remove(address)
+                    self.lingering_bytes[i] += num_bytes
 
         # PyTorch keeps the Python object of a storage as long as the storage itself.
         self._refs[address] = weakref.ref(storage, free)
         self.live_bytes += num_bytes
         self.peak_bytes = max(self.peak_bytes, self.live_bytes)
-        self.lingering_peak_bytes = max(
-            self.lingering_peak_bytes, self.live_bytes + self._lingering_bytes
-        )
+        self.lingering_peaks = [
+            max(peak, self.live_bytes + num_bytes)
+            for peak, num_bytes in zip(
+                self.lingering_peaks, self.lingering_bytes, strict=True
+            )
+        ]
 
 
 def _convolution_backward_flops(
@@ -112,6 +125,17 @@ def num_bytes_of(tensors: Iterable[Tensor]) -> int:
     """Bytes of the distinct storages behind tensors."""
     storages = {t.untyped_storage()._cdata: t.untyped_storage() for t in tensors}
     return sum(storage.nbytes() for storage in storages.values())
+
+
+def storages_of(tensors: Any) -> set[int]:
+    """What tells the storages of (nested) tensors apart, as long as they are alive."""
+    return {
+        leaf.untyped_storage()._cdata
+        for leaf in tree_leaves(
+            list(tensors) if isinstance(tensors, Iterator) else tensors
+        )
+        if isinstance(leaf, Tensor)
+    }
 
 
 def autocast(dtype: torch.dtype | None) -> torch.autocast:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from ..host import installed_versions
-from .costs import Chain, HeadCost, Output, Pass, Reader, UnitCost, Variants
+from .costs import Chain, HeadCost, Output, Pass, Reader, Skip, UnitCost, Variants
 
 _SWITCH = 'INFOPRO_SEG_CACHE'
 _PACKAGES = ('onedl-mmsegmentation', 'mmsegmentation', 'onedl-mmcv', 'mmcv')
@@ -86,6 +86,7 @@ def chain_from_json(text: str) -> Chain:
                 for step, reads in content['auxiliaries']
             ),
             'outputs': tuple(Output(*output) for output in content['outputs']),
+            'skips': tuple(Skip(*skip) for skip in content['skips']),
             'assumed': tuple(content['assumed']),
         }
     )

@@ -25,6 +25,12 @@ class Pass(NamedTuple):
         backward_peak: Most bytes at a time beyond those alive when its backward
             starts, the gradient of its output included. May be negative.
         released: How much higher the backward peak is if the output stays alive.
+        input_held: How much higher it is if the input stays alive.
+        both_held: How much higher it is if both do.
+        keeps_output: Whether it keeps its output for its own backward, so that the
+            next one's runs with its input alive.
+        frees_skips: Bytes of the skips that it takes and does not keep: free as soon as
+            it has run if they come from before a wall.
         grads: Bytes of parameter gradients that stay.
         casts: Bytes of weight copies in half precision, which stay until autocast
             ends.
@@ -36,6 +42,10 @@ class Pass(NamedTuple):
     kept: int = 0
     backward_peak: int = 0
     released: int = 0
+    input_held: int = 0
+    both_held: int = 0
+    keeps_output: bool = False
+    frees_skips: int = 0
     grads: int = 0
     casts: int = 0
     cache: int = 0
@@ -87,6 +97,37 @@ class Output(NamedTuple):
     unit: int
     num_bytes: int
     is_flow: bool
+
+
+class Skip(NamedTuple):
+    """A map that a later unit reads besides the one that flows.
+
+    Args:
+        unit: Index of the unit that puts it aside.
+        reader: Index of the unit that takes it.
+        num_bytes: Its size.
+        grad_bytes: Bytes that its gradient holds until the backward of ``unit``:
+            more than its size where it is a part of a larger tensor.
+    """
+
+    unit: int
+    reader: int
+    num_bytes: int
+    grad_bytes: int
+
+
+class Waiting(NamedTuple):
+    """A gradient that waits for another one of the same map.
+
+    Args:
+        unit: Index of the unit that makes the map.
+        num_bytes: Bytes that it holds.
+        map_bytes: Size of the map.
+    """
+
+    unit: int
+    num_bytes: int
+    map_bytes: int
 
 
 class UnitCost(NamedTuple):
@@ -146,6 +187,7 @@ class Chain:
         auxiliaries: Auxiliary heads that are trained with the module that
             makes their map.
         outputs: Stage outputs of the backbone.
+        skips: Maps that cross units.
         start_bytes: Alive before the step: parameters and buffers without local
             heads, the batch. Without optimizer state.
         parameter_bytes: Trainable parameters without local heads.
@@ -161,6 +203,7 @@ class Chain:
     tail_reads: tuple[int, ...] = ()
     auxiliaries: tuple[Reader, ...] = ()
     outputs: tuple[Output, ...] = ()
+    skips: tuple[Skip, ...] = ()
     start_bytes: int = 0
     parameter_bytes: int = 0
     optimizer_factor: float = 0.0

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import torch
@@ -25,12 +25,15 @@ def flow_tensors(state: State) -> list[Tensor]:
     return list({id(t): t for t in tensors_of((state.x, state.skips))}.values())
 
 
-def fresh_state(state: State, *, requires_grad: bool) -> State:
+def fresh_state(
+    state: State, requires_grad: bool, *, without_grad: Collection[int] = ()
+) -> State:
     """A state of the same shapes in new storage.
 
     Args:
         state: Shapes, types and layout to follow.
         requires_grad: Whether gradients flow into all its tensors, and on to nobody.
+        without_grad: Indices of skips into which they do not.
 
     Returns:
         The state. Tensors that were one and the same object still are.
@@ -39,7 +42,10 @@ def fresh_state(state: State, *, requires_grad: bool) -> State:
     return dataclasses.replace(
         state,
         x=_renewed(state.x, memo, requires_grad),
-        skips=_renewed(state.skips, memo, requires_grad),
+        skips=tuple(
+            _renewed(skip, memo, requires_grad and i not in without_grad)
+            for i, skip in enumerate(state.skips)
+        ),
         outputs=_renewed(state.outputs, memo, requires_grad),
     )
 

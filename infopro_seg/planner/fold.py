@@ -12,6 +12,7 @@ from .labels import (
     BACKWARD,
     COST,
     FORWARD,
+    HELD,
     LINK,
     NO_LINK,
     WORST,
@@ -26,7 +27,15 @@ from .labels import (
     unmarked,
 )
 from .peaks import base_bytes
-from .room import Effect, start_rooms, unit_effect, unit_step
+from .room import (
+    Effect,
+    carried_skips,
+    holds_start,
+    start_rooms,
+    unit_effect,
+    unit_step,
+    waiting_skips,
+)
 
 _UNLIMITED = 2**62
 
@@ -68,7 +77,7 @@ class Fold:
         self.freed = [0]
         for i in range(self.num_units):
             kept = [
-                effect.kept
+                effect.kept - effect.frees_skips
                 for start in {0, i, max(0, i - 1)}
                 for *_, effect in self._effects(i, start, False, True)
             ]
@@ -101,7 +110,7 @@ class Fold:
         for low, high, room in start_rooms(self.chain, end, tail):
             kind = kind._replace(low=low, high=high, waiting=room.waiting)
             row = label.copy()
-            row[[FORWARD, BACKWARD, AFTER]] = room[:3]
+            row[[FORWARD, BACKWARD, HELD, AFTER]] = room[:4]
             labels[kind] = stacked(labels.get(kind), row[None])
 
     def close(self, a: int, trunk: Trunk | None) -> Closed:
@@ -130,10 +139,12 @@ class Fold:
     def offer(self, closed: Closed, a: int, kind: Kind, labels: np.ndarray) -> None:
         """Keep the best of the labels whose module starts here and fits."""
         base, casts = self.bases[a]
+        is_held = holds_start(self.chain, a, is_last=kind.is_last)
+        backward = labels[:, HELD if is_held else BACKWARD]
         if kind.is_last:
-            room = np.maximum(labels[:, FORWARD] + casts, labels[:, BACKWARD])
+            room = np.maximum(labels[:, FORWARD] + casts, backward)
         else:
-            room = np.maximum(labels[:, FORWARD], labels[:, BACKWARD]) + casts
+            room = np.maximum(labels[:, FORWARD], backward) + casts
         labels = labels.copy()
         labels[:, WORST] = np.maximum(labels[:, WORST], base + room)
         labels = labels[base + room <= self.limit]
@@ -165,10 +176,15 @@ class Fold:
                 if kind.low > low:
                     continue
                 found = arrived(found, kind, i)
-                left = tuple(w for w in kind.waiting if w[0] != i)
-                after = kind._replace(high=min(kind.high, low), waiting=left)
-                for effect in self._effects(i, start, is_end, kind.is_last):
-                    new = extended(found, *effect)
+                left = [w for w in kind.waiting if w.unit != i]
+                skips = waiting_skips(self.chain, i, kind.low)
+                waiting = (*left, *skips)
+                after = kind._replace(high=min(kind.high, low), waiting=waiting)
+                carried = carried_skips(self.chain, i, kind.low)
+                effects = self._effects(i, start, is_end, kind.is_last)
+                for mode, cost, effect in effects:
+                    new = extended(found, mode, cost, effect.taking(carried))
+                    new[:, AFTER] += sum(skip.num_bytes for skip in skips)
                     fits = np.maximum(new[:, FORWARD], new[:, BACKWARD]) <= room
                     fits &= new[:, COST] <= self.most_flops
                     result[after].append(new[fits])

@@ -10,11 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from ..recompute_mode import RecomputeMode
+from .costs import Waiting
 from .room import Effect
 
 # Columns of an array of labels: extra FLOPs; the room as in `Room`; the highest peak of
 # the modules that are closed; the index of the last decision.
-COST, FORWARD, BACKWARD, AFTER, WORST, LINK = range(6)
+COST, FORWARD, BACKWARD, HELD, AFTER, WORST, LINK = range(7)
 # Chains of repeated blocks need far fewer; the bound is for adversarial numbers. What
 # is thinned out leaves a partition that fits, if not the cheapest.
 _MAX_LABELS = 100
@@ -37,7 +38,7 @@ class Kind(NamedTuple):
     is_last: bool
     low: int = 0
     high: int = 0
-    waiting: tuple[tuple[int, int], ...] = ()
+    waiting: tuple[Waiting, ...] = ()
 
 
 Labels = dict[Kind, np.ndarray]
@@ -49,13 +50,14 @@ Trunk = tuple[int, Labels, Labels]
 
 def arrived(labels: np.ndarray, kind: Kind, i: int) -> np.ndarray:
     """`Room.arrive` for labels."""
-    here = [num_bytes for unit, num_bytes in kind.waiting if unit == i]
+    here = [waiting for waiting in kind.waiting if waiting.unit == i]
     if not here:
         return labels
     labels = labels.copy()
-    three_maps = labels[:, AFTER] + 2 * max(here)
+    three_maps = labels[:, AFTER] + 2 * max(waiting.map_bytes for waiting in here)
     labels[:, BACKWARD] = np.maximum(labels[:, BACKWARD], three_maps)
-    labels[:, AFTER] -= sum(here)
+    labels[:, HELD] = np.maximum(labels[:, HELD], three_maps)
+    labels[:, AFTER] -= sum(waiting.num_bytes for waiting in here)
     return labels
 
 
@@ -65,9 +67,9 @@ def extended(labels: np.ndarray, mode: int, cost: int, effect: Effect) -> np.nda
     new[:, COST] += cost
     forward = effect.forward_kept + labels[:, FORWARD]
     new[:, FORWARD] = np.maximum(effect.forward_peak, forward)
-    new[:, BACKWARD] = effect.kept + np.maximum(
-        labels[:, BACKWARD], labels[:, AFTER] + effect.peak
-    )
+    later = labels[:, HELD if effect.holds_output else BACKWARD]
+    for column, peak in ((BACKWARD, effect.peak), (HELD, effect.held_peak)):
+        new[:, column] = effect.kept + np.maximum(later, labels[:, AFTER] + peak)
     new[:, AFTER] += effect.left
     if mode:
         # Below `NO_LINK`: the decision waits to be noted.
@@ -83,10 +85,11 @@ def unmarked(links: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def undominated(labels: np.ndarray) -> np.ndarray:
     """Those that no other one beats in cost and room, by cost."""
-    labels = labels[np.lexsort(labels[:, [WORST, AFTER, BACKWARD, FORWARD, COST]].T)]
+    order = [WORST, AFTER, HELD, BACKWARD, FORWARD, COST]
+    labels = labels[np.lexsort(labels[:, order].T)]
     if len(labels) < 2:
         return labels
-    room = labels[:, [FORWARD, BACKWARD, AFTER]]
+    room = labels[:, [FORWARD, BACKWARD, HELD, AFTER]]
     # beats[j, i]: j comes first and needs no more room than i.
     beats = np.all(room[:, None] <= room[None], axis=2)
     labels = labels[~np.triu(beats, k=1).any(axis=0)]
@@ -95,7 +98,9 @@ def undominated(labels: np.ndarray) -> np.ndarray:
     # The tightest ones must stay, or a limit that can be met might be missed.
     tightest = [
         np.maximum(labels[:, FORWARD], labels[:, BACKWARD]).argmin(),
+        np.maximum(labels[:, FORWARD], labels[:, HELD]).argmin(),
         labels[:, BACKWARD].argmin(),
+        labels[:, HELD].argmin(),
     ]
     kept = np.linspace(0, len(labels) - 1, _MAX_LABELS).round().astype(int)
     return labels[np.union1d(kept, tightest)]

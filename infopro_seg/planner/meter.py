@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import torch
@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from ..engine.local_backward_hook import local_backward
 from ..models import LocalModule
 from ..units import State
-from .allocation import AllocationTracker, autocast, num_bytes_of
+from .allocation import AllocationTracker, autocast, num_bytes_of, storages_of
 from .assumed_shapes import AssumedShapes
 from .costs import Pass
-from .flow import Sink, flow_tensors, fresh_state
+from .flow import Sink, flow_tensors, fresh_state, tensors_of
 
 
 class Meter:
@@ -36,8 +36,14 @@ class Meter:
         self.tracker.track_module(network)
 
     def unit(
-        self, run: Callable[[State], State], state: State, *, is_first: bool
-    ) -> Pass:
+        self,
+        run: Callable[[State], State],
+        state: State,
+        *,
+        is_first: bool,
+        passes_by: Collection[int] = (),
+        input_is_kept: bool = True,
+    ) -> tuple[Pass, int]:
         """Measure a unit.
 
         Args:
@@ -45,31 +51,57 @@ class Meter:
             state: What flows in; only its shapes are used, and earlier outputs are
                 not: they belong to the units that made them.
             is_first: Whether a wall, or the image, is right before it.
+            passes_by: Indices of the skips that it leaves to later units.
+            input_is_kept: Whether its input stays alive while it runs forward, kept by
+                the unit before.
+
+        Returns:
+            The pass, and the bytes of the gradients of the skips that it takes.
         """
         state = dataclasses.replace(state, outputs=())
         with self._running():
-            given = fresh_state(state, requires_grad=not is_first)
-            # Skips live on in the units that put them aside.
-            held = given if is_first else given.skips
+            given = fresh_state(state, not is_first, without_grad=passes_by)
+            skips = given.skips
+            others = {id(t) for i in passes_by for t in tensors_of(skips[i])}
+            skip_grads = _noting_grads(skips, others)
+            held = given.x if is_first or input_is_kept else None
             start, flops = self._begin()
             after = run(given)
+            inputs = set() if held is None else storages_of(held)
             del given
             forward_peak, kept = self._since(start)
-            ends = {id(t): t for t in after.tensors() if t.requires_grad}
+            made = [t for t in after.tensors() if id(t) not in others]
+            outputs = storages_of(made)
+            flow = storages_of(t for t in flow_tensors(after) if id(t) not in others)
+            ends = {id(t): t for t in made if t.requires_grad}
             loss = Sink.apply(*ends.values()) if ends else None
-            self.tracker.linger(after.tensors())
-            del after, ends
-            backward_peak = self._backward(loss, start + kept)
-            held_peak = self.tracker.lingering_peak_bytes - start - kept
-            self.tracker.linger(())
-            del loss, held
-            return self._finish(
-                forward_peak,
-                kept,
-                backward_peak,
-                flops,
-                released=held_peak - backward_peak,
+            # Skips live on in the units that put them aside.
+            passing = [skips[i] for i in passes_by]
+            lingering = storages_of(skips) - storages_of(passing)
+            self.tracker.linger(
+                lingering,
+                lingering | outputs,
+                lingering | inputs,
+                lingering | outputs | inputs,
             )
+            del after, ends, made, skips
+            frees_skips = self.tracker.lingering_bytes[0]
+            del held
+            keeps_output = any(map(self.tracker.is_alive, flow))
+            self._backward(loss)
+            peaks = self._lingering(start + kept)
+            del loss, passing
+            backward_peak = peaks[0]
+            step = self._finish(forward_peak, kept, backward_peak, flops)
+        released, input_held, both_held = (peak - backward_peak for peak in peaks[1:])
+        step = step._replace(
+            released=released,
+            input_held=input_held,
+            both_held=both_held,
+            keeps_output=keeps_output,
+            frees_skips=frees_skips,
+        )
+        return step, sum(skip_grads.values())
 
     def losses(
         self,
@@ -101,13 +133,27 @@ class Meter:
             if has_reader:
                 losses['loss_of_reader'] = Sink.apply(*flow_tensors(given))
             casts = self._casts() if outlives_autocast else 0
+            # Behind the last module nothing but autograd holds its output.
+            freed = _flowing_outputs(given) if outlives_autocast else set()
+            self.tracker.linger(freed)
+            alive = [t for t in given.tensors() if not freed & storages_of(t)]
+            del given
             self.tracker.reset_peak()
             if any('loss' in name for name in losses):
                 local_backward(_UNSCALED, _NO_MODULE, losses)
             backward_peak = self.tracker.peak_bytes - start - kept
-            del given, losses
+            (held_peak,) = self._lingering(start + kept)
+            del losses, alive
             step = self._finish(forward_peak, kept, backward_peak, flops, module)
-            return step._replace(casts=step.casts + casts)
+            return step._replace(
+                casts=step.casts + casts, input_held=held_peak - backward_peak
+            )
+
+    def _lingering(self, start: int) -> list[int]:
+        """The peaks beyond a start with each group of tensors alive; ends them."""
+        peaks = [peak - start for peak in self.tracker.lingering_peaks]
+        self.tracker.linger()
+        return peaks
 
     def _casts(self) -> int:
         """Clear autocast's cache and tell how much it alone held."""
@@ -127,12 +173,11 @@ class Meter:
     def _since(self, start: int) -> tuple[int, int]:
         return self.tracker.peak_bytes - start, self.tracker.live_bytes - start
 
-    def _backward(self, loss: Tensor | None, start: int) -> int:
+    def _backward(self, loss: Tensor | None) -> None:
         self.tracker.reset_peak()
         if loss is not None:
             with autocast(None):
                 loss.backward()
-        return self.tracker.peak_bytes - start
 
     def _finish(
         self,
@@ -141,7 +186,6 @@ class Meter:
         backward_peak: int,
         flops: int,
         module: nn.Module | None = None,
-        released: int = 0,
     ) -> Pass:
         parameters = list((module or self.network).parameters())
         grads = num_bytes_of(p.grad for p in parameters if p.grad is not None)
@@ -151,11 +195,29 @@ class Meter:
             forward_peak=forward_peak,
             kept=kept,
             backward_peak=backward_peak,
-            released=released,
             grads=grads,
             casts=self._casts(),
             flops=self.tracker.flops - flops,
         )
+
+
+def _noting_grads(skips: tuple, others: Collection[int]) -> dict[int, int]:
+    """Bytes that gradients of skips hold; filled when they are made."""
+    noted: dict[int, int] = {}
+
+    def note(grad: Tensor) -> None:
+        storage = grad.untyped_storage()
+        noted[storage._cdata] = storage.nbytes()
+
+    for tensor in tensors_of(skips):
+        if id(tensor) not in others and tensor.requires_grad:
+            tensor.register_hook(note)
+    return noted
+
+
+def _flowing_outputs(state: State) -> set[int]:
+    """Storages of the running value that are outputs, too."""
+    return storages_of(state.x) & storages_of(state.outputs)
 
 
 class _Unscaled:

@@ -6,9 +6,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..recompute_mode import RecomputeMode
-from .costs import Chain
+from .costs import Chain, Waiting
 from .peaks import base_bytes
-from .room import start_rooms, unit_effect, unit_step
+from .room import (
+    carried_skips,
+    holds_start,
+    start_rooms,
+    unit_effect,
+    unit_step,
+    waiting_skips,
+)
 
 #: The need of a module that cannot be, for want of something to train.
 IMPOSSIBLE = np.iinfo(np.int64).max
@@ -45,35 +52,40 @@ def module_needs(chain: Chain, choices: Sequence[RecomputeMode]) -> np.ndarray:
 class _Lanes:
     """All modules at once, each folded from its own end; arrays of equal length.
 
+    Arrays of two rows hold what is best if the map that flows in is freed early, and
+    what is best if it stays alive (see `Room`): which of them counts is known only
+    when the unit before is put there.
+
     Args:
         end: Index behind the module's last unit.
         low: Least unit it may start with.
         high: Greatest one.
-        forward: See `Room`.
-        backward: See `Room`.
-        after: See `Room`.
-        waiting: See `Room`.
+        room: Most bytes, forward and backward; two rows.
+        after: See `Room`; two rows.
+        waiting: All gradients that will wait in the module, see `Room`.
     """
 
     end: np.ndarray
     low: np.ndarray
     high: np.ndarray
-    forward: np.ndarray
-    backward: np.ndarray
+    room: np.ndarray
     after: np.ndarray
-    waiting: tuple[tuple[tuple[int, int], ...], ...]
+    waiting: tuple[tuple[Waiting, ...], ...]
 
     @classmethod
     def of(cls, chain: Chain) -> '_Lanes':
-        rows = [
-            (end, low, high, *room[:3], room.waiting)
-            for end in range(1, len(chain.units) + 1)
-            for low, high, room in start_rooms(chain, end, None)
-        ]
-        *columns, waiting = zip(*rows, strict=True)
-        arrays = (np.array(column, dtype=np.int64) for column in columns)
-        end, low, high, forward, backward, after = arrays
-        return cls(end, low, high, forward, backward, after, waiting)
+        rows, waiting = [], []
+        for end in range(1, len(chain.units) + 1):
+            for low, high, room in start_rooms(chain, end, None):
+                freed = max(room.forward, room.backward)
+                held = max(room.forward, room.held)
+                rows.append((end, low, high, freed, held, room.after))
+                inside = range(end)
+                skips = [s for i in inside for s in waiting_skips(chain, i, low)]
+                waiting.append((*room.waiting, *skips))
+        end, low, high, freed, held, after = np.array(rows, dtype=np.int64).T
+        rooms = np.stack([freed, held])
+        return cls(end, low, high, rooms, np.stack([after, after]), tuple(waiting))
 
     def extended(
         self, chain: Chain, i: int, start: int, choices: Sequence[RecomputeMode]
@@ -83,11 +95,10 @@ class _Lanes:
         options = [lanes._with_unit(chain, i, start, choice) for choice in choices]
         best = options[0]
         for option in options[1:]:
-            is_less = option._room() < best._room()
+            is_less = option.room < best.room
             best = dataclasses.replace(
                 best,
-                forward=np.where(is_less, option.forward, best.forward),
-                backward=np.where(is_less, option.backward, best.backward),
+                room=np.where(is_less, option.room, best.room),
                 after=np.where(is_less, option.after, best.after),
             )
         return best
@@ -96,22 +107,20 @@ class _Lanes:
         """Write down the needs of modules from ``a`` to the trainable ``first`` on."""
         base, casts = base_bytes(chain, a, ())
         fits = (self.low <= a) & (a <= self.high) & (self.end > first)
-        needs[a, self.end[fits]] = (base + casts + self._room())[fits]
-
-    def _room(self) -> np.ndarray:
-        return np.maximum(self.forward, self.backward)
+        room = self.room[int(holds_start(chain, a, is_last=False))]
+        needs[a, self.end[fits]] = (base + casts + room)[fits]
 
     def _arrived(self, i: int) -> '_Lanes':
-        here = [[b for unit, b in waiting if unit == i] for waiting in self.waiting]
+        here = [[w for w in waiting if w.unit == i] for waiting in self.waiting]
         if not any(here):
             return self
-        most = np.array([max(maps, default=0) for maps in here])
-        total = np.array([sum(maps) for maps in here])
-        waits = (total > 0) & (self.end > i)
-        raised = np.maximum(self.backward, self.after + 2 * most)
+        most = np.array([max((w.map_bytes for w in maps), default=0) for maps in here])
+        total = np.array([sum(w.num_bytes for w in maps) for maps in here])
+        waits = np.array([bool(maps) for maps in here]) & (self.end > i)
+        raised = np.maximum(self.room, self.after + 2 * most)
         return dataclasses.replace(
             self,
-            backward=np.where(waits, raised, self.backward),
+            room=np.where(waits, raised, self.room),
             after=np.where(waits, self.after - total, self.after),
         )
 
@@ -119,19 +128,30 @@ class _Lanes:
         self, chain: Chain, i: int, start: int, mode: RecomputeMode
     ) -> '_Lanes':
         step = unit_step(chain, i, start, mode=mode)
-        ending, inner = (
+        effects = [
             unit_effect(chain, i, step, end, is_last=False)
             for end in (i + 1, len(chain.units) + 1)
-        )
+        ]
         is_end = self.end == i + 1
-        peak, kept = np.where(is_end, ending.peak, inner.peak), inner.kept
+        (peak, held_peak, holds_output, left) = (
+            np.where(is_end, *pair)
+            for pair in zip(
+                *((e.peak, e.held_peak, e.holds_output, e.left) for e in effects),
+                strict=True,
+            )
+        )
+        inner = effects[1]
+        later = np.where(holds_output, self.room[1], self.room[0])
+        after = np.where(holds_output, self.after[1], self.after[0])
+        lows = self.low.tolist()
+        freed = [min(inner.frees_skips, carried_skips(chain, i, low)) for low in lows]
+        kept = inner.kept - np.array(freed)
+        room = kept + np.maximum(later, after + np.stack([peak, held_peak]))
+        room = np.maximum(inner.forward_peak, room)
+        skips = [sum(w.num_bytes for w in waiting_skips(chain, i, low)) for low in lows]
         runs = self.end > i
-        forward = np.maximum(inner.forward_peak, inner.forward_kept + self.forward)
-        backward = kept + np.maximum(self.backward, self.after + peak)
-        after = self.after + np.where(is_end, ending.left, inner.left)
         return dataclasses.replace(
             self,
-            forward=np.where(runs, forward, self.forward),
-            backward=np.where(runs, backward, self.backward),
-            after=np.where(runs, after, self.after),
+            room=np.where(runs, room, self.room),
+            after=np.where(runs, after + left + np.array(skips), self.after),
         )

@@ -6,7 +6,14 @@
 from collections.abc import Sequence
 
 from .costs import Chain, Partition
-from .room import end_room, unit_effect, unit_step
+from .room import (
+    carried_skips,
+    end_room,
+    holds_start,
+    unit_effect,
+    unit_step,
+    waiting_skips,
+)
 
 
 def base_bytes(chain: Chain, start: int, cuts: Sequence[int]) -> tuple[int, int]:
@@ -100,8 +107,12 @@ def _module_peak(chain: Chain, partition: Partition, index: int) -> int:
     for i in reversed(range(start, end)):
         step = unit_step(chain, i, start, mode=partition.mode(i))
         effect = unit_effect(chain, i, step, end, is_last=is_last)
-        room = room.arrive(i).before(effect)
+        effect = effect.taking(carried_skips(chain, i, start))
+        room = room.arrive(i).before(effect).wait(waiting_skips(chain, i, start))
     base, casts = base_bytes(chain, start, partition.ends[:-1])
+    backward = room.backward
+    if holds_start(chain, start, is_last=is_last):
+        backward = room.held
     if is_last:
-        return base + max(room.forward + casts, room.backward)
-    return base + casts + max(room.forward, room.backward)
+        return base + max(room.forward + casts, backward)
+    return base + casts + max(room.forward, backward)

@@ -27,7 +27,7 @@ from ..recompute_mode import DECODE_HEAD, RecomputeMode
 from ..settings import LocalSettings, with_cuts, without_cuts
 from ..units import State, Unit, units_of
 from .allocation import num_bytes_of
-from .costs import Chain, HeadCost, Output, Pass, Reader, UnitCost, Variants
+from .costs import Chain, HeadCost, Output, Pass, Reader, Skip, UnitCost, Variants
 from .fake_step import fake_batch, fake_copy, fake_segmentor, fake_tensors
 from .flow import flow_tensors, fresh_state, tensors_of
 from .meter import Meter
@@ -91,10 +91,24 @@ class _Profile:
         candidates: list[HeadCost] = []
         outputs: list[Output] = []
         emitting: dict[int, tuple[State, nn.Module]] = {}
+        skips: list[Skip] = []
+        # Of each skip in the state: index of the unit that made it.
+        makers: list[int] = []
         state = State(self.inputs)
         for unit, head in zip(units_of(self.backbone), heads, strict=True):
-            before, state = state, self._next(unit, state)
-            units.append(self._unit(unit, before, state, is_first=not units))
+            before, (state, kept_skips) = state, self._next(unit, state)
+            passes_by = [i for i in kept_skips if i is not None]
+            input_is_kept = bool(units) and (
+                units[-1].passes.plain.keeps_output
+                or any(out.is_flow and out.unit == len(units) - 1 for out in outputs)
+            )
+            cost, grad_bytes = self._unit(
+                unit, before, state, not units, passes_by, input_is_kept
+            )
+            taken = [i for i in range(len(makers)) if i not in passes_by]
+            skips += _skips(before, taken, makers, len(units), grad_bytes)
+            makers = [len(units) if i is None else makers[i] for i in kept_skips]
+            units.append(cost)
             candidates.append(self._head(head, state))
             if len(state.outputs) > len(outputs):
                 emitting[len(units) - 1] = state, head
@@ -123,35 +137,56 @@ class _Profile:
             tail_reads=tail_reads,
             auxiliaries=auxiliaries,
             outputs=tuple(outputs),
+            skips=tuple(skips),
             start_bytes=start_bytes,
             parameter_bytes=_trainable_bytes(self.network),
         )
 
-    def _next(self, unit: Unit, state: State) -> State:
-        """The state after a unit, in new storage and without history."""
+    def _next(self, unit: Unit, state: State) -> tuple[State, list[int | None]]:
+        """The state after a unit, in new storage and without history.
+
+        Also, for each skip in it, its index in the state before; None for a new one.
+        """
         with self.meter._running(), torch.no_grad():
-            state = unit(self.backbone, state)
-        return fresh_state(state, requires_grad=False)
+            after = unit(self.backbone, state)
+        ids = [id(skip) for skip in state.skips]
+        kept = [
+            ids.index(id(skip)) if id(skip) in ids else None for skip in after.skips
+        ]
+        return fresh_state(after, requires_grad=False), kept
 
     def _unit(
-        self, unit: Unit, before: State, after: State, *, is_first: bool
-    ) -> UnitCost:
+        self,
+        unit: Unit,
+        before: State,
+        after: State,
+        is_first: bool,
+        passes_by: list[int],
+        input_is_kept: bool,
+    ) -> tuple[UnitCost, int]:
+        """Its costs, and the bytes of the gradients of the skips that it takes."""
+        skip_grads = [0]
+
         def measure(mode: RecomputeMode, first: bool) -> Pass:
-            step = self.meter.unit(
+            step, grad_bytes = self.meter.unit(
                 lambda state: run_unit(unit, self.backbone, state, mode),
                 before,
                 is_first=first or is_first,
+                passes_by=passes_by,
+                input_is_kept=input_is_kept,
             )
+            skip_grads.append(grad_bytes)
             return _only_cached(step) if mode is RecomputeMode.WHOLE else step
 
         parameters = unit.parameters(self.backbone)
-        return UnitCost(
+        cost = UnitCost(
             name=unit.name,
             passes=_variants(measure),
             parameter_bytes=num_bytes_of(parameters),
             flow_bytes=num_bytes_of(flow_tensors(after)),
             is_trainable=any(p.requires_grad for p in parameters),
         )
+        return cost, max(skip_grads)
 
     def _head(self, head: Any, state: State, has_reader: bool = False) -> HeadCost:
         def run(given: State) -> dict[str, Tensor]:
@@ -212,6 +247,18 @@ def _candidate_heads(
         if settings.lean_loss and head.segmentation is not None:
             use_lean_loss(head.segmentation, 'a local head')
     return [revert_sync_batchnorm(head).train() for head in heads]
+
+
+def _skips(
+    before: State, taken: list[int], makers: list[int], reader: int, grad_bytes: int
+) -> list[Skip]:
+    """The skips that a unit takes, their gradients' bytes shared out by size."""
+    sizes = [num_bytes_of(tensors_of(before.skips[i])) for i in taken]
+    total = max(1, sum(sizes))
+    return [
+        Skip(makers[i], reader, size, max(size, grad_bytes * size // total))
+        for i, size in zip(taken, sizes, strict=True)
+    ]
 
 
 def _variants(measure: Callable[[RecomputeMode, bool], Pass]) -> Variants:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ..recompute_mode import RecomputeMode
-from .costs import Chain, Pass
+from .costs import Chain, Pass, Waiting
 
 
 class Effect(NamedTuple):
@@ -20,14 +20,31 @@ class Effect(NamedTuple):
         forward_kept: Bytes that stay, while the forward passes run.
         kept: Bytes that stay until its backward.
         peak: Most bytes beyond those alive when its backward starts.
+        held_peak: The same if its input stays alive until it is done.
         left: Bytes that its backward leaves behind.
+        holds_output: Whether its output is alive while the next backward runs,
+            whatever that one keeps.
+        frees_skips: As in `Pass`.
     """
 
     forward_peak: int
     forward_kept: int
     kept: int
     peak: int
+    held_peak: int
     left: int
+    holds_output: bool
+    frees_skips: int = 0
+
+    def taking(self, carried_bytes: int) -> 'Effect':
+        """The same where so many bytes of the skips it takes come from before a wall.
+
+        They are alive as the module starts, and freed here.
+        """
+        freed = min(self.frees_skips, carried_bytes)
+        return self._replace(
+            forward_kept=self.forward_kept - freed, kept=self.kept - freed
+        )
 
 
 def effect_of(
@@ -43,12 +60,16 @@ def effect_of(
         is_held: Whether its output is still referenced as its backward runs.
     """
     cache = step.cache if is_last else 0
+    peak = step.backward_peak + cache
     return Effect(
         forward_peak=step.forward_peak,
         forward_kept=step.kept,
         kept=step.kept - cache,
-        peak=step.backward_peak + cache + (step.released if is_held else 0),
+        peak=peak + (step.released if is_held else 0),
+        held_peak=peak + (step.both_held if is_held else step.input_held),
         left=step.grads + held + (0 if is_last else step.casts),
+        holds_output=is_held or step.keeps_output,
+        frees_skips=step.frees_skips,
     )
 
 
@@ -72,40 +93,46 @@ class Room(NamedTuple):
     Args:
         forward: Most bytes in its forward passes beyond those alive before them.
         backward: Most bytes in its backward passes, likewise.
+        held: The same if the map that flows in stays alive until they are done.
         after: Bytes that its backward passes leave behind.
-        waiting: Gradients of stage outputs inside the module: unit and bytes.
+        waiting: Gradients of maps inside the module that are read more than once.
     """
 
     forward: int = 0
     backward: int = 0
+    held: int = 0
     after: int = 0
-    waiting: tuple[tuple[int, int], ...] = ()
+    waiting: tuple[Waiting, ...] = ()
 
     def before(self, effect: 'Effect') -> 'Room':
         """What is needed from the start of a pass that runs right before."""
+        later = self.held if effect.holds_output else self.backward
         return self._replace(
             forward=max(effect.forward_peak, effect.forward_kept + self.forward),
-            backward=effect.kept + max(self.backward, self.after + effect.peak),
+            backward=effect.kept + max(later, self.after + effect.peak),
+            held=effect.kept + max(later, self.after + effect.held_peak),
             after=self.after + effect.left,
         )
 
-    def wait(self, maps: Sequence[tuple[int, int]]) -> 'Room':
+    def wait(self, maps: Sequence[Waiting]) -> 'Room':
         """Let gradients of earlier maps wait for the rest of their gradient."""
         return self._replace(
-            after=self.after + sum(num_bytes for _, num_bytes in maps),
+            after=self.after + sum(waiting.num_bytes for waiting in maps),
             waiting=(*self.waiting, *maps),
         )
 
     def arrive(self, unit: int) -> 'Room':
         """Add the gradients that wait for a unit to the one that has come."""
-        here = [num_bytes for i, num_bytes in self.waiting if i == unit]
+        here = [waiting for waiting in self.waiting if waiting.unit == unit]
         if not here:
             return self
+        # The old, the new and the sum: three maps for a moment.
+        sum_peak = self.after + 2 * max(waiting.map_bytes for waiting in here)
         return self._replace(
-            # The old, the new and the sum: three maps for a moment.
-            backward=max(self.backward, self.after + 2 * max(here)),
-            after=self.after - sum(here),
-            waiting=tuple(w for w in self.waiting if w[0] != unit),
+            backward=max(self.backward, sum_peak),
+            held=max(self.held, sum_peak),
+            after=self.after - sum(waiting.num_bytes for waiting in here),
+            waiting=tuple(w for w in self.waiting if w.unit != unit),
         )
 
 
@@ -122,6 +149,21 @@ def unit_step(chain: Chain, i: int, start: int, *, mode: RecomputeMode) -> Pass:
     if is_first and i > start and not unit.is_trainable and not is_emitted:
         step = step._replace(kept=step.kept - chain.units[i - 1].flow_bytes)
     return step
+
+
+def holds_start(chain: Chain, start: int, *, is_last: bool) -> bool:
+    """Whether what flows into a module is alive until its backward is done.
+
+    The image is the caller's. Behind a wall it is so only for the outputs and skips
+    that the state carries on.
+    """
+    if start == 0 or is_last:
+        return start == 0
+    read = set(chain.tail_reads).union(*(r.reads for r in chain.auxiliaries))
+    return any(
+        out.is_flow and out.unit == start - 1 and i in read
+        for i, out in enumerate(chain.outputs)
+    ) or any(skip.unit < start <= skip.reader for skip in chain.skips)
 
 
 def end_room(chain: Chain, start: int, end: int, tail: Pass | None) -> Room:
@@ -153,12 +195,32 @@ def end_room(chain: Chain, start: int, end: int, tail: Pass | None) -> Room:
     return room
 
 
-def waiting_maps(
-    chain: Chain, reads: Sequence[int], start: int
-) -> list[tuple[int, int]]:
-    """Unit and bytes of the read outputs that are made inside a module."""
+def waiting_maps(chain: Chain, reads: Sequence[int], start: int) -> list[Waiting]:
+    """The gradients of read outputs that are made inside a module."""
     outputs = [chain.outputs[i] for i in reads]
-    return [(out.unit, out.num_bytes) for out in outputs if out.unit >= start]
+    return [
+        Waiting(out.unit, out.num_bytes, out.num_bytes)
+        for out in outputs
+        if out.unit >= start
+    ]
+
+
+def waiting_skips(chain: Chain, reader: int, start: int) -> list[Waiting]:
+    """The gradients that a unit makes for maps put aside inside its module."""
+    return [
+        Waiting(skip.unit, skip.grad_bytes, skip.num_bytes)
+        for skip in chain.skips
+        if skip.reader == reader and skip.unit >= start
+    ]
+
+
+def carried_skips(chain: Chain, reader: int, start: int) -> int:
+    """Bytes of the skips that a unit takes from before the wall of its module."""
+    return sum(
+        skip.num_bytes
+        for skip in chain.skips
+        if skip.reader == reader and skip.unit < start
+    )
 
 
 def _is_end(chain: Chain, output: int, end: int) -> bool:
@@ -181,6 +243,7 @@ def start_rooms(
     """
     read = set(chain.tail_reads).union(*(r.reads for r in chain.auxiliaries))
     marks = {chain.outputs[i].unit for i in read}
+    marks.update(skip.unit for skip in chain.skips if skip.reader < end)
     low = 0
     for high in sorted({unit for unit in marks if unit < end - 1} | {end - 1}):
         yield low, high, end_room(chain, high, end, tail)

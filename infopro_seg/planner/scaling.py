@@ -5,7 +5,7 @@ from typing import Any
 
 from .costs import Chain
 
-_MEASURED = ('units', 'heads', 'tail', 'auxiliaries', 'outputs', 'start_bytes')
+_MEASURED = ('units', 'heads', 'tail', 'auxiliaries', 'outputs', 'skips', 'start_bytes')
 
 
 def interpolate(first: Chain, second: Chain, weight: float) -> Chain:

@@ -172,14 +172,14 @@ def _tails(
     closed: Closed = {}
     for mode, cost in fold.modes(fold.chain.tail):
         link = fold.decide('tail', end, mode, NO_LINK)
-        label = np.array([cost, 0, 0, 0, 0, link], dtype=np.int64)
+        label = np.array([cost, 0, 0, 0, 0, 0, link], dtype=np.int64)
         if end not in must_cut:
             step = fold.chain.tail.choose(mode, is_first=False)
             fold.begin(ended, end, label, kind, step)
         if end in may_cut:
             step = fold.chain.tail.choose(mode, is_first=True)
             room = end_room(fold.chain, end, end, step)
-            alone = np.array([[cost, *room[:3], 0, link]], dtype=np.int64)
+            alone = np.array([[cost, *room[:4], 0, link]], dtype=np.int64)
             fold.offer(closed, end, kind, alone)
     ended.update(_ended(fold, end, closed, num_modules))
     return ended, closed

@@ -11,6 +11,7 @@ from infopro_seg.planner.costs import (
     Partition,
     Pass,
     Reader,
+    Skip,
     UnitCost,
     Variants,
 )
@@ -27,6 +28,10 @@ def passes(*, casts=False, freed=False):
         kept=st.integers(-2 if freed else 0, 9),
         backward_peak=st.integers(-3, 12),
         released=_SMALL,
+        input_held=_SMALL,
+        both_held=st.integers(6, 9),
+        keeps_output=st.booleans(),
+        frees_skips=st.integers(0, 3) if freed else st.just(0),
         grads=_SMALL,
         casts=_SMALL if casts else st.just(0),
         cache=st.just(0),
@@ -76,6 +81,16 @@ def chains(draw, *, max_units=5, max_state=0, casts=True):
     indices = st.lists(
         st.integers(0, len(outputs) - 1), min_size=1, max_size=2, unique=True
     ).map(tuple)
+    skips = tuple(
+        Skip(
+            i,
+            draw(st.integers(i + 1, num_units - 1)),
+            units[i].flow_bytes,
+            draw(_SMALL),
+        )
+        for i in range(num_units - 1)
+        if draw(st.booleans())
+    )
     state = st.integers(0, max_state)
     heads = [
         HeadCost(draw(passes(casts=casts)), draw(state) if max_state else 0)
@@ -94,6 +109,7 @@ def chains(draw, *, max_units=5, max_state=0, casts=True):
             for _ in range(draw(st.integers(0, 2)))
         ),
         outputs=outputs,
+        skips=skips,
         start_bytes=draw(st.integers(0, 20)),
         parameter_bytes=sum(unit.parameter_bytes for unit in units),
         optimizer_factor=draw(st.sampled_from([0.0, 1.0, 2.0])),
