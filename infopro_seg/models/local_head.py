@@ -11,9 +11,11 @@ from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from .reconstruction_head import reconstruction_loss, valid_mask
+from .reconstruction_head import reconstruction_loss, valid_pixels
 
-_CROSS_ENTROPY = {
+#: The segmentation loss of the presets; of a decode head with sigmoids see
+#: `build_local_heads`.
+CROSS_ENTROPY = {
     'type': 'CrossEntropyLoss',
     'use_sigmoid': False,
     'loss_weight': 1.0,
@@ -30,7 +32,7 @@ PRESETS: dict[str, dict[str, dict]] = {
             'num_convs': 1,
             'concat_input': False,
             'dropout_ratio': 0.1,
-            'loss_decode': _CROSS_ENTROPY,
+            'loss_decode': CROSS_ENTROPY,
         },
     },
     'lean': {
@@ -38,7 +40,7 @@ PRESETS: dict[str, dict[str, dict]] = {
         'segmentation': {
             'type': 'LocalSegmentationHead',
             'dropout_ratio': 0.0,
-            'loss_decode': _CROSS_ENTROPY,
+            'loss_decode': CROSS_ENTROPY,
         },
     },
 }
@@ -80,29 +82,35 @@ class LocalHead(BaseModule):
 
         Args:
             feature_map: Output of the module (N, C, h, w), with gradient.
-            image: Reconstruction target (N, 3, H, W) in [0, 1].
+            image: Reconstruction target (N, C, H, W) in [0, 1].
             data_samples: N samples with ``gt_sem_seg`` (1, H, W).
             train_cfg: Passed on to the segmentation half.
 
         Returns:
             ``loss_recon`` and the entries of the segmentation half (``loss_seg``,
-            ``acc_seg``, ...). Losses are weighted.
+            ``acc_seg``, ...), each a tensor or a list of them. Losses are weighted.
         """
         losses = {}
         if self.reconstruction is not None:
             size = tuple(image.shape[-2:])
-            paddings = [s.metainfo.get('padding_size', (0,) * 4) for s in data_samples]
             losses['loss_recon'] = self.reconstruction_weight * reconstruction_loss(
                 self.reconstruction(feature_map, size),
                 image,
-                valid_mask(paddings, size, image.device),
+                valid_pixels(data_samples, size, image.device),
             )
         if self.segmentation is not None:
             entries = self.segmentation.loss((feature_map,), data_samples, train_cfg)
             for name, value in entries.items():
-                is_loss = 'loss' in name
-                losses[name] = self.segmentation_weight * value if is_loss else value
+                weight = self.segmentation_weight if 'loss' in name else 1
+                losses[name] = _weighted(value, weight)
         return losses
+
+
+def _weighted(value: Tensor | list[Tensor], weight: float) -> Tensor | list[Tensor]:
+    """Entries are what mmengine's ``parse_losses`` takes."""
+    if isinstance(value, list):
+        return [weight * part for part in value]
+    return value if weight == 1 else weight * value
 
 
 def complete_head(head: dict | str | None) -> dict[str, dict | None]:

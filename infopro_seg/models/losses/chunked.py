@@ -23,7 +23,7 @@ from torch.nn import functional
 _CHUNK_BYTES = 16 * 2**20
 
 
-def use_lean_loss(head: nn.Module, name: str) -> bool:
+def use_lean_loss(head: nn.Module, name: str, *, warns: bool = True) -> bool:
     """Let a decode head compute its loss in chunks.
 
     Only this instance is changed: its ``loss_by_feat`` becomes
@@ -32,13 +32,13 @@ def use_lean_loss(head: nn.Module, name: str) -> bool:
     Args:
         head: A decode, auxiliary or local segmentation head.
         name: How the warning calls it.
+        warns: Whether to warn of a head whose loss is of another kind.
 
     Returns:
-        Whether the head was changed. If its loss is of another kind it stays as it is,
-        with a warning.
+        Whether the head was changed. If its loss is of another kind it stays as it is.
     """
     reason = _obstacle(head)
-    if reason is not None:
+    if reason is not None and warns:
         warnings.warn(
             f'lean_loss=True has no effect on {name}: {reason}. It needs a decode head '
             'with the loss_by_feat of BaseDecodeHead, without sampler, and one '
@@ -46,6 +46,7 @@ def use_lean_loss(head: nn.Module, name: str) -> bool:
             "'mean'.",
             stacklevel=2,
         )
+    if reason is not None:
         return False
     head.loss_by_feat = functools.partial(lean_loss_by_feat, head)
     return True
@@ -178,7 +179,9 @@ def _obstacle(head: nn.Module) -> str | None:
     """Why a head cannot use the chunked loss; None if it can."""
     if not isinstance(head, BaseDecodeHead):
         return f'{type(head).__name__} is not a BaseDecodeHead'
-    if type(head).loss_by_feat is not BaseDecodeHead.loss_by_feat:
+    if type(
+        head
+    ).loss_by_feat is not BaseDecodeHead.loss_by_feat or 'loss_by_feat' in vars(head):
         return f'{type(head).__name__} has a loss_by_feat of its own'
     if head.sampler is not None:
         return 'it has a sampler, which weights pixels by their logits'
