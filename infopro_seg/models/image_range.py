@@ -19,6 +19,8 @@ _MAX_OUTSIDE = 0.05
 _SLACK = 0.1
 # Width of the target in standard deviations, for images of unknown range. Ours.
 _NUM_DEVIATIONS = 6
+# Deviations of this share of the mean are rounding of float32, with a margin.
+_ROUNDING = 1e-4
 
 
 def known_range(
@@ -86,8 +88,10 @@ def to_unit_range(images: Tensor, known: Range | None, valid: Tensor | None) -> 
     mean = (images * weight).sum((2, 3), keepdim=True) / num_pixels
     variance = ((images - mean).square() * weight).sum((2, 3), keepdim=True)
     std = (variance / num_pixels).sqrt()
+    # Of an even image only the rounding of its mean is left.
+    width = (_NUM_DEVIATIONS * std).maximum(_ROUNDING * mean.abs())
     tiny = torch.finfo(images.dtype).tiny
-    return ((images - mean) / (_NUM_DEVIATIONS * std).clamp(min=tiny) + 0.5).clamp(0, 1)
+    return ((images - mean) / width.clamp(min=tiny) + 0.5).clamp(0, 1)
 
 
 def check_range(images: Tensor, known: Range) -> None:

@@ -37,6 +37,8 @@ def use_lean_loss(head: nn.Module, name: str, *, warns: bool = True) -> bool:
     Returns:
         Whether the head was changed. If its loss is of another kind it stays as it is.
     """
+    if getattr(vars(head).get('loss_by_feat'), 'func', None) is lean_loss_by_feat:
+        return True
     reason = _obstacle(head)
     if reason is not None and warns:
         warnings.warn(
@@ -68,10 +70,12 @@ def lean_loss_by_feat(
     labels = head._stack_batch_gt(batch_data_samples).squeeze(1)
     criterion = head.loss_decode
     weight = criterion.class_weight
+    if seg_logits.dtype != torch.float64:
+        seg_logits = seg_logits.float()
     if weight is not None:
-        weight = torch.tensor(weight, dtype=torch.float32, device=labels.device)
+        weight = seg_logits.new_tensor(weight)
     total, correct = _ChunkedCrossEntropy.apply(
-        seg_logits.float(), labels, weight, head.ignore_index, head.align_corners
+        seg_logits, labels, weight, head.ignore_index, head.align_corners
     )
     # The same denominators and the same epsilon as mmseg's.
     eps = torch.finfo(torch.float32).eps
@@ -90,8 +94,8 @@ def lean_loss_by_feat(
 class _ChunkedCrossEntropy(torch.autograd.Function):
     """Sum of the cross-entropy over all pixels, differentiated while it is computed.
 
-    Inputs are logits (N, C, h, w) float32, labels (N, H, W), class weights (C,) or
-    None, the ignored label and whether corners are aligned. Outputs are the sum,
+    Inputs are logits (N, C, h, w), labels (N, H, W), class weights (C,) or None,
+    the ignored label and whether corners are aligned. Outputs are the sum,
     a scalar, and the number (1,) of pixels whose largest logit is their label, ignored
     ones left out; it has no gradient.
     """
@@ -155,7 +159,7 @@ def _upsample_rows(
     columns by that function itself.
     """
     height = logits.shape[2]
-    row = torch.arange(rows.start, rows.stop, device=logits.device).float()
+    row = torch.arange(rows.start, rows.stop, device=logits.device).to(logits.dtype)
     if align_corners:
         source = row * ((height - 1) / max(size[0] - 1, 1))
     else:
