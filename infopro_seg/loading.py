@@ -116,7 +116,10 @@ def checkpoint_names(cfg: Config) -> tuple[str, str | None]:
     Returns:
         Folder and ``filename_tmpl``, None for the host's.
     """
-    hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
+    hooks = [
+        *(cfg.get('default_hooks') or {}).values(),
+        *(cfg.get('custom_hooks') or []),
+    ]
     for hook in hooks:
         if isinstance(hook, CheckpointHook):
             out_dir, template = hook.out_dir, hook.filename_tmpl

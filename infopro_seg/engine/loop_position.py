@@ -122,7 +122,9 @@ def _skip(batches: NumberedBatches, iterator: Any, num_batches: int) -> None:
     iterator._epoch = epoch
 
 
-def _warn_if_unknown(runner: Runner, batches: NumberedBatches, num_batches: int) -> None:
+def _warn_if_unknown(
+    runner: Runner, batches: NumberedBatches, num_batches: int
+) -> None:
     sampler = sampler_of(batches)
     known = [kind.__iter__ for kind in REPEATABLE]
     if num_batches and getattr(type(sampler), '__iter__', None) not in known:

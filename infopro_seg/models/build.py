@@ -1,17 +1,20 @@
 """From the ``local`` setting of a config to built local heads."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from mmengine.model import ImgDataPreprocessor, ModuleList
+from mmengine.model import ModuleList
+from mmseg.models.losses import CrossEntropyLoss
 from mmseg.registry import MODELS
 from torch import nn
 
 from ..settings import LocalSettings
-from ..settings.heads import PARTS
+from ..settings.heads import CROSS_ENTROPY, PARTS
 from ..settings.splits import linear_weights
+from .hollow import meta_copy
 from .local_head import LocalHead
+from .local_module import LocalModule
 from .probe import Boundary
 
 _WIDTH_FREE_NORMS = ('BN', 'SyncBN', 'IN')
@@ -26,8 +29,11 @@ def build_local_heads(
     """Build the local heads of all modules but the last.
 
     What a head's config leaves open is filled in: channels and stride of its boundary;
-    number of classes, ignore index, norm layers and alignment of the decode head, which
-    in a cascade is the last one.
+    number of classes and outputs, ignore index, norm layers and alignment of the decode
+    head, which in a cascade is the last one. The segmentation loss is cross-entropy,
+    over a softmax or sigmoids as the decode head's is, so that it reads the same
+    labels. Class weights, samplers (OHEM) and other losses of the decode head do not
+    apply: set them in the local head's own config.
 
     Args:
         settings: The ``local`` setting.
@@ -37,63 +43,146 @@ def build_local_heads(
 
     Returns:
         One `LocalHead` a boundary. A half whose weight is 0 is not built.
+
+    Raises:
+        KeyError: if the type of a half is not registered.
+        ValueError: if a segmentation half has one output and a softmax over it.
     """
-    decode_head = decode_heads[-1]
-    shared = {
-        'num_classes': decode_head.num_classes,
-        'out_channels': decode_head.num_classes,
-        'ignore_index': decode_head.ignore_index,
-        'norm_cfg': _norm_of(decode_heads),
-        'align_corners': decode_head.align_corners,
-        'in_index': 0,
-    }
+    norm_cfg = _norm_of(decode_heads)
     weights = {
         part: linear_weights(settings.weights[part], len(boundaries)) for part in PARTS
     }
     heads = ModuleList()
     for i, boundary in enumerate(boundaries):
-        fill = {'in_channels': boundary.channels, 'stride': boundary.stride}
-        fills = {
-            'reconstruction': {
-                **fill,
-                'out_channels': image_channels,
-                'norm_cfg': shared['norm_cfg'],
-            },
-            'segmentation': {**fill, **shared},
+        fill = {
+            'in_channels': boundary.channels,
+            'stride': boundary.stride,
+            'norm_cfg': norm_cfg,
         }
-        halves = {
-            part: _fill(settings.head[part], fills[part])
-            if weights[part][i] > 0
-            else None
-            for part in PARTS
-        }
-        heads.append(
-            LocalHead(
-                **halves,
-                reconstruction_weight=weights['reconstruction'][i],
-                segmentation_weight=weights['segmentation'][i],
+        halves: dict[str, dict | None] = dict.fromkeys(PARTS)
+        if weights['reconstruction'][i] > 0:
+            values = {**fill, 'out_channels': image_channels}
+            halves['reconstruction'] = _fill(settings.head['reconstruction'], values)
+        if weights['segmentation'][i] > 0:
+            halves['segmentation'] = _fill_segmentation(
+                settings.head['segmentation'], fill, decode_heads[-1]
             )
+        head = LocalHead(
+            **halves,
+            reconstruction_weight=weights['reconstruction'][i],
+            segmentation_weight=weights['segmentation'][i],
         )
+        _require_more_than_a_constant(head.segmentation)
+        heads.append(head)
     return heads
 
 
-def require_known_normalisation(data_preprocessor: nn.Module) -> None:
-    """Check that the image in [0, 1] can be recovered from the network's input.
+def require_losses(
+    modules: Sequence[LocalModule],
+    local_heads: Sequence[LocalHead],
+    modules_with_auxiliary: Collection[int],
+    backbone: nn.Module,
+) -> None:
+    """Check that every module but the last has something to train it.
 
     Args:
-        data_preprocessor: Of the segmentor.
+        modules: All modules.
+        local_heads: Of all but the last.
+        modules_with_auxiliary: Indices of those that an auxiliary head trains.
+        backbone: Owner of their parameters.
 
     Raises:
-        ValueError: if it does not say how it normalises.
+        ValueError: if a module has parameters to train and no loss.
     """
-    if not isinstance(data_preprocessor, ImgDataPreprocessor):
-        raise ValueError(
-            'the reconstruction loss compares with the image in [0, 1], recovered '
-            'with the mean and std of the data preprocessor, but data_preprocessor '
-            f'is a {type(data_preprocessor).__name__}. Use '
-            "data_preprocessor=dict(type='SegDataPreProcessor', mean=..., std=...)"
-            ', or set local=dict(head=dict(reconstruction=None)).'
-        )
+    idle = [
+        module
+        for module, head in zip(modules, local_heads, strict=False)
+        if head.reconstruction is None
+        and head.segmentation is None
+        and module.index not in modules_with_auxiliary
+    ]
+    if not idle:
+        return
+    # Some backbones freeze stages only when they are put into training mode.
+    trained = meta_copy(backbone).train()
+    for module in idle:
+        if any(p.requires_grad for p in module.parameters(trained)):
+            raise ValueError(
+                f'nothing trains {module}: its local head has neither reconstruction '
+                'nor segmentation (None in local.head, or weight 0 in local.weights) '
+                'and no auxiliary head reads its outputs. Switch one of the two on, '
+                'move the split, or freeze these units.'
+            )
+
+
+def _fill_segmentation(
+    config: dict | None, fill: Mapping[str, Any], decode_head: nn.Module
+) -> dict | None:
+    """The config of a segmentation half that predicts what the decode head does."""
+    if config is None:
+        return None
+    num_classes = decode_head.num_classes
+    num_outputs = getattr(decode_head, 'out_channels', None) or num_classes
+    ignore_index = getattr(decode_head, 'ignore_index', None)
+    values = {
+        **fill,
+        'num_classes': num_classes,
+        'out_channels': num_outputs,
+        'threshold': getattr(decode_head, 'threshold', None),
+        # None is for losses that ignore nothing; cross-entropy needs a number.
+        'ignore_index': 255 if ignore_index is None else ignore_index,
+        'align_corners': getattr(decode_head, 'align_corners', False),
+        'in_index': 0,
+    }
+    if num_outputs == 1:
+        # mmseg's binary loss fails without a valid label; one of few could be skipped.
+        values['loss_stride'] = 1
+        if 'out_channels' not in accepted_settings(_class_of(config)):
+            values['num_classes'] = 2
+    filled = _fill(config, values)
+    if 'loss_decode' not in accepted_settings(_class_of(config)):
+        return filled
+    return _with_loss(filled, decode_head)
+
+
+def _with_loss(config: dict, decode_head: nn.Module) -> dict:
+    """A loss of the decode head's kind, unless the user chose one."""
+    has_one_output = config.get('out_channels') == 1
+    loss = config.get('loss_decode')
+    if loss in (None, CROSS_ENTROPY) and (has_one_output or _has_sigmoid(decode_head)):
+        loss = {**(loss or {'type': 'CrossEntropyLoss'}), 'use_sigmoid': True}
+        return {**config, 'loss_decode': loss}
+    return config
+
+
+def _has_sigmoid(decode_head: nn.Module) -> bool:
+    """Whether the outputs of a head are independent of one another."""
+    losses = _losses_of(decode_head)
+    entropies = [loss for loss in losses if isinstance(loss, CrossEntropyLoss)]
+    return bool(losses) and all(
+        getattr(loss, 'use_sigmoid', False) for loss in entropies or losses
+    )
+
+
+def _losses_of(head: nn.Module) -> list[nn.Module]:
+    losses = getattr(head, 'loss_decode', None)
+    if isinstance(losses, nn.ModuleList):
+        return list(losses)
+    return [] if losses is None else [losses]
+
+
+def _require_more_than_a_constant(segmentation: nn.Module | None) -> None:
+    """Refuse a softmax over one output: its loss is constant."""
+    if getattr(segmentation, 'out_channels', None) != 1:
+        return
+    for loss in _losses_of(segmentation):
+        has_softmax = getattr(loss, 'use_sigmoid', True) is False
+        if has_softmax and not getattr(loss, 'use_mask', False):
+            raise ValueError(
+                f'local.head.segmentation has one output and a {type(loss).__name__} '
+                'over the softmax of it, which is constant. Set use_sigmoid=True in '
+                "its loss_decode, or leave loss_decode out to follow the decode head's."
+            )
 
 
 def _norm_of(decode_heads: Sequence[nn.Module]) -> dict:
@@ -112,14 +201,19 @@ def _fill(config: dict | None, values: dict[str, Any]) -> dict | None:
     """Add the values that the head's class takes and the config leaves open."""
     if config is None:
         return None
-    cls = MODELS.get(config['type'])
+    accepted = accepted_settings(_class_of(config))
+    return {**{k: v for k, v in values.items() if k in accepted}, **config}
+
+
+def _class_of(config: dict) -> type:
+    kind = config['type']
+    cls = kind if isinstance(kind, type) else MODELS.get(kind)
     if cls is None:
         raise KeyError(
-            f'{config["type"]} is not in the registry of models; name a registered '
+            f'{kind} is not in the registry of models; name a registered '
             'head, and import its module with custom_imports.'
         )
-    accepted = accepted_settings(cls)
-    return {**{k: v for k, v in values.items() if k in accepted}, **config}
+    return cls
 
 
 def accepted_settings(cls: type) -> set[str]:

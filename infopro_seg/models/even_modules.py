@@ -21,8 +21,9 @@ from ..settings import LocalSettings
 from ..settings.splits import even_splits, evenest_ends
 from ..units import State, Unit
 from .build import build_local_heads
+from .hollow import meta_copy
 from .losses.chunked import CHUNK_BYTES, obstacle
-from .probe import Boundary, Probe, meta_copy
+from .probe import Boundary, Probe
 from .readers import auxiliary_heads, reads_by_head, stages_of
 from .weightless import WithoutStorage, undisturbed_randomness
 

@@ -10,7 +10,7 @@ from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from .reconstruction_head import reconstruction_loss, valid_mask
+from .reconstruction_head import reconstruction_loss, valid_pixels
 
 
 @MODELS.register_module()
@@ -48,26 +48,32 @@ class LocalHead(BaseModule):
 
         Args:
             feature_map: Output of the module (N, C, h, w), with gradient.
-            image: Reconstruction target (N, 3, H, W) in [0, 1].
+            image: Reconstruction target (N, C, H, W) in [0, 1].
             data_samples: N samples with ``gt_sem_seg`` (1, H, W).
             train_cfg: Passed on to the segmentation half.
 
         Returns:
             ``loss_recon`` and the entries of the segmentation half (``loss_seg``,
-            ``acc_seg``, ...). Losses are weighted.
+            ``acc_seg``, ...), each a tensor or a list of them. Losses are weighted.
         """
         losses = {}
         if self.reconstruction is not None:
             size = tuple(image.shape[-2:])
-            paddings = [s.metainfo.get('padding_size', (0,) * 4) for s in data_samples]
             losses['loss_recon'] = self.reconstruction_weight * reconstruction_loss(
                 self.reconstruction(feature_map, size),
                 image,
-                valid_mask(paddings, size, image.device),
+                valid_pixels(data_samples, size, image.device),
             )
         if self.segmentation is not None:
             entries = self.segmentation.loss((feature_map,), data_samples, train_cfg)
             for name, value in entries.items():
-                is_loss = 'loss' in name
-                losses[name] = self.segmentation_weight * value if is_loss else value
+                weight = self.segmentation_weight if 'loss' in name else 1
+                losses[name] = _weighted(value, weight)
         return losses
+
+
+def _weighted(value: Tensor | list[Tensor], weight: float) -> Tensor | list[Tensor]:
+    """Entries are what mmengine's ``parse_losses`` takes."""
+    if isinstance(value, list):
+        return [weight * part for part in value]
+    return value if weight == 1 else weight * value

@@ -1,19 +1,28 @@
-"""What crosses the unit boundaries, found by running a weightless copy."""
+"""What enters a backbone and crosses its unit boundaries, found by running a copy.
 
-import copy
+The copy is weightless wherever the backbone lets itself be run that way.
+"""
+
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.utils._pytree import tree_map_only
 
 from ..units import State, Unit
+from .hollow import hollow_copy, meta_copy
 
 # A multiple of all strides, patch and window sizes in use, and large enough for
 # stride 32 to leave a map to look at.
 _PROBE_SIZE = (224, 224)
 # Backbones with fixed positions (BEiT) run on images of this attribute's size only.
 _SIZE_ATTRIBUTE = 'img_size'
+# Up to here any number of channels is tried if no convolution tells the right one
+# (two branches that share the channels between them).
+_MOST_CHANNELS = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,30 +55,55 @@ class Probe:
     image_channels: int = 3
 
 
+def input_channels(backbone: nn.Module, expected: int | None = None) -> int:
+    """How many channels the images have that a backbone takes.
+
+    Attributes do not tell (``in_channels`` of MobileNetV2 is that of its last stage),
+    so the widths of its convolutions are tried, first come first.
+
+    Args:
+        backbone: Any backbone, on any device; it is not changed.
+        expected: Tried first, for backbones that take any number.
+
+    Raises:
+        Exception: that of the backbone, if no module of it takes an image.
+    """
+    trials = list(_trials(backbone, _sizes(backbone), expected))
+    # The image may have another size than the backbone's positions: the right number
+    # of channels gets furthest then.
+    best = max(trials, key=lambda trial: (trial.error is None, trial.num_modules))
+    if best.error is not None and best.num_modules == 0:
+        raise trials[0].error or best.error
+    return best.image.shape[1]
+
+
 def probe_backbone(
     backbone: nn.Module,
     units: Sequence[Unit],
     in_channels: int | None = None,
     size: tuple[int, int] | None = None,
 ) -> Probe:
-    """Measure what leaves each unit, without data, weights or side effects.
+    """Measure what leaves each unit, without data or side effects.
 
     Args:
         backbone: Any supported backbone, on any device; it is not changed.
         units: Its units.
-        in_channels: Channels of the input image.
-        size: (height, width) of the probe image. Default: that of the backbone if
-            it has a fixed one, else 224x224.
+        in_channels: Channels of the input image. Default: see `input_channels`.
+        size: (height, width) of images that it takes; used if the backbone has no
+            size of its own and does not take 224x224.
+
+    Raises:
+        Exception: that of the backbone, if it does not take such images.
     """
-    in_channels = in_channels or input_channels(backbone)
-    height, width = size or getattr(backbone, _SIZE_ATTRIBUTE, None) or _PROBE_SIZE
-    backbone = meta_copy(backbone)
-    backbone.eval()  # mmseg backbones return None here
-    state = State(torch.empty(1, in_channels, height, width, device='meta'))
+    trials = list(_trials(backbone, _sizes(backbone, size), in_channels))
+    if trials[-1].error is not None:
+        raise trials[0].error or trials[-1].error
+    copied, state = trials[-1].backbone, State(trials[-1].image)
+    height = trials[-1].image.shape[2]
     boundaries = []
     with torch.no_grad():
         for unit in units:
-            state = unit(backbone, state)
+            state = unit(copied, state)
             feature_map = state.feature_map()
             boundaries.append(
                 Boundary(
@@ -78,26 +112,81 @@ def probe_backbone(
                     num_outputs=len(state.outputs),
                 )
             )
-    return Probe(tuple(boundaries), state.outputs, in_channels)
+    outputs = tree_map_only(Tensor, lambda out: out.to('meta'), state.outputs)
+    return Probe(tuple(boundaries), outputs, trials[-1].image.shape[1])
 
 
-def input_channels(backbone: nn.Module) -> int:
-    """Channels of the image that a backbone takes."""
-    for module in backbone.modules():
-        if isinstance(module, nn.Conv2d):
-            return module.in_channels
-    return 3
+class _Trial(NamedTuple):
+    """A copy of a backbone that was run on an image.
 
-
-def meta_copy(module: nn.Module) -> nn.Module:
-    """A copy of a module whose tensors have shapes but no storage.
-
-    The tensors are replaced while copying, so no weight is ever duplicated.
+    Args:
+        backbone: In evaluation mode, where mmseg backbones return None.
+        image: (1, C, H, W).
+        num_modules: How many of its modules ran to their end.
+        error: What stopped it; None if it ran.
     """
-    memo = {}
-    for tensor in (*module.parameters(), *module.buffers()):
-        hollow = tensor.detach().to('meta')
-        if isinstance(tensor, nn.Parameter):
-            hollow = nn.Parameter(hollow, requires_grad=tensor.requires_grad)
-        memo[id(tensor)] = hollow
-    return copy.deepcopy(module, memo)
+
+    backbone: nn.Module
+    image: Tensor
+    num_modules: int
+    error: Exception | None
+
+
+def _trials(
+    backbone: nn.Module, sizes: Sequence[tuple[int, int]], expected: int | None
+) -> Iterator[_Trial]:
+    """Run a backbone in all ways that may be right, up to the first that is.
+
+    What cannot run without values (a branch that depends on the data) runs with them.
+    """
+    own = next((p.device for p in backbone.parameters()), torch.device('cpu'))
+    meta = torch.device('meta')
+    likely = _likely_channels(backbone, expected)
+    ways = [(size, device, likely) for size in sizes for device in (meta, own)]
+    ways.append((sizes[-1], meta, list(range(1, _MOST_CHANNELS + 1))))
+    for size, device, numbers in ways:
+        copied = meta_copy(backbone) if device.type == 'meta' else _clone(backbone)
+        copied.eval()
+        for channels in numbers:
+            trial = _run(copied, torch.zeros(1, channels, *size, device=device))
+            yield trial
+            if trial.error is None:
+                return
+
+
+def _run(backbone: nn.Module, image: Tensor) -> _Trial:
+    num_modules = 0
+
+    def count(*_: Any) -> None:
+        nonlocal num_modules
+        num_modules += 1
+
+    hooks = [module.register_forward_hook(count) for module in backbone.modules()]
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            backbone(image)
+    except Exception as error:  # backbones refuse wrong images in any way
+        return _Trial(backbone, image, num_modules, error)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return _Trial(backbone, image, num_modules, None)
+
+
+def _clone(module: nn.Module) -> nn.Module:
+    return hollow_copy(module, lambda tensor: tensor.clone())
+
+
+def _sizes(
+    backbone: nn.Module, size: tuple[int, int] | None = None
+) -> tuple[tuple[int, int], ...]:
+    """Sizes to try: the backbone's own or the usual one, then the given one."""
+    own = getattr(backbone, _SIZE_ATTRIBUTE, None) or _PROBE_SIZE
+    first = (own, own) if isinstance(own, int) else (own[0], own[1])
+    return tuple(dict.fromkeys((first, size or first)))
+
+
+def _likely_channels(backbone: nn.Module, expected: int | None) -> list[int]:
+    widths = [m.in_channels for m in backbone.modules() if isinstance(m, _ConvNd)]
+    first = [expected] if expected else []
+    return [c for c in dict.fromkeys((*first, *widths, 3, 1)) if c > 0]

@@ -1,13 +1,19 @@
 """Who reads the stage outputs of a backbone: the heads, and what each of them takes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ..recompute_mode import DECODE_HEAD
-from .probe import meta_copy
+from .hollow import hollow_copy, meta_copy
 
 
 class Readers(NamedTuple):
@@ -38,7 +44,7 @@ def find_readers(
     """
     last = len(num_outputs)
     heads = auxiliary_heads(network)
-    if network.with_neck:
+    if network.with_neck or not last:
         return Readers(dict.fromkeys(heads, last), (None,) * last)
     reads = reads_by_head(network, outputs)
     decode_reads = reads.pop(DECODE_HEAD)
@@ -57,7 +63,11 @@ def reads_by_head(network: Any, outputs: Sequence[Tensor]) -> dict[str, frozense
         outputs: Stage outputs without storage, see `Probe`.
     """
     heads = {DECODE_HEAD: network.decode_head, **auxiliary_heads(network)}
-    return {name: outputs_read(head, outputs) for name, head in heads.items()}
+    train_cfg = network.train_cfg
+    return {
+        name: outputs_read(head, outputs, train_cfg, name)
+        for name, head in heads.items()
+    }
 
 
 def stages_of(decode_head: nn.Module) -> tuple[nn.Module, ...]:
@@ -76,31 +86,123 @@ def auxiliary_heads(network: Any) -> dict[str, nn.Module]:
     return {'aux': network.auxiliary_head}
 
 
-def outputs_read(head: nn.Module, outputs: Sequence[Tensor]) -> frozenset[int]:
+def outputs_read(
+    head: nn.Module,
+    outputs: Sequence[Tensor],
+    train_cfg: Any = None,
+    name: str = DECODE_HEAD,
+) -> frozenset[int]:
     """Which stage outputs a decode or auxiliary head reads.
 
     Its ``in_index`` does not tell: the head of DeepLabV3+ also takes ``inputs[0]``.
-    So the head is run once, without weights, on outputs that note their reader.
+    So the head is run, in evaluation and in training mode, on outputs that note their
+    reader: without weights, and if it is not one of mmseg's own, also with its loss.
 
     Args:
         head: Any mmseg decode head, or the stages of a cascade; it is not changed.
         outputs: Stage outputs without storage, see `Probe`.
+        train_cfg: Passed on to its loss.
+        name: How the warning calls it.
 
     Returns:
         Indices into ``outputs``; all of them if the head cannot be run this way.
     """
-    noting = _NotingTuple(outputs)
+    noting = _NotingTuple(_two_images(outputs, 'meta'))
+    error = _error_of(_run_forward, head, noting)
+    own = [stage for stage in stages_of(head) if not _is_of_mmseg(type(stage))]
+    if error is None and not own:
+        return frozenset(noting.read)
+    real = _NotingTuple(_two_images(outputs, _device_of(head)))
+    loss_error = _error_of(_run_loss, head, real, train_cfg)
+    if loss_error is None or (error is None and not any(map(_has_own_loss, own))):
+        return frozenset(noting.read | real.read)
+    if name != DECODE_HEAD:
+        warnings.warn(
+            f'nobody knows which stage outputs the auxiliary head {name} '
+            f'({type(head).__name__}) reads: a trial run of its loss failed with '
+            f'{loss_error!r}. It is trained with the last module, and maps of earlier '
+            'modules get no gradient from it.',
+            stacklevel=2,
+        )
+    return frozenset(range(len(outputs)))
+
+
+def _run_forward(head: nn.Module, noting: '_NotingTuple') -> None:
+    """In both modes, without weights; norm layers as in evaluation mode."""
     head = meta_copy(head)
-    head.eval()
+    for training in (False, True):
+        _set_mode(head, training)
+        previous: tuple[Tensor, ...] = ()
+        with _NotingUses(noting):
+            for stage in stages_of(head):
+                previous = (stage(noting, *previous),)
+
+
+def _run_loss(head: nn.Module, noting: '_NotingTuple', train_cfg: Any) -> None:
+    """As the segmentor trains it, with weights, on images that show nothing."""
+    head = hollow_copy(head, lambda tensor: tensor.clone())
+    _set_mode(head, training=True)
+    samples = [_blank_sample(noting) for _ in range(2)]
+    noting.read.clear()
     previous: tuple[Tensor, ...] = ()
+    with _NotingUses(noting):
+        for stage in stages_of(head):
+            stage.loss(noting, *previous, samples, train_cfg)
+            previous = (stage(noting, *previous),)
+
+
+def _error_of(run: Callable[..., None], *args: Any) -> Exception | None:
     try:
         # Some heads (LightHamHead) draw their bases anew in every forward pass.
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            for stage in stages_of(head):
-                previous = (stage(noting, *previous),)
-    except Exception:  # a head of unknown make: keeping every output is always right
-        return frozenset(range(len(outputs)))
-    return frozenset(noting.read)
+            run(*args)
+    except Exception as error:  # a head of unknown make
+        return error
+    return None
+
+
+def _set_mode(head: nn.Module, training: bool) -> None:
+    """Training mode of norm layers asks for devices and sizes that are not here."""
+    head.train(training)
+    for module in head.modules():
+        if isinstance(module, _NormBase):
+            module.eval()
+
+
+def _two_images(outputs: Sequence, device: Any) -> list:
+    """Stage outputs of two images, filled with zeros."""
+
+    def of_two(out: Tensor) -> Tensor:
+        return torch.zeros(2, *out.shape[1:], dtype=out.dtype, device=device)
+
+    return [tree_map_only(Tensor, of_two, out) for out in outputs]
+
+
+def _blank_sample(outputs: Sequence) -> SegDataSample:
+    """Labels of class 0, four times the size of the largest map."""
+    tensors = tree_leaves(list(outputs))
+    sizes = [tuple(out.shape[-2:]) for out in tensors if out.ndim == 4]
+    height, width = max(sizes, default=(16, 16))
+    size = (4 * height, 4 * width)
+    sample = SegDataSample(
+        metainfo={'img_shape': size, 'ori_shape': size, 'pad_shape': size}
+    )
+    label = torch.zeros(1, *size, dtype=torch.long, device=tensors[0].device)
+    sample.gt_sem_seg = PixelData(data=label)
+    return sample
+
+
+def _device_of(head: nn.Module) -> torch.device:
+    return next((p.device for p in head.parameters()), torch.device('cpu'))
+
+
+def _is_of_mmseg(owner: Any) -> bool:
+    return owner.__module__.split('.')[0] == 'mmseg'
+
+
+def _has_own_loss(stage: nn.Module) -> bool:
+    """Whether its loss may read more than its forward pass does."""
+    return 'loss' in vars(stage) or not _is_of_mmseg(type(stage).loss)
 
 
 def _later(
@@ -133,3 +235,20 @@ class _NotingTuple(tuple):
     def __iter__(self) -> Iterator[Tensor]:
         self.read.update(range(len(self)))
         return super().__iter__()
+
+
+class _NotingUses(TorchFunctionMode):
+    """Notes entries that functions use which look past ``__iter__`` (torch.cat)."""
+
+    def __init__(self, noting: _NotingTuple):
+        super().__init__()
+        self._noting = noting
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Run a function of tensors and note what it is given."""
+        for leaf in tree_leaves((args, kwargs)):
+            if leaf is self._noting:
+                self._noting.read.update(range(len(leaf)))
+        return func(*args, **(kwargs or {}))

@@ -197,3 +197,11 @@ def valid_mask(
     for i, (left, right, top, bottom) in enumerate(padding_sizes):
         valid[i, :, top : height - bottom, left : width - right] = True
     return valid.to(device)
+
+
+def valid_pixels(
+    data_samples: Sequence, size: tuple[int, int], device: torch.device
+) -> Tensor | None:
+    """`valid_mask` of the padding that the data preprocessor noted in the samples."""
+    paddings = [s.metainfo.get('padding_size', (0,) * 4) for s in data_samples]
+    return valid_mask(paddings, size, device)

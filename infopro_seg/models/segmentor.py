@@ -1,10 +1,11 @@
 """The segmentor that trains its network as gradient-isolated local modules."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 import torch
+from mmengine.logging import MMLogger
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import MODELS
 from mmseg.utils import add_prefix
@@ -14,15 +15,26 @@ from ..recompute_mode import DECODE_HEAD, RecomputeMode
 from ..settings import LocalSettings, with_cuts
 from ..settings.splits import module_ranges
 from ..units import State, units_of
-from .build import build_local_heads, require_known_normalisation
+from .build import build_local_heads, require_losses
+from .image_range import check_range, known_range, recovered, to_unit_range
 from .local_module import LocalModule
 from .losses.chunked import use_lean_loss
-from .probe import probe_backbone
+from .probe import input_channels, probe_backbone
 from .readers import auxiliary_heads, find_readers, stages_of
 from .recompute import check_recompute, head_recompute, resolve_recompute
+from .reconstruction_head import valid_pixels
 from .splitting import resolve_splits
 
-Losses = dict[str, Tensor]
+#: As mmengine's ``parse_losses`` takes them.
+Losses = dict[str, Tensor | list[Tensor]]
+
+
+def sum_losses(module: LocalModule, losses: Losses) -> Losses:
+    """As `local_backward`: leave all losses to one backward pass at the end.
+
+    Gradients are the same; memory is not saved.
+    """
+    return losses
 
 
 @MODELS.register_module()
@@ -42,22 +54,25 @@ class InfoProEncoderDecoder(EncoderDecoder):
                      head=dict(preset='lean'), # see `complete_head`
                      weights=dict(reconstruction=(1.5, 1.5), segmentation=(1., 1.)),
                      recompute=['layer4.2', 'decode_head:stepwise'],
-                     lean_loss=True)           # see `use_lean_loss`
+                     lean_loss=None,           # see `use_lean_loss`
+                     image_range=None)         # see `known_range`
 
             Weights are lambda1 and lambda2 of the first module and of the last but
-            one, linear in between. Nothing is recomputed, and losses are the stock
-            ones, unless asked for (see `resolve_recompute`).
+            one, linear in between. Nothing is recomputed unless asked for (see
+            `resolve_recompute`). Cross-entropies are taken in chunks, equal to
+            rounding, where there is a wall and the loss allows it.
         kwargs: Of EncoderDecoder.
 
     Raises:
         TypeError: if the backbone has no units (see `units_of`), or ``local`` is of
             the wrong kind.
-        ValueError: if ``local`` has wrong values (see `LocalSettings`), or asks for a
-            reconstruction of images that were not normalised by the model.
+        ValueError: if ``local`` has wrong values (see `LocalSettings`), or if nothing
+            trains a module (see `require_losses`).
     """
 
     #: Called with the losses of a module as soon as they are known; returns them
-    #: without history. `LocalBackwardHook` sets it for the time of training.
+    #: without history. `LocalBackwardHook` sets it for the time of training;
+    #: `sum_losses` does without.
     local_backward: Callable[[LocalModule, Losses], Losses] | None = None
     #: Each is entered while a module runs, with its losses and local backward pass.
     watchers: tuple[Callable[[LocalModule], AbstractContextManager], ...] = ()
@@ -67,7 +82,13 @@ class InfoProEncoderDecoder(EncoderDecoder):
         settings = LocalSettings.parse(local)
         units = units_of(self.backbone)
         names = [unit.name for unit in units]
-        probe = probe_backbone(self.backbone, units)
+        self.image_channels = self._count_image_channels()
+        probe = probe_backbone(
+            self.backbone,
+            units,
+            self.image_channels,
+            getattr(self.data_preprocessor, 'size', None),
+        )
         splits = resolve_splits(self, settings, units, probe)
         #: The ``local`` setting with its cuts resolved to splits.
         self.local = with_cuts(local, splits, settings.recompute)
@@ -80,22 +101,30 @@ class InfoProEncoderDecoder(EncoderDecoder):
         )
         ends = [probe.boundaries[names.index(split)] for split in splits]
         self.local_heads = build_local_heads(
-            settings, ends, stages_of(self.decode_head), probe.image_channels
+            settings, ends, stages_of(self.decode_head), self.image_channels
         )
-        if any(head.reconstruction is not None for head in self.local_heads):
-            require_known_normalisation(self.data_preprocessor)
+        self._image_range = known_range(self.data_preprocessor, settings.image_range)
         self._num_outputs = len(probe.outputs)
         self._auxiliary_module, self._read_later = find_readers(
             self, probe.outputs, [end.num_outputs for end in ends]
         )
-        if settings.lean_loss:
-            self._use_lean_losses()
+        require_losses(
+            self.local_modules,
+            self.local_heads,
+            self._auxiliary_module.values(),
+            self.backbone,
+        )
+        if settings.lean_loss or (settings.lean_loss is None and splits):
+            self._use_lean_losses(warns=bool(settings.lean_loss))
+        #: Whether a batch has been looked at, see `_look_at_first_batch`.
+        self._has_trained = False
+        self._is_range_given = settings.image_range is not None
 
     def loss(self, inputs: Tensor, data_samples: list) -> Losses:
         """Run the local modules one after the other, each with its own losses.
 
         Args:
-            inputs: Normalised images (N, 3, H, W).
+            inputs: Normalised images (N, C, H, W).
             data_samples: N samples with ``gt_sem_seg`` (1, H, W).
 
         Returns:
@@ -103,8 +132,14 @@ class InfoProEncoderDecoder(EncoderDecoder):
             the last, then the stock losses of the decode and auxiliary heads. With
             `local_backward` set, the losses of all but the last module have
             been differentiated and carry no history.
+
+        Raises:
+            ValueError: if the first batch has images of another range than mean and
+                std say, see `check_range`.
         """
-        losses = {}
+        if not self._has_trained and self.training and torch.is_grad_enabled():
+            self._look_at_first_batch(inputs)
+        losses: Losses = {}
         state = State(inputs)
         for module in self.local_modules[:-1]:
             with self._watched(module):
@@ -116,30 +151,38 @@ class InfoProEncoderDecoder(EncoderDecoder):
             losses.update(self._last_losses(state, data_samples))
         return losses
 
-    def reconstruction_target(self, inputs: Tensor) -> Tensor:
+    def reconstruction_target(
+        self, inputs: Tensor, data_samples: Sequence = ()
+    ) -> Tensor:
         """The images in [0, 1] that the normalised ``inputs`` were made from.
 
+        Mean and std of the data preprocessor tell black and white if they can, see
+        `known_range`; else every image is laid out by itself, see `to_unit_range`.
+
         Args:
-            inputs: (N, 3, H, W), as the data preprocessor gives them.
+            inputs: (N, C, H, W), as the data preprocessor gives them.
+            data_samples: Tell what is padding.
 
         Returns:
             The same shape and channel order.
         """
-        preprocessor = self.data_preprocessor
-        if hasattr(preprocessor, 'mean'):
-            inputs = inputs * preprocessor.std + preprocessor.mean
-        return (inputs / 255).clamp(0, 1)
+        images = recovered(self.data_preprocessor, inputs)
+        valid = None
+        if self._image_range is None:
+            size = (inputs.shape[-2], inputs.shape[-1])
+            valid = valid_pixels(data_samples, size, inputs.device)
+        return to_unit_range(images, self._image_range, valid)
 
     @torch.no_grad()
     def reconstruct(self, inputs: Tensor) -> Losses:
         """What each local head can still tell of the images.
 
         Args:
-            inputs: Normalised images (N, 3, H, W).
+            inputs: Normalised images (N, C, H, W).
 
         Returns:
             For every module with a reconstruction head, ``local_<k>``: images
-            (N, 3, H, W) in [0, 1].
+            (N, C, H, W) in [0, 1].
         """
         images = {}
         state = State(inputs)
@@ -163,24 +206,25 @@ class InfoProEncoderDecoder(EncoderDecoder):
     ) -> Losses:
         """All losses that train one module but the last; differentiated at once.
 
-        A frozen module has nothing to train: no losses.
+        A frozen module has nothing for a local head to train; its auxiliary heads
+        train themselves.
         """
-        if torch.is_grad_enabled() and not state.requires_grad:
-            return {}
-        losses = self.local_heads[module.index].loss(
-            state.feature_map(),
-            self.reconstruction_target(inputs),
-            data_samples,
-            self.train_cfg,
-        )
-        losses = add_prefix(losses, module.name)
+        losses: Losses = {}
+        if state.requires_grad or not torch.is_grad_enabled():
+            losses = self.local_heads[module.index].loss(
+                state.feature_map(),
+                self.reconstruction_target(inputs, data_samples),
+                data_samples,
+                self.train_cfg,
+            )
+            losses = add_prefix(losses, module.name)
         missing = self._num_outputs - len(state.outputs)
         losses.update(
             self._auxiliary_losses(
                 module, (*state.outputs, *[None] * missing), data_samples
             )
         )
-        if self.local_backward is None:
+        if self.local_backward is None or not losses:
             return losses
         return self.local_backward(module, losses)
 
@@ -211,7 +255,29 @@ class InfoProEncoderDecoder(EncoderDecoder):
                 losses.update(add_prefix(entries, prefix))
         return losses
 
-    def _use_lean_losses(self) -> None:
+    def _count_image_channels(self) -> int:
+        mean = getattr(self.data_preprocessor, 'mean', None)
+        # One value is for any number of channels.
+        is_told = isinstance(mean, Tensor) and mean.numel() > 1
+        return input_channels(self.backbone, mean.numel() if is_told else None)
+
+    def _look_at_first_batch(self, inputs: Tensor) -> None:
+        """What would go wrong without a sign is said or refused before any step."""
+        self._has_trained = True
+        # Fake and weightless tensors have no values.
+        if len(self.local_modules) == 1 or type(inputs) is not Tensor or inputs.is_meta:
+            return
+        if self.local_backward is None:
+            MMLogger.get_current_instance().warning(
+                f'{len(self.local_modules)} local modules train without early backward '
+                'passes: this takes more memory than end-to-end training. Add '
+                "dict(type='LocalBackwardHook') to custom_hooks."
+            )
+        compares = any(head.reconstruction is not None for head in self.local_heads)
+        if compares and self._image_range is not None and not self._is_range_given:
+            check_range(recovered(self.data_preprocessor, inputs), self._image_range)
+
+    def _use_lean_losses(self, warns: bool) -> None:
         heads = {DECODE_HEAD: self.decode_head}
         if isinstance(self.decode_head, nn.ModuleList):
             heads = {f'{DECODE_HEAD}.{i}': h for i, h in enumerate(self.decode_head)}
@@ -222,7 +288,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
             if local_head.segmentation is not None:
                 heads[f'the local head of {module.name}'] = local_head.segmentation
         for name, head in heads.items():
-            use_lean_loss(head, name)
+            use_lean_loss(head, name, warns=warns)
 
     def __getstate__(self) -> dict:
         """Copies and pickles (EMA, export) have no callbacks: they are one runner's."""

@@ -23,6 +23,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from ..engine.local_backward_hook import local_backward
 from ..models import InfoProEncoderDecoder, LocalModule
+from ..models.probe import input_channels
 from .allocation import AllocationTracker, autocast
 from .assumed_shapes import AssumedShapes
 from .optimizers import (
@@ -173,7 +174,7 @@ def fake_batch(
     model: nn.Module, batch_size: int, crop_size: tuple[int, int]
 ) -> tuple[Tensor, list[SegDataSample]]:
     """Images and labels as the data preprocessor gives them to ``loss``."""
-    channels = len(getattr(model.data_preprocessor, 'mean', (0, 0, 0)))
+    channels = input_channels(model.backbone)
     inputs = torch.empty(batch_size, channels, *crop_size)
     samples = []
     for _ in range(batch_size):

@@ -4,7 +4,9 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-_CROSS_ENTROPY = {
+#: The segmentation loss of the presets; of a decode head with sigmoids see
+#: `infopro_seg.models.build.build_local_heads`.
+CROSS_ENTROPY = {
     'type': 'CrossEntropyLoss',
     'use_sigmoid': False,
     'loss_weight': 1.0,
@@ -21,7 +23,7 @@ PRESETS: dict[str, dict[str, dict]] = {
             'num_convs': 1,
             'concat_input': False,
             'dropout_ratio': 0.1,
-            'loss_decode': _CROSS_ENTROPY,
+            'loss_decode': CROSS_ENTROPY,
         },
     },
     'lean': {
@@ -29,7 +31,7 @@ PRESETS: dict[str, dict[str, dict]] = {
         'segmentation': {
             'type': 'LocalSegmentationHead',
             'dropout_ratio': 0.0,
-            'loss_decode': _CROSS_ENTROPY,
+            'loss_decode': CROSS_ENTROPY,
         },
     },
 }

@@ -16,7 +16,7 @@ from .splits import linear_weights
 
 #: The ways to say where to cut; exactly one is given.
 CUTS = ('splits', 'num_modules', 'plan', 'gpu_memory')
-_KEYS = (*CUTS, 'head', 'weights', 'recompute', 'lean_loss')
+_KEYS = (*CUTS, 'head', 'weights', 'recompute', 'lean_loss', 'image_range')
 # lambda1 and lambda2 of the paper's 512x1024, batch 8 setting (Wang et al., ICLR 2021,
 # released segmentation code).
 _DEFAULT_WEIGHTS = {'reconstruction': (1.5, 1.5), 'segmentation': (1.0, 1.0)}
@@ -37,7 +37,10 @@ class LocalSettings:
         head: Configs of both halves of a local head, see `complete_head`.
         weights: (first, last but one) of both losses, see `linear_weights`.
         recompute: See `infopro_seg.models.recompute.resolve_recompute`.
-        lean_loss: Whether losses are taken in chunks; None leaves it to the model.
+        lean_loss: Whether heads take their loss in chunks. None: those that can, if
+            there is a wall.
+        image_range: (black, white) of the images before the data preprocessor's mean
+            and std; None leaves it to `infopro_seg.models.image_range.known_range`.
     """
 
     splits: tuple[str, ...] | None = None
@@ -48,6 +51,7 @@ class LocalSettings:
     weights: dict[str, Any] = dataclasses.field(default_factory=dict)
     recompute: str | Sequence[str] | None = None
     lean_loss: bool | None = None
+    image_range: tuple[float, float] | None = None
 
     @classmethod
     def parse(cls, local: Mapping) -> 'LocalSettings':
@@ -82,6 +86,7 @@ class LocalSettings:
             head=complete_head(local.get('head')),
             weights=_weights(local.get('weights')),
             lean_loss=_switch('lean_loss', local.get('lean_loss')),
+            image_range=_range(local.get('image_range')),
         )
 
 
@@ -216,6 +221,24 @@ def _switch(key: str, value: Any) -> bool | None:
     if value is not None and not isinstance(value, bool):
         raise TypeError(f'local.{key}={value!r} must be True, False or None.')
     return value
+
+
+def _range(value: Any) -> tuple[float, float] | None:
+    if value is None:
+        return None
+    is_pair = isinstance(value, Sequence) and len(value) == 2
+    if not is_pair or not all(isinstance(v, int | float) for v in value):
+        raise TypeError(
+            f'local.image_range={value!r} must be two numbers, the values of black and '
+            'of white, such as image_range=(0, 255).'
+        )
+    black, white = map(float, value)
+    if not black < white:
+        raise ValueError(
+            f'local.image_range={value!r}: black must be less than white, such as '
+            'image_range=(0, 255).'
+        )
+    return black, white
 
 
 def _refuse_unknown(where: str, given: Mapping, allowed: Sequence[str]) -> None:

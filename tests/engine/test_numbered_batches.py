@@ -176,7 +176,10 @@ def test_epochs_have_other_numbers_and_any_of_them_can_be_gone_to():
 def test_more_processes_share_the_numbers_of_one(monkeypatch):
     whole = [n for batch in load(scenes(), 4) for n in batch]
     for rank in (0, 1):
-        for where in ('infopro_seg.engine.numbered_batches', 'mmengine.dataset.sampler'):
+        for where in (
+            'infopro_seg.engine.numbered_batches',
+            'mmengine.dataset.sampler',
+        ):
             monkeypatch.setattr(f'{where}.get_dist_info', lambda rank=rank: (rank, 2))
         own = [n for batch in load(scenes(), 2) for n in batch]
         assert own == whole[rank::2]

@@ -24,6 +24,7 @@ from tests.engine.runs import (
 )
 from tests.engine.test_loss_guard import PoisonHook
 
+
 @DATA_SAMPLERS.register_module()
 class OwnRandomSampler(DefaultSampler):
     """Whose order follows from torch's generator."""

@@ -228,7 +228,7 @@ def test_a_head_that_is_none_of_mmsegs_stays_as_it_is_with_a_warning():
 @pytest.mark.parametrize('preset', ['paper', 'lean'])
 def test_one_setting_reaches_every_head(preset):
     local = {'num_modules': 3, 'head': {'preset': preset}}
-    stock = build(localized(deeplabv3(), **local))
+    stock = build(localized(deeplabv3(), **local, lean_loss=False))
     with warnings.catch_warnings():
         warnings.filterwarnings('error', message='lean_loss')
         lean = build(localized(deeplabv3(), **local, lean_loss=True))
@@ -257,8 +257,61 @@ def test_one_setting_reaches_every_head(preset):
         )
 
 
-def test_lean_loss_is_off_by_default_and_a_bool():
-    model = build(localized(deeplabv3(), num_modules=2))
-    assert 'loss_by_feat' not in vars(model.decode_head)
-    with pytest.raises(TypeError, match="lean_loss='yes' must be True or False"):
+def is_lean(model):
+    return {
+        name for name, module in model.named_modules() if 'loss_by_feat' in vars(module)
+    }
+
+
+def test_losses_are_lean_by_default_where_there_is_a_wall():
+    heads = {'decode_head', 'auxiliary_head', 'local_heads.0.segmentation'}
+    assert is_lean(build(localized(deeplabv3(), num_modules=2))) == heads
+    assert not is_lean(build(localized(deeplabv3(), num_modules=1)))
+    assert not is_lean(build(localized(deeplabv3(), num_modules=2, lean_loss=False)))
+    one = build(localized(deeplabv3(), num_modules=1, lean_loss=True))
+    assert is_lean(one) == {'decode_head', 'auxiliary_head'}
+
+
+OTHER_LOSSES = {
+    'ohem': {'sampler': {'type': 'OHEMPixelSampler', 'min_kept': 9}},
+    'two losses': {
+        'loss_decode': [
+            {'type': 'CrossEntropyLoss', 'loss_name': 'loss_ce'},
+            {'type': 'DiceLoss', 'loss_name': 'loss_dice'},
+        ]
+    },
+    'tversky': {'loss_decode': {'type': 'TverskyLoss'}},
+    'lovasz': {'loss_decode': {'type': 'LovaszLoss', 'reduction': 'none'}},
+    'sigmoid': {'loss_decode': {'type': 'CrossEntropyLoss', 'use_sigmoid': True}},
+}
+
+
+@pytest.mark.parametrize('name', OTHER_LOSSES)
+def test_by_default_other_losses_are_the_stock_ones_without_a_word(name):
+    config = deeplabv3(auxiliary=None)
+    config['decode_head'].update(OTHER_LOSSES[name], dropout_ratio=0.0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings('error', message='lean_loss')
+        ours = build(localized(config, splits=['layer2.1']))
+    stock = build(config)
+    ours.load_state_dict(stock.state_dict(), strict=False)
+    theirs = losses_of(stock)
+    found = losses_of(ours)
+    for key, value in theirs.items():
+        assert torch.equal(found[key], value), key
+
+
+def test_double_precision_stays_double():
+    head = MODELS.build(FCN).double()
+    lean = copy.deepcopy(head)
+    assert use_lean_loss(lean, 'head')
+    logits = torch.randn(2, FCN['num_classes'], 8, 8, dtype=torch.float64)
+    samples = samples_of((32, 32), num=2)
+    expected = head.loss_by_feat(logits, samples)['loss_ce']
+    found = lean.loss_by_feat(logits, samples)['loss_ce']
+    torch.testing.assert_close(found, expected, rtol=1e-13, atol=0)
+
+
+def test_lean_loss_is_true_false_or_none():
+    with pytest.raises(TypeError, match="lean_loss='yes' must be True, False or None"):
         build(localized(deeplabv3(), num_modules=2, lean_loss='yes'))

@@ -85,7 +85,7 @@ def test_padding_of_the_preprocessor_reaches_the_loss():
     model.data_preprocessor.pad_val = 3.0
     target = model.reconstruction_target
     seen = []
-    model.reconstruction_target = lambda x: seen.append(target(x)) or seen[-1]
+    model.reconstruction_target = lambda *args: seen.append(target(*args)) or seen[-1]
     losses_of(model, data)
     assert seen[0].shape == (2, 3, 64, 64)
     # The target is the raw image in RGB order; only the 48x40 part is compared.

@@ -7,7 +7,8 @@ import pytest
 from infopro_seg.recompute_mode import RecomputeMode
 from infopro_seg.settings import merged_local, with_cuts, without_cuts
 from infopro_seg.units import units_of
-from tests.helpers import build, deeplabv3, localized, resnet
+from tests.backbones import BACKBONES
+from tests.helpers import build, deeplabv3, localized, losses_of, resnet
 
 
 def with_local(local):
@@ -95,13 +96,65 @@ def test_an_unsupported_backbone_is_refused_with_the_supported_ones():
         build(localized(model))
 
 
-def test_reconstruction_needs_images_whose_normalisation_is_known():
-    model = localized(deeplabv3())
-    model['data_preprocessor'] = {'type': 'BaseDataPreprocessor'}
-    with pytest.raises(ValueError, match='data_preprocessor is a BaseDataPreprocessor'):
-        build(model)
-    model['local']['head'] = {'reconstruction': None}
-    build(model)
+NO_HEAD = {'reconstruction': None, 'segmentation': None}
+
+
+@pytest.mark.parametrize(
+    ('local', 'name'),
+    [
+        ({'splits': ['layer2.0'], 'head': NO_HEAD}, r'local_0 \(stem ... layer2.0\)'),
+        (
+            {
+                'splits': ['layer1.0', 'layer3.1'],
+                'weights': {'reconstruction': (0, 1), 'segmentation': (0, 1)},
+            },
+            r'local_0 \(stem ... layer1.0\)',
+        ),
+        (
+            {
+                'splits': ['layer3.1', 'layer4.0'],
+                'weights': {'reconstruction': (1, 0), 'segmentation': 0},
+            },
+            r'local_1 \(layer4.0 ... layer4.0\)',
+        ),
+        (
+            {
+                'splits': ['layer3.1'],
+                'weights': {'reconstruction': (0, 1), 'segmentation': (0, 1)},
+                'head': {'segmentation': None},
+            },
+            None,
+        ),
+    ],
+    ids=str,
+)
+def test_a_module_without_any_loss_is_refused_unless_an_auxiliary_head_trains_it(
+    local, name
+):
+    # The auxiliary head reads layer3.
+    if name is None:
+        losses = losses_of(build(localized(deeplabv3(), **local)))
+        assert not any(key.startswith('local_0') for key in losses)
+        assert losses['aux.loss_ce'].requires_grad
+        return
+    with pytest.raises(ValueError, match=f'nothing trains {name}.*local.weights'):
+        build(localized(deeplabv3(), **local))
+
+
+@pytest.mark.parametrize(
+    ('backbone', 'split'),
+    [
+        (resnet(frozen_stages=1), 'layer1.1'),
+        # Frozen by train(), not when it is built.
+        ({**BACKBONES['mobilenet_v2'], 'frozen_stages': 0}, 'conv1'),
+    ],
+    ids=['resnet', 'mobilenet_v2'],
+)
+def test_a_frozen_module_needs_no_loss(backbone, split):
+    widths = (64, 128, 256, 512) if split == 'layer1.1' else (8, 8, 24, 80)
+    config = deeplabv3(backbone, widths, auxiliary=None)
+    model = build(localized(config, splits=[split], head=NO_HEAD))
+    assert set(losses_of(model)) == {'decode.loss_ce', 'decode.acc_seg'}
 
 
 @pytest.fixture

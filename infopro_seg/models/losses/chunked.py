@@ -23,7 +23,7 @@ from torch.nn import functional
 CHUNK_BYTES = 16 * 2**20
 
 
-def use_lean_loss(head: nn.Module, name: str) -> bool:
+def use_lean_loss(head: nn.Module, name: str, *, warns: bool = True) -> bool:
     """Let a decode head compute its loss in chunks.
 
     Only this instance is changed: its ``loss_by_feat`` becomes
@@ -32,13 +32,15 @@ def use_lean_loss(head: nn.Module, name: str) -> bool:
     Args:
         head: A decode, auxiliary or local segmentation head.
         name: How the warning calls it.
+        warns: Whether to warn of a head whose loss is of another kind.
 
     Returns:
-        Whether the head was changed. If its loss is of another kind it stays as it is,
-        with a warning.
+        Whether the head was changed. If its loss is of another kind it stays as it is.
     """
+    if getattr(vars(head).get('loss_by_feat'), 'func', None) is lean_loss_by_feat:
+        return True
     reason = obstacle(head)
-    if reason is not None:
+    if reason is not None and warns:
         warnings.warn(
             f'lean_loss=True has no effect on {name}: {reason}. It needs a decode head '
             'with the loss_by_feat of BaseDecodeHead, without sampler, and one '
@@ -46,6 +48,7 @@ def use_lean_loss(head: nn.Module, name: str) -> bool:
             "'mean'.",
             stacklevel=2,
         )
+    if reason is not None:
         return False
     head.loss_by_feat = functools.partial(lean_loss_by_feat, head)
     return True
@@ -67,10 +70,12 @@ def lean_loss_by_feat(
     labels = head._stack_batch_gt(batch_data_samples).squeeze(1)
     criterion = head.loss_decode
     weight = criterion.class_weight
+    if seg_logits.dtype != torch.float64:
+        seg_logits = seg_logits.float()
     if weight is not None:
-        weight = torch.tensor(weight, dtype=torch.float32, device=labels.device)
+        weight = seg_logits.new_tensor(weight)
     total, correct = _ChunkedCrossEntropy.apply(
-        seg_logits.float(), labels, weight, head.ignore_index, head.align_corners
+        seg_logits, labels, weight, head.ignore_index, head.align_corners
     )
     # The same denominators and the same epsilon as mmseg's.
     eps = torch.finfo(torch.float32).eps
@@ -89,8 +94,8 @@ def lean_loss_by_feat(
 class _ChunkedCrossEntropy(torch.autograd.Function):
     """Sum of the cross-entropy over all pixels, differentiated while it is computed.
 
-    Inputs are logits (N, C, h, w) float32, labels (N, H, W), class weights (C,) or
-    None, the ignored label and whether corners are aligned. Outputs are the sum,
+    Inputs are logits (N, C, h, w), labels (N, H, W), class weights (C,) or None,
+    the ignored label and whether corners are aligned. Outputs are the sum,
     a scalar, and the number (1,) of pixels whose largest logit is their label, ignored
     ones left out; it has no gradient.
     """
@@ -154,7 +159,7 @@ def _upsample_rows(
     columns by that function itself.
     """
     height = logits.shape[2]
-    row = torch.arange(rows.start, rows.stop, device=logits.device).float()
+    row = torch.arange(rows.start, rows.stop, device=logits.device).to(logits.dtype)
     if align_corners:
         source = row * ((height - 1) / max(size[0] - 1, 1))
     else:
@@ -178,7 +183,9 @@ def obstacle(head: nn.Module) -> str | None:
     """Why a head cannot use the chunked loss; None if it can."""
     if not isinstance(head, BaseDecodeHead):
         return f'{type(head).__name__} is not a BaseDecodeHead'
-    if type(head).loss_by_feat is not BaseDecodeHead.loss_by_feat:
+    if type(
+        head
+    ).loss_by_feat is not BaseDecodeHead.loss_by_feat or 'loss_by_feat' in vars(head):
         return f'{type(head).__name__} has a loss_by_feat of its own'
     if head.sampler is not None:
         return 'it has a sampler, which weights pixels by their logits'
