@@ -2,7 +2,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-fast lint format clean help
+.PHONY: demo test test-all test-fast lint format clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/  -/'
@@ -20,11 +20,14 @@ help:  ## list the targets
 demo: .venv/installed  ## train, evaluate and draw a small local-module network
 	$(PY) tools/demo.py
 
-test: .venv/installed  ## run every test
+test: .venv/installed  ## run the tests, a sample of the long products among them
+	$(PY) -m pytest --numprocesses auto -m 'not exhaustive'
+
+test-all: .venv/installed  ## run every test
 	$(PY) -m pytest --numprocesses auto
 
 test-fast: .venv/installed  ## run the tests that take under a second each
-	$(PY) -m pytest --numprocesses auto -m 'not slow and not dist'
+	$(PY) -m pytest --numprocesses auto -m 'not slow and not dist and not exhaustive'
 
 lint: .venv/installed  ## ruff (lint, imports, format, docstrings) and mypy
 	$(PY) -m ruff check .

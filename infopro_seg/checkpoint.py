@@ -22,6 +22,8 @@ except ImportError:  # numpy 1
     from numpy.core import multiarray
 
 LOCAL_PREFIX = 'local_heads.'
+#: Entry of ``meta``: where the model was cut and what it recomputed.
+LOCAL_META = 'local'
 #: Entry of ``meta``: seconds since 1970 at which a checkpoint was written.
 SAVED_AT = 'saved_at'
 #: What the host cannot resume without.

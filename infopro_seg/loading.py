@@ -20,11 +20,15 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from mmseg.registry import HOOKS
 
 from .checkpoint import (
+    LOCAL_META,
     last_whole_checkpoint,
+    read_checkpoint,
     read_file,
     safe_globals,
     why_unreadable,
 )
+from .settings import LocalSettings, with_cuts
+from .settings.localize import is_local
 
 
 @contextlib.contextmanager
@@ -102,9 +106,24 @@ def resume_last_checkpoint(cfg: Config, *, trust_pickle: bool = False) -> None:
         lines.append(f'no checkpoint in {folder}; training starts at iteration 0.')
     else:
         cfg.load_from = str(path)
+        lines += _cut_as_before(cfg, path, trust_pickle=trust_pickle)
         lines.append(f'going on from {path}, the last whole checkpoint.')
     if int(os.environ.get('RANK', 0)) == 0:
         print('\n'.join(f'--resume: {line}' for line in lines))
+
+
+def _cut_as_before(cfg: Config, path: Path, *, trust_pickle: bool) -> list[str]:
+    """Let a config that leaves the splits open resume with those of its checkpoint."""
+    model = cfg.get('model')
+    if not is_local(model) or model.get('local') is None:
+        return []
+    settings = LocalSettings.parse(model.local)
+    meta = read_checkpoint(path, trust_pickle=trust_pickle).get('meta') or {}
+    local = meta.get(LOCAL_META)
+    if settings.splits is not None or local is None:
+        return []
+    model.local = with_cuts(model.local, local['splits'], local['recompute'])
+    return [f'splits of the checkpoint: {local["splits"]}.']
 
 
 def checkpoint_names(cfg: Config) -> tuple[str, str | None]:

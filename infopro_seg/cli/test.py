@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mmengine.runner import Runner
 
-from ..datasets import check_datasets, check_images
+from ..datasets import check_data, loaders_of
 from ..loading import weights_only_loading
 from .config import (
     add_config_arguments,
@@ -62,8 +62,7 @@ def main() -> None:
         save_predictions(cfg, args.out)
     cfg.load_from = args.checkpoint
     cfg.resume = False
-    check_datasets(cfg)
-    check_images(cfg)
+    check_data(cfg, loaders=loaders_of(cfg, training=False))
     init_cpu_processes(cfg)
     with weights_only_loading(trust_pickle=args.trust_checkpoint):
         metrics = Runner.from_cfg(cfg).test()

@@ -4,7 +4,7 @@ import argparse
 
 from mmengine.runner import Runner
 
-from ..datasets import check_datasets, check_images
+from ..datasets import check_data, loaders_of
 from ..loading import resume_last_checkpoint, weights_only_loading
 from .check_model import check_model
 from .config import (
@@ -47,13 +47,12 @@ def main() -> None:
     if args.amp:
         enable_amp(cfg)
     check_amp(cfg)
-    complete_training(cfg)
-    check_model(cfg)
-    check_datasets(cfg)
-    check_images(cfg)
     trust_pickle = args.trust_checkpoint
     if args.resume:
         resume_last_checkpoint(cfg, trust_pickle=trust_pickle)
+    complete_training(cfg)
+    check_model(cfg)
+    check_data(cfg, loaders=loaders_of(cfg, training=True))
     init_cpu_processes(cfg)
     with weights_only_loading(trust_pickle=trust_pickle):
         Runner.from_cfg(cfg).train()

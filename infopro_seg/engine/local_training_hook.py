@@ -9,11 +9,10 @@ from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
 from mmseg.registry import HOOKS
 
+from ..checkpoint import LOCAL_META
 from ..models import InfoProEncoderDecoder
 from ..settings.config import type_name
 from .safe_checkpoint_hook import SafeCheckpointHook
-
-_SPLITS = 'local_splits'
 
 
 @HOOKS.register_module()
@@ -78,7 +77,8 @@ class LocalTrainingHook(Hook):
         """Write the splits into the checkpoint."""
         model = _local_model(runner)
         if model is not None:
-            checkpoint.setdefault('meta', {})[_SPLITS] = model.local['splits']
+            cut = {key: model.local[key] for key in ('splits', 'recompute')}
+            checkpoint.setdefault('meta', {})[LOCAL_META] = cut
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Check that a resumed run is cut as before.
@@ -87,9 +87,10 @@ class LocalTrainingHook(Hook):
             ValueError: if it is not.
         """
         model = _local_model(runner)
-        splits = (checkpoint.get('meta') or {}).get(_SPLITS)
-        if model is None or splits is None or not runner._resume:
+        cut = (checkpoint.get('meta') or {}).get(LOCAL_META)
+        if model is None or cut is None or not runner._resume:
             return
+        splits = cut['splits']
         if list(splits) != model.local['splits']:
             raise ValueError(
                 f'the checkpoint was trained with splits={list(splits)}, this run has '

@@ -133,7 +133,7 @@ def test_the_splits_stand_in_the_work_dir_and_in_the_checkpoint(tmp_path):
     assert local.splits == splits
     assert local.num_modules is None
     meta = read_checkpoint(tmp_path / 'run' / 'iter_1.pth')['meta']
-    assert meta['local_splits'] == splits
+    assert meta['local'] == {'splits': splits, 'recompute': []}
     assert Config.fromstring(meta['cfg'], '.py').model.local.splits == splits
 
 
