@@ -104,7 +104,8 @@ def require_losses(
     if not idle:
         return
     # Some backbones freeze stages only when they are put into training mode.
-    trained = meta_copy(backbone).train()
+    trained = meta_copy(backbone)
+    trained.train()  # mmseg backbones return None
     for module in idle:
         if any(p.requires_grad for p in module.parameters(trained)):
             raise ValueError(

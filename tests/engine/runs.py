@@ -15,7 +15,9 @@ from infopro_seg.checkpoint import last_whole_checkpoint, read_checkpoint
 from tests.helpers import batch, deeplabv3, localized, resnet
 
 BACKBONE = resnet(stem_channels=8, base_channels=8)
-MODEL = localized(deeplabv3(BACKBONE, widths=(8, 16, 32, 64)), num_modules=3)
+MODEL = localized(
+    deeplabv3(BACKBONE, widths=(8, 16, 32, 64)), splits=['layer1.1', 'layer3.0']
+)
 
 
 class Killed(BaseException):

@@ -101,7 +101,9 @@ def test_a_bare_state_dict_is_looked_at():
 
 def other(depth):
     backbone = {**BACKBONE, 'depth': depth}
-    return build(localized(deeplabv3(backbone, widths=WIDTHS), num_modules=3))
+    return build(
+        localized(deeplabv3(backbone, widths=WIDTHS), splits=['layer1.1', 'layer3.0'])
+    )
 
 
 def test_a_deeper_network_is_not_tested_as_a_shallower_one():

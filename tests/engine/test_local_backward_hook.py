@@ -47,7 +47,7 @@ def runner_of(model, optim_wrapper=None):
 
 
 def test_each_local_loss_is_scaled_exactly_once():
-    config = localized(deeplabv3(), num_modules=3)
+    config = localized(deeplabv3(), splits=['layer1.1', 'layer3.0'])
     scaled, plain = build(config), build(config)
     wrapper = wrapper_of(scaled)
     wrapper.loss_scaler = Scaler(8.0)
@@ -63,7 +63,7 @@ def test_each_local_loss_is_scaled_exactly_once():
 
 
 def test_bf16_gradients_equal_those_of_one_backward_of_the_sum():
-    config = localized(deeplabv3(), num_modules=3)
+    config = localized(deeplabv3(), splits=['layer1.1', 'layer3.0'])
     early, late = build(config), build(config)
     LocalBackwardHook().before_train(runner_of(early))
     for model in (early, late):

@@ -108,11 +108,11 @@ def test_nothing_is_left_behind(tmp_path):
 
 def test_the_default_configs_have_it_and_an_override_switches_it_off():
     cfg = Config.fromfile(DEFAULT_RUNTIME)
-    assert cfg.custom_hooks[4] == {'type': 'LocalModuleMonitorHook', 'interval': 50}
+    entry = {'type': 'LocalTrainingHook', 'monitor_interval': 50}
+    assert cfg.custom_hooks == [entry]
     # As --cfg-options does it; docs/reliability.md and the config name the index.
-    cfg.merge_from_dict({'custom_hooks.4.interval': 0})
-    assert cfg.custom_hooks[4].interval == 0
-    assert len(cfg.custom_hooks) == 5
+    cfg.merge_from_dict({'custom_hooks.0.monitor_interval': 0})
+    assert cfg.custom_hooks == [{**entry, 'monitor_interval': 0}]
 
 
 def test_the_log_of_a_run_can_be_drawn(tmp_path):

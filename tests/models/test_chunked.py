@@ -85,7 +85,7 @@ def test_numbers_are_those_of_the_stock_loss(
     monkeypatch, chunk_bytes, loss, align_corners
 ):
     # One row a chunk, seven rows with a remainder, everything at once.
-    monkeypatch.setattr(chunked, '_CHUNK_BYTES', chunk_bytes)
+    monkeypatch.setattr(chunked, 'CHUNK_BYTES', chunk_bytes)
     stock, lean = head_pair(loss, align_corners=align_corners)
     logits = 3 * torch.randn(3, 5, 5, 6)
     assert_same_numbers(stock, lean, logits, samples_of((37, 45)))
@@ -171,7 +171,7 @@ def test_only_the_gradient_of_the_small_logits_is_kept():
 
 
 def test_a_chunk_is_all_that_is_upsampled_at_once(monkeypatch):
-    monkeypatch.setattr(chunked, '_CHUNK_BYTES', 5 * 64 * 4 * 8)
+    monkeypatch.setattr(chunked, 'CHUNK_BYTES', 5 * 64 * 4 * 8)
     largest = []
     stock_loss = torch.nn.functional.cross_entropy
 
