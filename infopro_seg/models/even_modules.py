@@ -162,10 +162,11 @@ class _Measurement:
         with WithoutStorage():
             (head,) = build_local_heads(settings, [boundary], stages, channels)
         head = revert_sync_batchnorm(head).to('meta').train()
-        self.weights |= {_storage(t) for t in (*head.parameters(), *head.buffers())}
+        # Only as long as the head is alive: another storage may get its address.
+        own = {_storage(t) for t in (*head.parameters(), *head.buffers())}
         num_bytes = 0
         feature_map = state.feature_map()
-        with self._noting() as saved:
+        with _Saved(self.weights | own) as saved:
             if head.reconstruction is not None:
                 logits = head.reconstruction(feature_map, self.size)
                 # The logits, the image to compare with and the gradient.

@@ -63,7 +63,7 @@ def sliced():
     [
         failing,
         lambda: failing(Fail()),
-        lambda: RepeatDataset(ConcatDataset([failing()]), 2),
+        lambda: RepeatDataset(failing(), 2),
         lambda: Subset(failing(), [1, 0]),
         OwnWrapper,
         mixing,

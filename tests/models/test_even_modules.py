@@ -1,0 +1,86 @@
+"""num_modules=K: the same modules wherever the model is built, and even ones."""
+
+import numpy as np
+import pytest
+import torch
+from mmseg.registry import MODELS
+
+from infopro_seg.models import even_modules
+from infopro_seg.models.weightless import WithoutStorage
+from infopro_seg.units import units_of
+from tests.helpers import build, deeplabv3, localized, resnet
+from tests.models.cascades import CASCADES
+from tests.models.test_cascade import local_cascade
+
+SMALL = deeplabv3(resnet(base_channels=8, stem_channels=8), (8, 16, 32, 64))
+
+
+def splits_of(model, **settings):
+    return build({**localized(model, num_modules=4), **settings}).local['splits']
+
+
+def test_neither_crop_nor_precision_nor_weights_nor_sync_bn_matter():
+    expected = splits_of(SMALL)
+    other = localized(SMALL, num_modules=4)
+    other['data_preprocessor'] = {**other['data_preprocessor'], 'size': (32, 96)}
+    assert build(other, seed=5).local['splits'] == expected
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        assert splits_of(SMALL) == expected
+    synced = resnet(base_channels=8, stem_channels=8, norm_cfg={'type': 'SyncBN'})
+    assert splits_of(deeplabv3(synced, (8, 16, 32, 64))) == expected
+    with WithoutStorage():
+        model = localized(SMALL, num_modules=4)
+        assert MODELS.build(model).local['splits'] == expected
+
+
+@pytest.mark.parametrize('name', CASCADES)
+def test_every_build_cuts_at_the_same_places(name):
+    found = []
+    for i in range(6):
+        # Addresses of freed memory come back in another order.
+        junk = [torch.empty(64 * i + j) for j in range(5)]
+        found.append(tuple(build(local_cascade(name, num_modules=3)).local['splits']))
+        del junk
+    assert len(set(found)) == 1
+
+
+def test_measuring_draws_no_random_number():
+    def draws(**local):
+        torch.manual_seed(3)
+        np.random.seed(3)  # noqa: NPY002  the host's generator
+        MODELS.build(localized(SMALL, **local))
+        return torch.rand(4), np.random.random(4)  # noqa: NPY002
+
+    measured = draws(num_modules=3)
+    splits = build(localized(SMALL, num_modules=3)).local['splits']
+    named = draws(splits=splits)
+    assert torch.equal(measured[0], named[0])
+    assert (measured[1] == named[1]).all()
+
+
+def test_a_network_that_cannot_be_measured_is_cut_evenly_and_that_is_said(monkeypatch):
+    def fail(*_):
+        raise RuntimeError('no forward without data')
+
+    monkeypatch.setattr(even_modules._Measurement, 'module_bytes', fail)
+    with pytest.warns(UserWarning, match='equal numbers of units.*no forward without'):
+        model = build(localized(SMALL, num_modules=3))
+    sizes = [len(module.units) for module in model.local_modules]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_heavier_head_moves_the_cuts_but_stays_in_range():
+    units = units_of(build(SMALL['backbone']))
+    for count in range(1, len(units) + 2):
+        model = build(localized(SMALL, num_modules=count))
+        assert len(model.local_modules) == count
+
+
+def test_the_measured_bytes_count_a_shared_map_once():
+    saved = [{1: 10, 2: 5}, {2: 5, 3: 7}, {1: 10}]
+    kept = even_modules._kept_between(saved)
+    assert kept[0, 1] == 15
+    assert kept[0, 2] == 22
+    assert kept[0, 3] == 22
+    assert kept[1, 3] == 22
+    assert kept[2, 3] == 10
