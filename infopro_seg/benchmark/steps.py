@@ -129,7 +129,9 @@ class Contender:
             method.setting, last.num_classes, last.ignore_index, seed
         )
         if isinstance(model, InfoProEncoderDecoder):
-            runner: Any = SimpleNamespace(model=model, optim_wrapper=self._wrapper)
+            runner: Any = SimpleNamespace(
+                model=model, optim_wrapper=self._wrapper, iter=0
+            )
             hook = LocalBackwardHook()
             hook.before_train(runner)
             hook.before_train_iter(runner, 0, self._batch)

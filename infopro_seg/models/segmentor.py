@@ -54,7 +54,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
                      head=dict(preset='lean'), # see `complete_head`
                      weights=dict(reconstruction=(1.5, 1.5), segmentation=(1., 1.)),
                      recompute=['layer4.2', 'decode_head:stepwise'],
-                     lean_loss=None,           # see `use_lean_loss`
+                     lean_loss=True,           # see `use_lean_loss`
                      image_range=None)         # see `known_range`
 
             Weights are lambda1 and lambda2 of the first module and of the last but
@@ -114,8 +114,8 @@ class InfoProEncoderDecoder(EncoderDecoder):
             self._auxiliary_module.values(),
             self.backbone,
         )
-        if settings.lean_loss or (settings.lean_loss is None and splits):
-            self._use_lean_losses(warns=bool(settings.lean_loss))
+        if settings.lean_loss:
+            self._use_lean_losses()
         #: Whether a batch has been looked at, see `_look_at_first_batch`.
         self._has_trained = False
         self._is_range_given = settings.image_range is not None
@@ -277,7 +277,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
         if compares and self._image_range is not None and not self._is_range_given:
             check_range(recovered(self.data_preprocessor, inputs), self._image_range)
 
-    def _use_lean_losses(self, warns: bool) -> None:
+    def _use_lean_losses(self) -> None:
         heads = {DECODE_HEAD: self.decode_head}
         if isinstance(self.decode_head, nn.ModuleList):
             heads = {f'{DECODE_HEAD}.{i}': h for i, h in enumerate(self.decode_head)}
@@ -288,7 +288,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
             if local_head.segmentation is not None:
                 heads[f'the local head of {module.name}'] = local_head.segmentation
         for name, head in heads.items():
-            use_lean_loss(head, name, warns=warns)
+            use_lean_loss(head, name)
 
     def __getstate__(self) -> dict:
         """Copies and pickles (EMA, export) have no callbacks: they are one runner's."""

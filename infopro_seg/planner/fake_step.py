@@ -23,6 +23,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from ..engine.local_backward_hook import local_backward
 from ..models import InfoProEncoderDecoder, LocalModule
+from ..models.hollow import hollow_copy
 from ..models.probe import input_channels
 from .allocation import AllocationTracker, autocast
 from .assumed_shapes import AssumedShapes
@@ -160,14 +161,10 @@ def fake_segmentor(model: Mapping | nn.Module, fake_mode: FakeTensorMode) -> Any
 
 def fake_copy(module: nn.Module, fake_mode: FakeTensorMode) -> nn.Module:
     """Copy a module; its tensors are replaced while copying, never duplicated."""
-    memo: dict[int, Any] = {}
     with fake_mode:
-        for tensor in (*module.parameters(), *module.buffers()):
-            hollow = torch.empty(tensor.shape, dtype=tensor.dtype)
-            if isinstance(tensor, nn.Parameter):
-                hollow = nn.Parameter(hollow, requires_grad=tensor.requires_grad)
-            memo[id(tensor)] = hollow
-        return copy.deepcopy(module, memo)
+        return hollow_copy(
+            module, lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype)
+        )
 
 
 def fake_batch(

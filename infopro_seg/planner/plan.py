@@ -6,9 +6,12 @@ Pure data and JSON; `make` makes plans, a config reads them by
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from ..recompute_mode import DECODE_HEAD, parsed
 
 _REQUIRED = ('splits', 'recompute', 'predicted_peak_bytes')
 
@@ -102,8 +105,43 @@ class Plan:
         text = json.dumps(dataclasses.asdict(self), indent=2)
         Path(path).write_text(text + '\n', encoding='utf-8')
 
-    def mismatch(self, **_: Any) -> str | None:
-        """Why the plan is not for a run; None if it is."""
+    def mismatch(
+        self,
+        *,
+        unit_names: Sequence[str] | None = None,
+        batch_size: int | None = None,
+        crop_size: Sequence[int] | None = None,
+        amp_dtype: str | None = None,
+    ) -> str | None:
+        """Why the plan is not for a run, as a sentence; None if it is.
+
+        What is None here, or not set in the plan, is not compared. What needs less
+        memory than planned is fine.
+
+        Args:
+            unit_names: Units of the backbone.
+            batch_size: Images a step and GPU.
+            crop_size: (height, width) in pixels.
+            amp_dtype: Type of mixed precision; ``float32`` for none.
+        """
+        if unit_names is not None:
+            recomputed = [parsed(name)[0] for name in self.recompute]
+            unknown = [name for name in self.splits if name not in unit_names]
+            allowed = {*unit_names, DECODE_HEAD, 'all'}
+            unknown += [name for name in recomputed if name not in allowed]
+            if unknown:
+                return (
+                    f'this is a plan of another network: it names the unit '
+                    f'{unknown[0]!r}, but the units of this backbone are '
+                    f'{", ".join(unit_names)}; make a new plan with tools/plan.py.'
+                )
+        if batch_size and self.batch_size and batch_size > self.batch_size:
+            return _differs('batch_size', self.batch_size, batch_size)
+        given, planned = tuple(crop_size or ()), self.crop_size
+        if given and planned and math.prod(given) > math.prod(planned):
+            return _differs('crop size', planned, given)
+        if amp_dtype == 'float32' and self.amp_dtype is not None:
+            return _differs('precision', self.amp_dtype, amp_dtype)
         return None
 
     @classmethod
@@ -130,6 +168,13 @@ class Plan:
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f'plan {path} is not JSON: {error}.') from error
         return cls(**_checked(path, content, cls, _REQUIRED))
+
+
+def _differs(name: str, planned: Any, given: Any) -> str:
+    return (
+        f'the plan is for {name} {planned}, but this run has {given}: make a new plan '
+        f'with tools/plan.py and {given}, or train with {planned}.'
+    )
 
 
 def _checked(where: Any, content: Any, cls: type, required: tuple = ()) -> dict:

@@ -263,10 +263,11 @@ def is_lean(model):
     }
 
 
-def test_losses_are_lean_by_default_where_there_is_a_wall():
+def test_losses_are_lean_where_that_is_asked_for():
     heads = {'decode_head', 'auxiliary_head', 'local_heads.0.segmentation'}
-    assert is_lean(build(localized(deeplabv3(), num_modules=2))) == heads
-    assert not is_lean(build(localized(deeplabv3(), num_modules=1)))
+    lean = build(localized(deeplabv3(), num_modules=2, lean_loss=True))
+    assert is_lean(lean) == heads
+    assert not is_lean(build(localized(deeplabv3(), num_modules=2)))
     assert not is_lean(build(localized(deeplabv3(), num_modules=2, lean_loss=False)))
     one = build(localized(deeplabv3(), num_modules=1, lean_loss=True))
     assert is_lean(one) == {'decode_head', 'auxiliary_head'}

@@ -33,7 +33,7 @@ def test_neither_crop_nor_precision_nor_weights_nor_sync_bn_matter():
         assert MODELS.build(model).local['splits'] == expected
 
 
-@pytest.mark.parametrize('name', CASCADES)
+@pytest.mark.parametrize('name', [n for n in CASCADES if n != 'pointrend'])
 def test_every_build_cuts_at_the_same_places(name):
     found = []
     for i in range(6):

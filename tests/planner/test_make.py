@@ -1,8 +1,10 @@
 import dataclasses
 
 import pytest
+from mmengine.config import Config
 
-from infopro_seg.planner import Plan, make, resolve
+from infopro_seg.planner import Plan, make
+from infopro_seg.planner.from_config import settle_cuts
 from infopro_seg.planner.limits import CARDS_GIB, largest_batch, largest_crop, what_fits
 from infopro_seg.planner.make import Setting, make_plan
 from infopro_seg.planner.report import fits_report, plan_report
@@ -130,39 +132,52 @@ def test_settings_are_checked():
         make_plan(SETTING, num_modules=12)
 
 
-def test_a_model_is_built_from_what_is_resolved(whole):
-    splits, recompute = resolve(tiny(), num_modules=3, batch_size=BATCH, crop_size=CROP)
-    assert len(splits) == 2
-    assert recompute == ()
-    memory = between(whole, 0.5) + make.RESERVE_BYTES
-    splits, recompute = resolve(
-        tiny(), gpu_memory=memory, batch_size=BATCH, crop_size=CROP
+def run_config(**local):
+    return Config(
+        {
+            'model': tiny(**local),
+            'train_dataloader': {'batch_size': BATCH},
+            'optim_wrapper': {'optimizer': {'type': 'SGD', 'lr': 0.1}},
+        }
     )
-    model = build(tiny(splits=splits, recompute=recompute))
-    assert len(model.local_modules) == len(splits) + 1
+
+
+def with_local(cfg, **local):
+    cfg.model.local = local
+    cfg.model.data_preprocessor.size = CROP
+    return cfg
+
+
+def test_a_model_is_built_from_what_is_settled(whole):
+    memory = between(whole, 0.5) + make.RESERVE_BYTES
+    cfg = with_local(run_config(), gpu_memory=f'{memory}B')
+    settle_cuts(cfg)
+    model = build(cfg.model)
+    assert len(model.local_modules) == len(cfg.model.local.splits) + 1
     losses_of(model)
 
 
-def test_a_plan_is_only_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(make, 'make_plan', None)
-    plan = Plan(('layer2.0',), ('layer1.0',), 0)
-    plan.save(tmp_path / 'plan.json')
-    expected = (('layer2.0',), ('layer1.0',))
-    assert resolve({}, plan=tmp_path / 'plan.json') == expected
-    assert resolve({}, plan=plan) == expected
+def test_a_plan_for_less_is_refused_and_one_for_this_run_is_only_read(tmp_path):
+    path = str(tmp_path / 'plan.json')
+    plan = Plan(('layer2.0',), ('layer1.0',), 0, batch_size=BATCH, crop_size=CROP)
+    plan.save(path)
+    cfg = with_local(run_config(), plan=path)
+    settle_cuts(cfg)
+    assert build(cfg.model).local['splits'] == ['layer2.0']
+    cfg.train_dataloader.batch_size = BATCH + 1
+    with pytest.raises(ValueError, match=f'batch_size {BATCH}, but this run has'):
+        settle_cuts(cfg)
 
 
-def test_what_is_asked_of_resolve_is_checked():
-    with pytest.raises(ValueError, match='exactly one of .*; given: none'):
-        resolve(tiny())
-    with pytest.raises(ValueError, match='given: num_modules and plan'):
-        resolve(tiny(), num_modules=2, plan='plan.json')
-    with pytest.raises(ValueError, match="gpu_memory='11GiB' needs batch_size"):
-        resolve(tiny(), gpu_memory='11GiB')
-    with pytest.raises(ValueError, match='crop size is not known'):
-        resolve({**tiny(), 'data_preprocessor': {}}, num_modules=2)
-    with pytest.raises(ValueError, match='nothing fits in .*smallest possible peak is'):
-        resolve(tiny(), gpu_memory='3.2GiB', batch_size=64, crop_size=(2048, 2048))
+def test_what_is_missing_to_plan_is_said():
+    cfg = with_local(run_config(), gpu_memory='11GiB')
+    cfg.train_dataloader.pop('batch_size')
+    with pytest.raises(ValueError, match='the batch size is not known'):
+        settle_cuts(cfg)
+    cfg = with_local(run_config(), gpu_memory='11GiB')
+    cfg.model.data_preprocessor.pop('size')
+    with pytest.raises(ValueError, match='the crop size is not known'):
+        settle_cuts(cfg)
 
 
 def test_a_stock_config_can_be_planned():

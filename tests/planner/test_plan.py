@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -119,3 +120,40 @@ def test_a_wrong_value_in_a_module_is_named(tmp_path):
     modules[1]['peak_bytes'] = None
     with pytest.raises(ValueError, match="'modules',: key 'peak_bytes' must be"):
         Plan.load(written(tmp_path, modules=modules))
+
+
+NAMES = ['stem', 'layer1.0', 'layer1.2', 'layer2.0']
+
+
+@pytest.mark.parametrize(
+    'run',
+    [
+        {'unit_names': NAMES},
+        {'batch_size': 4, 'crop_size': (512, 1024), 'amp_dtype': 'float16'},
+        {'batch_size': 2, 'crop_size': (256, 256), 'amp_dtype': 'bfloat16'},
+        {'batch_size': None, 'crop_size': None, 'amp_dtype': None},
+    ],
+)
+def test_a_run_that_needs_no_more_than_planned_is_fine(run):
+    assert PLAN.mismatch(**run) is None
+
+
+@pytest.mark.parametrize(
+    ('run', 'message'),
+    [
+        ({'batch_size': 8}, 'for batch_size 4, but this run has 8'),
+        ({'crop_size': (769, 769)}, r'for crop size \(512, 1024\), .* \(769, 769\)'),
+        ({'amp_dtype': 'float32'}, 'for precision float16, .* has float32'),
+        ({'unit_names': ['stem', 'layer1.0']}, "another network: .*'layer1.2'"),
+        ({'unit_names': ['stem', 'layer1.2']}, "another network: .*'layer1.0'"),
+    ],
+)
+def test_a_run_that_the_plan_is_not_for_is_told(run, message):
+    assert re.search(message, PLAN.mismatch(**run))
+    assert 'tools/plan.py' in PLAN.mismatch(**run)
+
+
+def test_what_a_plan_does_not_say_is_not_compared():
+    hand = Plan(splits=(), recompute=('all:stepwise',), predicted_peak_bytes=0)
+    run = {'batch_size': 9, 'crop_size': (9, 9), 'amp_dtype': 'float32'}
+    assert hand.mismatch(unit_names=NAMES, **run) is None

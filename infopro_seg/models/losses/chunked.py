@@ -23,7 +23,7 @@ from torch.nn import functional
 CHUNK_BYTES = 16 * 2**20
 
 
-def use_lean_loss(head: nn.Module, name: str, *, warns: bool = True) -> bool:
+def use_lean_loss(head: nn.Module, name: str) -> bool:
     """Let a decode head compute its loss in chunks.
 
     Only this instance is changed: its ``loss_by_feat`` becomes
@@ -32,7 +32,6 @@ def use_lean_loss(head: nn.Module, name: str, *, warns: bool = True) -> bool:
     Args:
         head: A decode, auxiliary or local segmentation head.
         name: How the warning calls it.
-        warns: Whether to warn of a head whose loss is of another kind.
 
     Returns:
         Whether the head was changed. If its loss is of another kind it stays as it is.
@@ -40,7 +39,7 @@ def use_lean_loss(head: nn.Module, name: str, *, warns: bool = True) -> bool:
     if getattr(vars(head).get('loss_by_feat'), 'func', None) is lean_loss_by_feat:
         return True
     reason = obstacle(head)
-    if reason is not None and warns:
+    if reason is not None:
         warnings.warn(
             f'lean_loss=True has no effect on {name}: {reason}. It needs a decode head '
             'with the loss_by_feat of BaseDecodeHead, without sampler, and one '
@@ -48,7 +47,6 @@ def use_lean_loss(head: nn.Module, name: str, *, warns: bool = True) -> bool:
             "'mean'.",
             stacklevel=2,
         )
-    if reason is not None:
         return False
     head.loss_by_feat = functools.partial(lean_loss_by_feat, head)
     return True
