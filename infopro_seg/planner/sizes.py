@@ -8,6 +8,8 @@ _UNITS = {
     **{f'{prefix}B': 1000 ** (i + 1) for i, prefix in enumerate('KMGT')},
     **{f'{prefix}iB': 1024 ** (i + 1) for i, prefix in enumerate('KMGT')},
 }
+# A GPU of fewer bytes does not exist: who writes 11 means GiB.
+_LEAST_WITHOUT_UNIT = 2**20
 _PATTERN = re.compile(r'\s*([0-9.]+(?:e[0-9]+)?)\s*([a-z]*)\s*', re.IGNORECASE)
 
 
@@ -15,7 +17,8 @@ def parse_bytes(text: str | float, name: str = 'gpu_memory') -> int:
     """Read an amount of memory.
 
     Args:
-        text: Such as ``'11GiB'``, ``'8 GB'`` or ``12e9``; without a unit, bytes.
+        text: Such as ``'11GiB'``, ``'8 GB'`` or ``12e9``; without a unit, bytes,
+            at least a MiB of them.
         name: How the error calls it.
 
     Raises:
@@ -37,6 +40,11 @@ def parse_bytes(text: str | float, name: str = 'gpu_memory') -> int:
             f'{name}={text!r} is not an amount of memory; write a number and one of '
             f"{', '.join(_UNITS)}, such as '11GiB' or '8 GB'."
         ) from None
+    if not match[2] and 1 <= num_bytes < _LEAST_WITHOUT_UNIT:
+        raise ValueError(
+            f'{name}={text!r} would be so many bytes; write a unit, such as '
+            f"'{text}GiB'."
+        )
     if not (math.isfinite(num_bytes) and num_bytes >= 1):
         raise ValueError(f'{name}={text!r} must be at least one byte.')
     return int(num_bytes)

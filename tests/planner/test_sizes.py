@@ -13,7 +13,8 @@ from infopro_seg.planner.sizes import gib, parse_bytes
         ('512MiB', 2**29),
         ('12e9', 12 * 10**9),
         (12e9, 12 * 10**9),
-        (1024, 1024),
+        (2**20, 2**20),
+        ('1024B', 1024),
         ('100 B', 100),
     ],
 )
@@ -25,6 +26,12 @@ def test_amounts_of_memory_are_read(text, expected):
 def test_what_is_no_amount_is_refused(text):
     with pytest.raises(ValueError, match="gpu_memory=.*such as '11GiB'"):
         parse_bytes(text)
+
+
+@pytest.mark.parametrize('value', ['11', 11, 11.5, '24'])
+def test_a_number_that_can_only_be_gib_asks_for_its_unit(value):
+    with pytest.raises(ValueError, match=f"write a unit, such as '{value}GiB'"):
+        parse_bytes(value, '--gpu-memory')
 
 
 @pytest.mark.parametrize('value', [0, 0.5, '0GiB', float('inf'), float('nan'), -1])
