@@ -8,6 +8,7 @@ import pytest
 
 from infopro_seg.analysis import memory_table
 from infopro_seg.analysis.memory_table import REPRESENTATIVES, Cell, Row, as_markdown
+from infopro_seg.cli import memory_table as tool
 from infopro_seg.planner.from_config import setting_of
 from infopro_seg.planner.make import make_plan
 from tests.backbones import BACKBONES
@@ -15,7 +16,6 @@ from tests.helpers import deeplabv3
 from tests.models.cascades import ocrnet_resnet
 from tests.planner.networks import BATCH, CROP, tiny
 from tests.units.networks import segmentor
-from tools import memory_table as tool
 
 ROOT = Path(__file__).parents[2]
 

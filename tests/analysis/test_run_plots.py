@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from infopro_seg.analysis.run_log import read_run
-from tools.analysis import plot_run
+from infopro_seg.cli import plot_run
 
 TRAIN = {'lr': 0.01, 'local_0.loss_recon': 0.5, 'decode.loss_ce': 1.0, 'loss': 1.5}
 COST = {'local_0.saved_gib': 0.2, 'local_0.seconds': 0.1, 'local_0.grad_norm': 3.0}

@@ -10,10 +10,10 @@ from mmengine.config import ConfigDict
 
 from infopro_seg.analysis import classify
 from infopro_seg.analysis.classify import Verdict, classify_model
+from infopro_seg.cli import classify_models
 from infopro_seg.models.weightless import WithoutStorage
 from tests.backbones import BACKBONES
 from tests.helpers import deeplabv3
-from tools import classify_models
 
 PAGE = Path(__file__).parents[2] / 'docs' / 'models.md'
 

@@ -1,6 +1,6 @@
+import importlib
 import json
 import math
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -47,7 +47,7 @@ def root(tmp_path):
 
 @pytest.fixture
 def evaluate():
-    main = runpy.run_path(str(TOOL))['main']
+    main = importlib.import_module(f'infopro_seg.cli.{TOOL.stem}').main
     return lambda *args: main([str(x) for x in args])
 
 

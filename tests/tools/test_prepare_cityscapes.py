@@ -1,6 +1,6 @@
+import importlib
 import json
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +26,7 @@ def root(tmp_path):
 
 @pytest.fixture
 def prepare():
-    main = runpy.run_path(str(TOOL))['main']
+    main = importlib.import_module(f'infopro_seg.cli.{TOOL.stem}').main
     return lambda *args: main([str(x) for x in args] + ['--num-workers', '1'])
 
 
@@ -216,10 +216,10 @@ def test_files_of_macos_archives_are_no_annotations(root):
     assert len(labels.find_annotations(root, ['train'])) == 2
 
 
-def test_help_holds_an_example_and_needs_no_package(tmp_path):
+def test_help_holds_an_example(tmp_path):
     environment = {x: y for x, y in os.environ.items() if x != 'PYTHONPATH'}
     help_text = subprocess.run(
-        [sys.executable, '-S', TOOL, '--help'],
+        [sys.executable, TOOL, '--help'],
         cwd=tmp_path,
         env=environment,
         capture_output=True,

@@ -10,6 +10,7 @@ from mmseg.registry import MODELS
 
 from infopro_seg.engine.local_backward_hook import local_backward
 from infopro_seg.export import export
+from infopro_seg.settings.splits import even_splits
 from infopro_seg.units import units_of
 from tests.backbones import BACKBONES, SIZE
 from tests.equivalence.test_end_to_end import step
@@ -37,7 +38,9 @@ def test_one_module_is_the_stock_segmentor_bit_for_bit(name):
 
 @pytest.mark.parametrize('name', TRAINED)
 def test_a_few_steps_with_early_backward_lower_the_loss_of_every_module(name):
-    model = build(localized(segmentor(name), num_modules=3))
+    config = segmentor(name)
+    names = [unit.name for unit in units_of(build(config).backbone)]
+    model = build(localized(config, splits=list(even_splits(names, 3))))
     # Noise of dropout and dropped paths would hide small steps.
     for module in model.modules():
         for attribute in ('p', 'drop_prob'):
