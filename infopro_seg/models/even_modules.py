@@ -115,7 +115,12 @@ class _Measurement:
 
     def _add_up(self, states: list[State], saved: list[dict]) -> np.ndarray:
         num_units = len(self.units)
-        kept = _kept_between(saved)
+        kept = _kept_between(
+            [
+                {k: t.untyped_storage().nbytes() for k, t in unit.items()}
+                for unit in saved
+            ]
+        )
         auxiliaries = self._auxiliary_bytes(states[-1])
         heads = self._head_bytes(states, saved)
         tail = self._tail_bytes(states[-1], saved[-1])
@@ -174,7 +179,7 @@ class _Measurement:
             if head.segmentation is not None:
                 logits = head.segmentation.forward((feature_map,))
                 num_bytes += self._loss_bytes(head.segmentation, logits)
-        return num_bytes + sum(v for k, v in saved.items() if k not in kept)
+        return num_bytes + _bytes_of(t for k, t in saved.items() if k not in kept)
 
     def _heaviest(self) -> dict[str, Any]:
         """Weights of a head that has each half that any module would have."""
@@ -198,7 +203,7 @@ class _Measurement:
             if self.network.with_neck:
                 for head in auxiliary_heads(self.network).values():
                     num_bytes += self._loss_bytes(head, head.forward(features))
-        return num_bytes + sum(v for k, v in saved.items() if k not in kept)
+        return num_bytes + _bytes_of(t for k, t in saved.items() if k not in kept)
 
     def _auxiliary_bytes(self, state: State) -> dict[str, int]:
         """Auxiliary heads that read the backbone, with their losses."""
@@ -208,7 +213,7 @@ class _Measurement:
         for name, head in auxiliary_heads(self.network).items():
             with self._noting() as saved:
                 loss_bytes = self._loss_bytes(head, head.forward(state.outputs))
-            found[name] = loss_bytes + sum(saved.values())
+            found[name] = loss_bytes + _bytes_of(saved.values())
         return found
 
     def _auxiliary_between(
@@ -237,17 +242,20 @@ class _Measurement:
 
 
 class _Saved:
-    """Notes what autograd saves while it is entered: bytes by storage."""
+    """Notes what autograd saves while it is entered: a tensor by storage.
+
+    Storages are told apart by address, so every noted tensor is kept alive: a freed
+    one would give its address to another.
+    """
 
     def __init__(self, ignored: set[int]):
         self._ignored = ignored
-        self._kept: list[Tensor] = []
-        self._bytes: dict[int, int] = {}
+        self._tensors: dict[int, Tensor] = {}
         self._hooks = saved_tensors_hooks(self._pack, lambda tensor: tensor)
 
-    def __enter__(self) -> dict[int, int]:
+    def __enter__(self) -> dict[int, Tensor]:
         self._hooks.__enter__()
-        return self._bytes
+        return self._tensors
 
     def __exit__(self, *exception: Any) -> None:
         self._hooks.__exit__(*exception)
@@ -255,8 +263,7 @@ class _Saved:
     def _pack(self, tensor: Tensor) -> Tensor:
         address = _storage(tensor)
         if address not in self._ignored:
-            self._bytes[address] = tensor.untyped_storage().nbytes()
-        # Kept by autograd, too: no other storage gets this address meanwhile.
+            self._tensors[address] = tensor
         return tensor
 
 
