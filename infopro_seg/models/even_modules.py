@@ -234,6 +234,10 @@ class _Measurement:
         area = np.prod([-(-side // stride) for side in self.size])
         num_bytes = 0
         for x in _maps(logits):
+            if x.shape[1] != getattr(head, 'out_channels', None):
+                # No logits of classes (an embedding): never resized to the labels.
+                num_bytes += 2 * _bytes_of([x])
+                continue
             map_bytes = 4 * x.shape[0] * x.shape[1] * int(area)
             if self.is_lean and obstacle(head) is None:
                 map_bytes = min(map_bytes, CHUNK_BYTES)

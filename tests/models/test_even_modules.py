@@ -84,3 +84,19 @@ def test_the_measured_bytes_count_a_shared_map_once():
     assert kept[0, 3] == 22
     assert kept[1, 3] == 22
     assert kept[2, 3] == 10
+
+
+def test_the_table_of_bytes_is_the_same_in_every_build(monkeypatch):
+    tables = []
+    original = even_modules._Measurement.module_bytes
+
+    def noted(self):
+        tables.append(original(self))
+        return tables[-1]
+
+    monkeypatch.setattr(even_modules._Measurement, 'module_bytes', noted)
+    for i in range(5):
+        junk = [bytearray(997 * (i + j)) for j in range(40)]
+        build(local_cascade('ocrnet-hrnet', num_modules=3))
+        del junk
+    assert all((table == tables[0]).all() for table in tables)
