@@ -57,8 +57,8 @@ def in_child(function, *args, log):
         with open(log, 'w') as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
-        sys.stdout = open(1, 'w', closefd=False)
-        sys.stderr = open(2, 'w', closefd=False)
+        sys.stdout = open(1, 'w', closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, 'w', closefd=False)  # noqa: SIM115
         torch.set_num_threads(1)
         code = function(*args) or 0
     except SystemExit as stop:
