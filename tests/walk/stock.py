@@ -1,0 +1,84 @@
+"""A process that tests exported pairs with stock mmseg.
+
+Started as ``python -m tests.walk.stock``; reads one JSON line per job from stdin and
+forks a child for each: ``{config, checkpoint, options, out, log, allowed}``. Unless
+``allowed``, an import of this package fails in the child.
+"""
+
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from mmseg.utils import register_all_modules
+
+_PACKAGE = 'infopro_seg'
+#: Begins the line that gives the exit code of a job.
+ANSWER = 'exit-code:'
+
+
+class Refuse:
+    """A finder that has no infopro_seg."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] == _PACKAGE:
+            raise ImportError(f'{name} must not be imported here')
+
+
+def test_pair(job):
+    if not job['allowed']:
+        sys.meta_path.insert(0, Refuse())
+    cfg = Config.fromfile(job['config'])
+    cfg.work_dir = str(Path(job['out']).parent / 'stock')
+    cfg.load_from = job['checkpoint']
+    metrics = Runner.from_cfg(cfg).test()
+    if not job['allowed']:
+        assert _PACKAGE not in sys.modules
+    Path(job['out']).write_text(json.dumps(metrics, default=float))
+
+
+def in_child(function, *args, log):
+    """Call a function in a forked child that writes its output to a file.
+
+    Returns:
+        The exit code: what the function returns, 1 if it raises.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    code = 1
+    try:
+        with open(log, 'w') as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        sys.stdout = open(1, 'w', closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, 'w', closefd=False)  # noqa: SIM115
+        torch.set_num_threads(1)
+        code = function(*args) or 0
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def main():
+    assert _PACKAGE not in sys.modules
+    torch.set_num_threads(1)
+    register_all_modules()
+    for line in sys.stdin:
+        job = json.loads(line)
+        print(ANSWER, in_child(test_pair, job, log=job['log']), flush=True)
+
+
+if __name__ == '__main__':
+    main()
