@@ -8,6 +8,8 @@ import dataclasses
 import hashlib
 import json
 import os
+import sys
+import sysconfig
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
@@ -31,7 +33,8 @@ def cached(key: Mapping[str, Any], measure: Callable[[], Chain]) -> Chain:
         key: All that the measurement depends on, but for the versions of the code.
         measure: Measures it.
     """
-    if os.environ.get(_SWITCH, '').lower() in ('off', '0', 'false', 'no'):
+    is_off = os.environ.get(_SWITCH, '').lower() in ('off', '0', 'false', 'no')
+    if is_off or not has_visible_sources():
         return measure()
     path = cache_folder() / f'{digest(key)}.json'
     if path.is_file():
@@ -56,13 +59,41 @@ def digest(key: Mapping[str, Any]) -> str:
     """A name for a key and the versions of the code that measures."""
     versions = str(torch.__version__), installed_versions(_PACKAGES)
     hashed = hashlib.sha256(repr(versions).encode())
-    sources = [_PACKAGE / 'recompute_mode.py']
+    sources = [_PACKAGE / 'recompute_mode.py', *own_sources()]
     for folder in ('engine', 'models', 'planner', 'units'):
         sources += sorted((_PACKAGE / folder).rglob('*.py'))
     for source in sources:
         hashed.update(source.read_bytes())
     hashed.update(json.dumps(key, sort_keys=True, default=repr).encode())
     return hashed.hexdigest()[:32]
+
+
+def own_sources() -> list[Path]:
+    """Files of the Python modules in use that are no installed package.
+
+    Heads, losses and backbones of the user's are among them, with whatever they import:
+    an edit to any makes a new measurement.
+    """
+    files = (getattr(module, '__file__', None) for module in list(sys.modules.values()))
+    paths = {Path(file).resolve() for file in files if file}
+    return sorted(
+        path
+        for path in paths
+        if path.suffix == '.py' and path.is_file() and not _is_installed(path)
+    )
+
+
+def has_visible_sources() -> bool:
+    """Whether an edit to the code in use can be seen; in a notebook it cannot."""
+    main = sys.modules.get('__main__')
+    return getattr(main, '__file__', None) is not None or not hasattr(sys, 'ps1')
+
+
+def _is_installed(path: Path) -> bool:
+    """Whether a file belongs to Python, to a package, or to this project's tools."""
+    folders = [sysconfig.get_path(name) for name in ('stdlib', 'purelib', 'platlib')]
+    ours = (_PACKAGE, _PACKAGE.parent / 'tools')
+    return any(path.is_relative_to(Path(f).resolve()) for f in (*folders, *ours))
 
 
 def chain_from_json(text: str) -> Chain:

@@ -1,3 +1,7 @@
+import importlib
+import sys
+import types
+
 import pytest
 
 from infopro_seg.planner.cache import cache_folder, cached, chain_from_json, digest
@@ -96,3 +100,31 @@ def test_json_keeps_kinds():
     assert chain == CHAIN
     assert isinstance(chain.units[0].passes.plain, Pass)
     assert chain.tail.modes() == [RecomputeMode.NOTHING, RecomputeMode.STEPWISE]
+
+
+@pytest.mark.parametrize('edited', ['my_head.py', 'my_parts/width.py'])
+def test_an_edit_to_code_of_the_users_is_measured_again(tmp_path, monkeypatch, edited):
+    # A head, and what it imports from a package beside it.
+    (tmp_path / 'my_parts').mkdir()
+    (tmp_path / 'my_parts' / 'width.py').write_text('WIDTH = 8\n')
+    (tmp_path / 'my_head.py').write_text('from my_parts.width import WIDTH\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    before = digest(KEY)
+    importlib.import_module('my_head')
+    imported = digest(KEY)
+    assert imported != before
+    assert digest(KEY) == imported
+    (tmp_path / edited).write_text('WIDTH = 800\n')
+    assert digest(KEY) != imported
+    for name in ('my_head', 'my_parts', 'my_parts.width'):
+        monkeypatch.delitem(sys.modules, name)
+    assert digest(KEY) == before
+
+
+def test_nothing_is_kept_of_code_that_has_no_file(monkeypatch):
+    monkeypatch.setattr(sys, 'ps1', '>>> ', raising=False)
+    monkeypatch.setitem(sys.modules, '__main__', types.ModuleType('__main__'))
+    measure = Measure()
+    cached(KEY, measure)
+    cached(KEY, measure)
+    assert measure.calls == 2
