@@ -117,7 +117,7 @@ def test_an_edit_to_code_of_the_users_is_measured_again(tmp_path, monkeypatch, e
     (tmp_path / edited).write_text('WIDTH = 800\n')
     assert digest(KEY) != imported
     for name in ('my_head', 'my_parts', 'my_parts.width'):
-        monkeypatch.delitem(sys.modules, name)
+        del sys.modules[name]
     assert digest(KEY) == before
 
 
