@@ -7,7 +7,8 @@ from torch import nn
 
 from infopro_seg.engine.local_backward_hook import local_backward
 from infopro_seg.engine.local_module_monitor_hook import _parameters_of
-from infopro_seg.units import State
+from infopro_seg.settings.splits import even_splits
+from infopro_seg.units import State, units_of
 from tests.helpers import build, deeplabv3, localized, resnet
 
 
@@ -22,9 +23,10 @@ class Method:
         # The auxiliary head reads layer3, which ends in the last module.
         config = deeplabv3(resnet(depth), widths)
         config['decode_head']['channels'] = 128
-        self.model = build(
-            localized(config, num_modules=3) if self.is_local else config, seed
-        )
+        names = [unit.name for unit in units_of(build(config).backbone)]
+        if self.is_local:
+            config = localized(config, splits=list(even_splits(names, 3)))
+        self.model = build(config, seed)
         optimizer = torch.optim.SGD(self.model.parameters(), lr=0.01, momentum=0.9)
         self.wrapper = OptimWrapper(optimizer)
         self.wrap()

@@ -95,9 +95,10 @@ def train(model, data, *, accumulative_counts=1, clip_grad=None, on_divergence='
     )
     wrapper.initialize_count_status(model, 0, len(data))
     hook = LocalBackwardHook(on_divergence)
-    runner = SimpleNamespace(model=model, optim_wrapper=wrapper)
+    runner = SimpleNamespace(model=model, optim_wrapper=wrapper, iter=0)
     hook.before_train(runner)
     for i, item in enumerate(data):
+        runner.iter = i
         hook.before_train_iter(runner, i, item)
         model.train_step(item, optim_wrapper=wrapper)
     hook.after_train(runner)

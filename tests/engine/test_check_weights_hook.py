@@ -130,7 +130,9 @@ def test_a_run_is_not_resumed_with_other_local_heads():
 
 
 def test_other_cuts_start_with_the_network_and_new_local_heads():
-    cut = build(localized(deeplabv3(BACKBONE, widths=WIDTHS), splits=['layer4.0']))
+    cut = build(
+        localized(deeplabv3(BACKBONE, widths=WIDTHS), splits=['layer2.1', 'layer3.0'])
+    )
     said = []
     state_dict = weights('nothing')
     load(state_dict, model=cut, trains=True, said=said)

@@ -16,7 +16,6 @@ import os
 import platform
 import random
 import resource
-import runpy
 import signal
 import sys
 import tempfile
@@ -35,6 +34,7 @@ os.environ['CUDA_VISIBLE_DEVICES'] = ''
 import torch  # noqa: E402
 
 from infopro_seg.checkpoint import last_whole_checkpoint  # noqa: E402
+from infopro_seg.cli.run import run  # noqa: E402
 from tests.engine.runs import assert_same_checkpoint  # noqa: E402
 
 # Two iterations a step, a checkpoint each step, validation in between, one worker.
@@ -84,8 +84,7 @@ def start(config: Path, work_dir: Path) -> int:
         os.dup2(log, 2)
         torch.set_num_threads(1)
         sys.argv = ['train.py', str(config), '--work-dir', str(work_dir), '--resume']
-        runpy.run_path(str(ROOT / 'tools' / 'train.py'), run_name='__main__')
-        code = 0
+        code = run('train')
     except BaseException:
         traceback.print_exc()
     finally:

@@ -12,13 +12,11 @@ import torch
 from mmengine.config import Config
 
 import infopro_seg  # noqa: F401  registers everything
-from infopro_seg.cli import export_model, localize, test, train  # noqa: F401
-from infopro_seg.cli.run import run
 from infopro_seg.settings.config import read_config, type_name
 
 from .data import COUNT, WRITERS
+from .server import ANSWER
 from .shrink import small_options
-from .stock import ANSWER, in_child
 
 ROOT = Path(__file__).resolve().parents[2]
 MMSEG = 'mmseg::'
@@ -47,29 +45,39 @@ def _params():
         yield pytest.param(name, way, id=Path(name).stem, marks=pytest.mark.exhaustive)
 
 
-@pytest.fixture(scope='module')
-def stock():
-    """Tests an exported pair in a process that never had this package."""
-    server = subprocess.Popen(
-        [sys.executable, '-m', 'tests.walk.stock'],
-        cwd=ROOT,
-        env={**os.environ, 'OMP_NUM_THREADS': '1'},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+class Server:
+    """A process of `tests.walk.server`."""
 
-    def test_pair(**job):
-        print(json.dumps(job), file=server.stdin, flush=True)
+    def __init__(self, kind):
+        self._process = subprocess.Popen(
+            [sys.executable, '-m', 'tests.walk.server', kind],
+            cwd=ROOT,
+            env={**os.environ, 'OMP_NUM_THREADS': '1'},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, **job):
+        """Do a job; fails with the last lines of its log."""
+        print(json.dumps(job), file=self._process.stdin, flush=True)
         # Imports may have printed before.
-        answers = (line.split() for line in server.stdout)
+        answers = (line.split() for line in self._process.stdout)
         code = next(words[1] for words in answers if words[:1] == [ANSWER])
-        assert code == '0', _last_lines(job['log'])
-        return json.loads(Path(job['out']).read_text())
+        assert code == '0', f'{job}:\n{_last_lines(job["log"])}'
 
-    yield test_pair
-    server.stdin.close()
-    server.wait()
+    def close(self):
+        self._process.stdin.close()
+        self._process.wait()
+
+
+@pytest.fixture(scope='module')
+def servers():
+    """Runs the tools, and tests exported pairs where this package never was."""
+    pair = Server('ours'), Server('stock')
+    yield pair
+    for server in pair:
+        server.close()
 
 
 def _last_lines(log):
@@ -77,10 +85,10 @@ def _last_lines(log):
 
 
 class Walk:
-    """Tools that are run on one config, each in a child."""
+    """Tools that are run on one config, each in a process of its own."""
 
-    def __init__(self, folder, name, way):
-        self.folder, self.steps = folder, 0
+    def __init__(self, folder, name, way, tools):
+        self.folder, self.steps, self.tools = folder, 0, tools
         shipped = name if MMSEG in name else str(ROOT / 'configs' / name)
         cfg = read_config(shipped)
         self.options = small_options(cfg)
@@ -102,14 +110,12 @@ class Walk:
 
     def tool(self, command, *args):
         self.steps += 1
-        log = self.folder / f'{self.steps}_{command}.log'
-
-        def call():
-            os.chdir(self.folder)
-            sys.argv = [command, *map(str, args)]
-            return run(command)
-
-        assert in_child(call, log=log) == 0, f'{command}:\n{_last_lines(log)}'
+        self.tools(
+            command=command,
+            args=list(map(str, args)),
+            folder=str(self.folder),
+            log=str(self.folder / f'{self.steps}_{command}.log'),
+        )
 
     def train(self, work_dir, *args, options=()):
         settings = ['--cfg-options', *self.options, *options]
@@ -151,8 +157,9 @@ def _check_scores(folder, scores):
 
 
 @pytest.mark.parametrize(('name', 'way'), _params())
-def test_walk(name, way, tmp_path, stock):
-    walk = Walk(tmp_path, name, way)
+def test_walk(name, way, tmp_path, servers):
+    tools, stock = servers
+    walk = Walk(tmp_path, name, way, tools)
     whole, parts = tmp_path / 'whole', tmp_path / 'parts'
     walk.train(whole)
     _check_work_dir(whole)
@@ -171,12 +178,13 @@ def test_walk(name, way, tmp_path, stock):
     (config,) = whole.glob('*.py')
     walk.tool('export_model', config, whole / 'iter_2.pth', again)
     _assert_same_weights(exported, again)
-    stock_metrics = stock(
+    stock(
         config=str(exported.with_suffix('.py')),
         checkpoint=str(exported),
         out=str(tmp_path / 'stock.json'),
         log=str(tmp_path / 'stock.log'),
         allowed=walk.dataset not in ('CityscapesDataset', 'ADE20KDataset'),
     )
+    stock_metrics = json.loads((tmp_path / 'stock.json').read_text())
     assert stock_metrics['mIoU'] == metrics['mIoU']
     assert stock_metrics['aAcc'] == metrics['aAcc']

@@ -1,10 +1,13 @@
-"""A process that tests exported pairs with stock mmseg.
+"""A process that has imported everything and forks a child for each job.
 
-Started as ``python -m tests.walk.stock``; reads one JSON line per job from stdin and
-forks a child for each: ``{config, checkpoint, options, out, log, allowed}``. Unless
-``allowed``, an import of this package fails in the child.
+``python -m tests.walk.server ours`` runs the tools: ``{command, args, folder, log}``.
+``python -m tests.walk.server stock`` tests exported pairs with stock mmseg: ``{config,
+checkpoint, out, log, allowed}``; unless ``allowed``, an import of this package fails.
+A job is a line of JSON from stdin. The process itself never runs a network: a child
+that is forked after that cannot differentiate.
 """
 
+import importlib
 import json
 import os
 import sys
@@ -71,14 +74,28 @@ def in_child(function, *args, log):
         os._exit(code)
 
 
-def main():
-    assert _PACKAGE not in sys.modules
+def run_tool(job):
+    from infopro_seg.cli.run import run
+
+    os.chdir(job['folder'])
+    sys.argv = [job['command'], *job['args']]
+    return run(job['command'])
+
+
+def main(kind):
     torch.set_num_threads(1)
     register_all_modules()
+    work = test_pair
+    if kind == 'ours':
+        for command in ('train', 'test', 'export_model', 'localize'):
+            importlib.import_module(f'{_PACKAGE}.cli.{command}')
+        work = run_tool
+    else:
+        assert _PACKAGE not in sys.modules
     for line in sys.stdin:
         job = json.loads(line)
-        print(ANSWER, in_child(test_pair, job, log=job['log']), flush=True)
+        print(ANSWER, in_child(work, job, log=job['log']), flush=True)
 
 
 if __name__ == '__main__':
-    main()
+    main(sys.argv[1])
