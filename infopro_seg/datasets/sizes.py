@@ -13,8 +13,8 @@ from mmengine.dataset import BaseDataset
 
 from .samples import known_steps
 
-# Of equal places in image and label these take or fill the same: sizes must be equal.
-_POSITIONAL = {'RandomCrop', 'CenterCrop', 'Pad', 'RandomCutOut'}
+#: Of equal places in image and label these take or fill the same: sizes must be equal.
+POSITIONAL = {'RandomCrop', 'CenterCrop', 'Pad', 'RandomCutOut'}
 # A larger image is not judged here but when it is loaded.
 _MAX_PIXELS = 2**26
 
@@ -57,9 +57,9 @@ def _run_blank(
         elif name == 'LoadAnnotations':
             results['gt_seg_map'] = np.zeros(label_size, np.uint8)
             results['seg_fields'].append('gt_seg_map')
-        elif name in _POSITIONAL and 'gt_seg_map' in results:
+        elif name in POSITIONAL and 'gt_seg_map' in results:
             image, label = results['img'].shape, results['gt_seg_map'].shape
-            return max(abs(a - b) for a, b in zip(image[:2], label, strict=True)) > 1
+            return is_shifted(image, label)
         elif name == 'PackSegInputs':
             label = results['gt_seg_map'].shape
             if dataset.test_mode or scored:
@@ -68,6 +68,16 @@ def _run_blank(
         else:
             results = step(results)
     return False
+
+
+def is_shifted(image: tuple[int, ...], label: tuple[int, ...]) -> bool:
+    """Whether equal places in image and label are other places of the scene.
+
+    Args:
+        image: Height and width, maybe more.
+        label: Height and width, maybe more.
+    """
+    return max(abs(a - b) for a, b in zip(image[:2], label[:2], strict=True)) > 1
 
 
 def is_scaled(image: tuple[int, ...], label: tuple[int, ...]) -> bool:

@@ -5,9 +5,11 @@ from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from mmseg.evaluation import IoUMetric
 from mmseg.registry import HOOKS
 from torch.utils.data import DataLoader, Dataset
 
+from ..datasets.sizes import POSITIONAL, is_scaled, is_shifted
 from .numbered_batches import number_batches
 from .seeded_sampler import SeededSampler
 
@@ -17,7 +19,8 @@ class DataGuardHook(Hook):
     """Name the files of a sample that cannot be loaded; seed augmentations.
 
     A worker's error says where in the code, but not for which file. Labels of another
-    size than their image are an error too: a crop would quietly pair wrong pixels.
+    size than their image are an error, too, where a crop would quietly pair wrong
+    pixels or a metric would compare them.
 
     With a `SeededSampler` every sample draws from random numbers of its own.
     """
@@ -31,11 +34,11 @@ class DataGuardHook(Hook):
 
     def before_val(self, runner: Runner) -> None:
         """Guard the validation data."""
-        guard(runner.val_dataloader)
+        guard(runner.val_dataloader, scored=_is_scored(runner.val_evaluator))
 
     def before_test(self, runner: Runner) -> None:
         """Guard the test data."""
-        guard(runner.test_dataloader)
+        guard(runner.test_dataloader, scored=_is_scored(runner.test_evaluator))
 
 
 class GuardedPipeline:
@@ -43,10 +46,12 @@ class GuardedPipeline:
 
     Args:
         pipeline: The data set's own: what has ``transforms``, or any callable.
+        scored: Whether labels are compared with predictions of the image's size.
     """
 
-    def __init__(self, pipeline: Callable) -> None:
+    def __init__(self, pipeline: Callable, *, scored: bool = False) -> None:
         self.pipeline = pipeline
+        self.scored = scored
 
     def __call__(self, results: dict) -> dict | None:
         """Load one sample.
@@ -55,18 +60,16 @@ class GuardedPipeline:
             results: From the data set, with ``img_path``.
 
         Raises:
-            ValueError: if a transform fails, or image and label differ in size;
-                names the files.
+            ValueError: if a transform fails, or image and label differ in size where
+                it matters; names the files.
         """
         files = _files(results)
-        has_labels = False
         for transform in getattr(self.pipeline, 'transforms', [self.pipeline]):
+            if _has(results, 'gt_seg_map'):
+                _check_size(results, type(transform).__name__, files, self.scored)
             results = _call(transform, results, files)
             if results is None:
                 return None
-            if not has_labels and _has(results, 'gt_seg_map'):
-                has_labels = True
-                _check_size(results, files)
         return results
 
 
@@ -94,8 +97,13 @@ class GuardedTransform:
         return _call(self.transform, results, _files(results))
 
 
-def guard(dataloader: DataLoader) -> None:
-    """Guard the pipelines of a loader's data set and of all that it wraps."""
+def guard(dataloader: DataLoader, *, scored: bool = False) -> None:
+    """Guard the pipelines of a loader's data set and of all that it wraps.
+
+    Args:
+        dataloader: Of the runner; changed in place.
+        scored: See `GuardedPipeline`.
+    """
     for dataset in _all_parts(dataloader.dataset, set()):
         pipeline = vars(dataset).get('pipeline')
         if isinstance(pipeline, list):
@@ -104,7 +112,7 @@ def guard(dataloader: DataLoader) -> None:
                 for t in pipeline
             ]
         elif callable(pipeline) and not isinstance(pipeline, GuardedPipeline):
-            dataset.pipeline = GuardedPipeline(pipeline)
+            dataset.pipeline = GuardedPipeline(pipeline, scored=scored)
 
 
 def _call(transform: Callable, results: dict, files: str) -> dict | None:
@@ -130,13 +138,31 @@ def _has(results: Any, name: str) -> bool:
     return isinstance(results, dict) and name in results
 
 
-def _check_size(results: dict, files: str) -> None:
-    image, labels = results.get('ori_shape'), results['gt_seg_map'].shape
-    if image is not None and tuple(image[:2]) != tuple(labels[:2]):
+def _check_size(results: dict, step: str, files: str, scored: bool) -> None:
+    """Check what a step is given: arrays as they are now, not as they were loaded."""
+    if not hasattr(results.get('img'), 'shape'):
+        return
+    image, labels = results['img'].shape, results['gt_seg_map'].shape
+    original = results.get('ori_shape', image)
+    if step == 'PackSegInputs' and scored:
+        is_wrong, image = tuple(original[:2]) != tuple(labels[:2]), original
+    elif step == 'PackSegInputs':
+        is_wrong = not is_scaled(image, labels)
+    else:
+        is_wrong = step in POSITIONAL and is_shifted(image, labels)
+    if is_wrong:
         raise ValueError(
-            f'{files}: the image has {image[0]}x{image[1]} pixels (height x width), '
-            f'its labels {labels[0]}x{labels[1]}; they must be equal.'
+            f'{files}: at {step} the image has {image[0]}x{image[1]} pixels (height x '
+            f'width), its labels {labels[0]}x{labels[1]}; they must be equal.'
         )
+
+
+def _is_scored(evaluator: Any) -> bool:
+    """Whether a metric compares labels and predictions pixel by pixel."""
+    metrics = getattr(evaluator, 'metrics', [])
+    return any(
+        isinstance(metric, IoUMetric) and not metric.format_only for metric in metrics
+    )
 
 
 def _all_parts(dataset: Any, seen: set[int]) -> Iterator[Any]:
