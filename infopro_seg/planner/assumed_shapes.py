@@ -18,7 +18,8 @@ _MASKS = (torch.bool, torch.uint8)
 class AssumedShapes(TorchDispatchMode):
     """Replaces the result of data-dependent operators by an assumption.
 
-    Selections take everything. A number read from a tensor is 1, a truth value is
+    Selections take everything. A number read from a tensor is 1, or 0.5 if it need not
+    be whole: optimizers divide by it and by one minus it. A truth value is
     True, except that of ``==``, which is False: losses skip classes whose count
     equals zero, and the assumption is that no class is skipped.
     """
@@ -76,7 +77,7 @@ def _unique(x: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, Tenso
 def _scalar(x: Tensor) -> bool | int | float:
     if x.dtype == torch.bool:
         return not getattr(x, 'is_equality', False)
-    return 1.0 if x.dtype.is_floating_point else 1
+    return 0.5 if x.dtype.is_floating_point else 1
 
 
 _EQUAL = {_aten.eq.Scalar, _aten.eq.Tensor}

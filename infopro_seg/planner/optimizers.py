@@ -68,10 +68,18 @@ def fake_optim_wrapper(model: nn.Module, config: Mapping) -> OptimWrapper:
     The wrapper for mixed precision cannot be built without a GPU, so it is the
     plain one. The optimizer steps over all parameters at once (``foreach``), which
     is PyTorch's default on a GPU and takes more memory than one after the other.
+
+    Raises:
+        KeyError: if the optimizer is not registered.
     """
     config = {k: copy.deepcopy(config[k]) for k in _WRAPPER_SETTINGS if k in config}
     optimizer = config['optimizer']
     cls = OPTIMIZERS.get(optimizer['type'])
+    if cls is None:
+        raise KeyError(
+            f'optimizer {optimizer["type"]!r} is not registered; correct optim_wrapper.'
+            'optimizer.type, or import its module with custom_imports.'
+        )
     known = inspect.signature(cls).parameters
     if 'foreach' in known and not optimizer.get('fused'):
         optimizer.setdefault('foreach', True)

@@ -59,3 +59,36 @@ def test_a_step_with_settings_by_parameter_is_counted():
     sizes = {'batch_size': 2, 'crop_size': CROP}
     plain = track_step(tiny(), optim_wrapper={'optimizer': ADAMW}, **sizes)
     assert track_step(tiny(), optim_wrapper=wrapper, **sizes).flops == plain.flops
+
+
+@pytest.mark.parametrize(
+    ('optimizer', 'copies'),
+    [
+        ({'type': 'SGD', 'lr': 0.1}, 0),
+        ({'type': 'SGD', 'lr': 0.1, 'momentum': 0.9, 'nesterov': True}, 1),
+        ({'type': 'Adam', 'lr': 0.1, 'amsgrad': True}, 3),
+        ({'type': 'AdamW', 'lr': 0.1, 'fused': True}, 2),
+        ({'type': 'NAdam', 'lr': 0.1}, 2),
+        ({'type': 'RAdam', 'lr': 0.1}, 2),
+        ({'type': 'RMSprop', 'lr': 0.1, 'centered': True}, 2),
+        ({'type': 'Adadelta'}, 2),
+        ({'type': 'Adagrad'}, 1),
+        ({'type': 'ASGD'}, 1),
+        ({'type': 'Adamax'}, 2),
+        ({'type': 'Rprop'}, 2),
+    ],
+    ids=lambda value: value['type'] if isinstance(value, dict) else None,
+)
+def test_the_state_of_every_optimizer_is_counted(optimizer, copies):
+    with fake_tensors():
+        factors = optimizer_factors({'optimizer': optimizer})
+    # Counters of a few bytes come on top.
+    assert factors.state == pytest.approx(copies, abs=1e-3)
+
+
+def test_an_optimizer_that_is_not_registered_is_named():
+    with (
+        fake_tensors(),
+        pytest.raises(KeyError, match='MyOptimizer.* is not registered'),
+    ):
+        optimizer_factors({'optimizer': {'type': 'MyOptimizer'}})
