@@ -138,16 +138,23 @@ def make_plan(
 
     Raises:
         ValueError: if neither ``num_modules`` nor ``gpu_memory`` nor ``least`` is
-            given, or if the network cannot be cut into ``num_modules``.
+            given, if the network cannot be cut into ``num_modules``, or if the GPU has
+            no more memory than the reserve.
     """
     if num_modules is None and gpu_memory is None and recompute != LEAST:
         raise ValueError('give num_modules, gpu_memory or both.')
+    if gpu_memory is not None and gpu_memory <= reserve:
+        raise ValueError(
+            f'a GPU of {gib(gpu_memory)} has nothing left for the model: '
+            f'{gib(reserve)} are set aside for context, libraries and workspaces. If yours needs less, '
+            'say how much with --reserve; --max-batch finds the largest batch that fits.'
+        )
     chain = setting.measured()
     missed = 0
     for _ in range(_MAX_ATTEMPTS):
         budget = None if gpu_memory is None else gpu_memory - reserve - missed
         partition, fits = _decide(chain, num_modules, budget, recompute)
-        plan = _plan(setting, chain, partition, recompute)
+        plan = _plan(setting, chain, partition, recompute, reserve)
         plan = dataclasses.replace(
             plan, gpu_memory_bytes=gpu_memory, reserve_bytes=reserve, fits=fits
         )
@@ -175,7 +182,9 @@ def _decide(
     return (least, False) if found is None else (found, True)
 
 
-def _plan(setting: Setting, chain: Chain, partition: Partition, recompute: str) -> Plan:
+def _plan(
+    setting: Setting, chain: Chain, partition: Partition, recompute: str, reserve: int
+) -> Plan:
     num_units = len(chain.units)
     whole = Partition((num_units,))
     checkpointed = Partition.checkpointed(num_units)
@@ -196,18 +205,21 @@ def _plan(setting: Setting, chain: Chain, partition: Partition, recompute: str) 
         amp_dtype=setting.amp_dtype,
         modules=modules,
         end_to_end=described_modules(chain, whole)[0],
-        assumptions=_assumptions(setting, chain),
+        assumptions=_assumptions(setting, chain, reserve),
     )
 
 
-def _assumptions(setting: Setting, chain: Chain) -> tuple[str, ...]:
+def _assumptions(setting: Setting, chain: Chain, reserve: int) -> tuple[str, ...]:
     sentences = [
         'counted are the tensors of one process without gradient accumulation; '
         "DistributedDataParallel's buckets come on top",
-        f'the reserve of a GPU is that of the paper ({gib(RESERVE_BYTES)}), not one '
-        'measured on yours',
         'LocalBackwardHook is installed',
     ]
+    if reserve == RESERVE_BYTES:
+        sentences.append(
+            f'the reserve of a GPU is that of the paper ({gib(RESERVE_BYTES)}), not one '
+            'measured on yours'
+        )
     if chain.assumed:
         sentences.append(
             f'operators whose result depends on the data ({", ".join(chain.assumed)}) '

@@ -96,6 +96,12 @@ def _verdict(plan: Plan) -> list[str]:
         f'{100 * plan.flops_overhead:.1f}% FLOPs; with what walls save, '
         f'{plan.flops_ratio:.3f} times end-to-end.'
     ]
+    most = max((module.peak_bytes for module in plan.modules), default=0)
+    if 0 < most < plan.predicted_peak_bytes:
+        lines.append(
+            "the peak of this plan is above that of every module: the optimizer's step "
+            'needs most.'
+        )
     if plan.tracked_peak_bytes is not None:
         lines.append(
             f'checked: a step of this plan on fake tensors needs '
@@ -112,8 +118,8 @@ def _verdict(plan: Plan) -> list[str]:
         if not plan.fits:
             lines.append(
                 f'the smallest possible peak is {gib(plan.smallest_peak_bytes)}: use '
-                'a smaller batch or crop, --recompute auto, --amp, or '
-                'local=dict(lean_loss=True).'
+                'a smaller batch or crop (--max-batch and --max-crop find the largest), '
+                '--amp, or --local lean_loss=True.'
             )
     return lines
 

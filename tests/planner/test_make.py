@@ -148,6 +148,17 @@ def with_local(cfg, **local):
     return cfg
 
 
+def test_a_gpu_of_less_than_the_reserve_is_answered_at_once():
+    with pytest.raises(ValueError, match=r'1.00 GiB has .*3.10 GiB.*--reserve'):
+        make_plan(SETTING, gpu_memory=2**30)
+
+
+def test_an_own_reserve_is_not_said_to_be_the_papers():
+    text = plan_report(make_plan(SETTING, gpu_memory=2**33, reserve=2**30))
+    assert 'the paper' not in text
+    assert 'of the paper' in plan_report(make_plan(SETTING, gpu_memory=2**33))
+
+
 def test_a_model_is_built_from_what_is_settled(whole):
     memory = between(whole, 0.5) + make.RESERVE_BYTES
     cfg = with_local(run_config(), gpu_memory=f'{memory}B')
