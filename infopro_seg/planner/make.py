@@ -146,8 +146,9 @@ def make_plan(
     if gpu_memory is not None and gpu_memory <= reserve:
         raise ValueError(
             f'a GPU of {gib(gpu_memory)} has nothing left for the model: '
-            f'{gib(reserve)} are set aside for context, libraries and workspaces. If yours needs less, '
-            'say how much with --reserve; --max-batch finds the largest batch that fits.'
+            f'{gib(reserve)} are set aside for context, libraries and workspaces. If '
+            'yours needs less, say how much with --reserve; --max-batch finds the '
+            'largest batch that fits.'
         )
     chain = setting.measured()
     missed = 0
