@@ -218,8 +218,8 @@ def _assumptions(setting: Setting, chain: Chain, reserve: int) -> tuple[str, ...
     ]
     if reserve == RESERVE_BYTES:
         sentences.append(
-            f'the reserve of a GPU is that of the paper ({gib(RESERVE_BYTES)}), not one '
-            'measured on yours'
+            f'the reserve of a GPU is that of the paper ({gib(RESERVE_BYTES)}), not '
+            'one measured on yours'
         )
     if chain.assumed:
         sentences.append(

@@ -118,8 +118,8 @@ def _verdict(plan: Plan) -> list[str]:
         if not plan.fits:
             lines.append(
                 f'the smallest possible peak is {gib(plan.smallest_peak_bytes)}: use '
-                'a smaller batch or crop (--max-batch and --max-crop find the largest), '
-                '--amp, or --local lean_loss=True.'
+                'a smaller batch or crop (--max-batch and --max-crop find the '
+                'largest), --amp, or --local lean_loss=True.'
             )
     return lines
 
