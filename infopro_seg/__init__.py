@@ -12,6 +12,7 @@ from .version import __version__
 host.require_torch(torch.__version__)
 host.require_mmseg()
 host.find_mmseg_configs()
+host.import_formatter()
 
 from . import datasets, engine, models, units  # noqa: E402
 from .engine import LocalBackwardHook  # noqa: E402

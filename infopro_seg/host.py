@@ -10,6 +10,8 @@ import io
 import warnings
 from collections.abc import Iterable, Iterator
 from importlib import metadata
+from pathlib import Path
+from pickle import UnpicklingError
 
 _INSTALL = (
     'Install the tested set with "pip install -r requirements.txt", or one family of '
@@ -93,3 +95,32 @@ def find_mmseg_configs() -> None:
         metadata.distribution('mmsegmentation')
     except metadata.PackageNotFoundError:
         utils.MODULE2PACKAGE['mmseg'] = 'onedl-mmsegmentation'
+
+
+def import_formatter(attempts: int = 20) -> None:
+    """Import yapf, by which mmengine prints configs, in spite of its cache.
+
+    yapf shows its cache file to other processes before the content is written (0.43:
+    renamed before it is flushed), and never repairs one that is damaged. The first
+    processes that run side by side in a new environment meet such a file.
+
+    Args:
+        attempts: How often the cache is emptied before the error is raised.
+    """
+    for left in reversed(range(attempts)):
+        try:
+            import yapf  # noqa: F401
+        except (EOFError, UnpicklingError):
+            if not left:
+                raise
+            _empty_formatter_cache()
+        else:
+            return
+
+
+def _empty_formatter_cache() -> None:
+    from platformdirs import user_cache_dir
+
+    folder = user_cache_dir('YAPF', 'Google', version=metadata.version('yapf'))
+    for file in Path(folder).glob('*.pickle'):
+        file.unlink(missing_ok=True)

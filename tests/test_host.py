@@ -1,5 +1,7 @@
 """Version checks and the installed family of host libraries."""
 
+import os
+import subprocess
 import sys
 
 import pytest
@@ -32,3 +34,22 @@ def test_configs_inherit_from_the_installed_mmseg(tmp_path):
     stock = 'deeplabv3/deeplabv3_r101-d8_4xb2-40k_cityscapes-512x1024.py'
     path.write_text(f"_base_ = 'mmseg::{stock}'\n")
     assert Config.fromfile(path).model.backbone.depth == 101
+
+
+@pytest.mark.parametrize('content', [b'', b'\x80\x05\x95'], ids=['empty', 'cut off'])
+def test_formatter_is_imported_past_a_damaged_cache(tmp_path, content):
+    def run(code):
+        env = {**os.environ, 'XDG_CACHE_HOME': str(tmp_path)}
+        subprocess.run([sys.executable, '-c', code], env=env, check=True)
+
+    run('import yapf')
+    files = list(tmp_path.rglob('*.pickle'))
+    assert files, 'yapf keeps no cache any more: import_formatter is not needed'
+    for file in files:
+        file.write_bytes(content)
+    with pytest.raises(subprocess.CalledProcessError):
+        run('import yapf')
+    run(
+        'import infopro_seg; from mmengine import Config;'
+        'assert Config(dict(a=1)).pretty_text == "a = 1\\n"'
+    )
