@@ -2,7 +2,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-all test-fast lint format clean help
+.PHONY: demo test test-all test-fast test-gpu lint format clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/  -/'
@@ -25,6 +25,9 @@ test: .venv/installed  ## run the tests, a sample of the long products among the
 
 test-all: .venv/installed  ## run every test
 	$(PY) -m pytest --numprocesses auto
+
+test-gpu: .venv/installed  ## run the tests that need a CUDA device
+	$(PY) -m pytest tests/gpu -rs
 
 test-fast: .venv/installed  ## run the tests that take under a second each
 	$(PY) -m pytest --numprocesses auto -m 'not slow and not dist and not exhaustive'

@@ -8,14 +8,13 @@
 # trained here.
 # Splits from
 #   python tools/plan.py mmseg::convnext/convnext-tiny_upernet_8xb2-amp-160k_ade20k-512x512.py \
-#       --num-modules 4 --recompute never --local lean_loss=True
+#       --num-modules 4 --recompute never
 _base_ = 'mmseg::convnext/convnext-tiny_upernet_8xb2-amp-160k_ade20k-512x512.py'
 custom_imports = dict(imports=['mmpretrain.models', 'infopro_seg'], allow_failed_imports=False)
 model = dict(
     type='InfoProEncoderDecoder',
     local=dict(
-        splits=['downsample_layers.1', 'downsample_layers.2', 'downsample_layers.3'],
-        lean_loss=True))
+        splits=['downsample_layers.1', 'downsample_layers.2', 'downsample_layers.3']))
 custom_hooks = [dict(type='LocalTrainingHook')]
 train_dataloader = dict(sampler=dict(type='SeededSampler'))
 find_unused_parameters = True

@@ -6,14 +6,13 @@
 # of 150 classes at image resolution.) Not yet trained here.
 # Splits from
 #   python tools/plan.py mmseg::swin/swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512.py \
-#       --num-modules 4 --recompute never --local lean_loss=True
+#       --num-modules 4 --recompute never
 _base_ = 'mmseg::swin/swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512.py'
 custom_imports = dict(imports=['infopro_seg'], allow_failed_imports=False)
 model = dict(
     type='InfoProEncoderDecoder',
     local=dict(
-        splits=['stages.0.downsample', 'stages.1.downsample', 'stages.2.downsample'],
-        lean_loss=True))
+        splits=['stages.0.downsample', 'stages.1.downsample', 'stages.2.downsample']))
 custom_hooks = [dict(type='LocalTrainingHook')]
 train_dataloader = dict(sampler=dict(type='SeededSampler'))
 find_unused_parameters = True

@@ -7,12 +7,12 @@
 # Not yet trained here.
 # Splits from
 #   python tools/plan.py mmseg::vit/vit_vit-b16_mln_upernet_8xb2-160k_ade20k-512x512.py \
-#       --num-modules 4 --recompute never --local lean_loss=True
+#       --num-modules 4 --recompute never
 _base_ = 'mmseg::vit/vit_vit-b16_mln_upernet_8xb2-160k_ade20k-512x512.py'
 custom_imports = dict(imports=['infopro_seg'], allow_failed_imports=False)
 model = dict(
     type='InfoProEncoderDecoder',
-    local=dict(splits=['layers.1', 'layers.5', 'layers.11'], lean_loss=True))
+    local=dict(splits=['layers.1', 'layers.5', 'layers.11']))
 custom_hooks = [dict(type='LocalTrainingHook')]
 train_dataloader = dict(sampler=dict(type='SeededSampler'))
 find_unused_parameters = True

@@ -1,6 +1,5 @@
 """What a number needs to be believed: machine, versions, command, date, seed."""
 
-import argparse
 import datetime
 import shlex
 import subprocess
@@ -40,11 +39,11 @@ def require_device(device: str, amp_dtype: str | None) -> None:
         )
 
 
-def facts_of_run(args: argparse.Namespace, setting: Setting) -> dict[str, Any]:
+def facts_of_run(args: Any, setting: Setting) -> dict[str, Any]:
     """What is written beside the numbers.
 
     Args:
-        args: The arguments of ``tools/benchmark.py``.
+        args: With ``device``, ``steps``, ``warmup`` and ``seed``.
         setting: What was trained.
     """
     program = Path(sys.argv[0])

@@ -147,10 +147,27 @@ def _local(setting: Setting, chain: Chain, kind: str, num_modules: int) -> Metho
         partition = most_even(chain, num_modules)
     else:
         partition = _frugal(chain, num_modules)
+    return _cut(setting, chain, kind, partition)
+
+
+def planned(setting: Setting, chain: Chain, budget: int, kind: str) -> Method | None:
+    """What the planner decides for so many bytes; None if nothing fits.
+
+    Args:
+        setting: The network, with its ``local`` settings.
+        chain: Its costs.
+        budget: Bytes for a step.
+        kind: How tables call it, with the number of modules behind.
+    """
+    partition = cheapest(chain, budget)
+    return None if partition is None else _cut(setting, chain, kind, partition)
+
+
+def _cut(setting: Setting, chain: Chain, kind: str, partition: Partition) -> Method:
     splits = [chain.units[end - 1].name for end in partition.ends[:-1]]
     recompute = spelled_recompute(chain, partition)
     model = planned_model(setting.model, splits, recompute)
-    how = f'cut after {", ".join(splits)}'
+    how = f'cut after {", ".join(splits) or "nothing"}'
     if recompute:
         how += f'; {len(recompute)} of {len(chain.units) + 1} recomputed'
     return Method(kind, setting, model, partition, chain, how)

@@ -56,7 +56,7 @@ def parse_args() -> argparse.Namespace:
         action=KeyValues,
         default={},
         metavar='KEY=VALUE',
-        help='local settings besides the cuts, e.g. lean_loss=True head=lean',
+        help='local settings besides the cuts, e.g. head=lean',
     )
     parser.add_argument(
         '--drop-auxiliary-heads',

@@ -33,7 +33,7 @@ def main() -> None:
     args = parse_args()
     setting = setting_of(
         args.config,
-        local={'head': 'lean', 'lean_loss': True},
+        local={'head': 'lean'},
         batch_size=args.batch_size,
         crop_size=args.crop_size and tuple(args.crop_size),
         amp_dtype=args.amp,

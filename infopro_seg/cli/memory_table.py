@@ -33,15 +33,15 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help='files, or mmseg::NAME; default: one for each family of models',
     )
     parser.add_argument(
-        '--num-modules', type=int, nargs='+', default=[1, 2, 4, 8], metavar='K'
+        '--num-modules', type=int, nargs='+', default=[2, 4, 8], metavar='K'
     )
     parser.add_argument(
         '--local',
         nargs='+',
         action=KeyValues,
-        default={'lean_loss': True},
+        default={},
         metavar='KEY=VALUE',
-        help='local settings besides the cuts; default: lean_loss=True',
+        help='local settings besides the cuts, e.g. head=paper',
     )
     parser.add_argument('--batch-size', type=int, metavar='B')
     parser.add_argument('--crop-size', type=int, nargs=2, metavar=('H', 'W'))

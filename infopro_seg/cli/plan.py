@@ -70,7 +70,7 @@ def parse_args() -> argparse.Namespace:
         action=KeyValues,
         default={},
         metavar='KEY=VALUE',
-        help='local settings besides the cuts, e.g. lean_loss=True head=paper',
+        help='local settings besides the cuts, e.g. head=paper',
     )
     parser.add_argument('--out', help='plan file (.json) to write')
     parser.add_argument('--plot', help='picture of the memory to write')

@@ -12,21 +12,21 @@ EXAMPLE = """example:
 """
 
 
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Read the command line; None means that of the process."""
     parser = make_parser(__doc__, EXAMPLE)
     parser.add_argument('json', help='what tools/benchmark.py --json wrote')
     parser.add_argument('picture', help='file to write')
     parser.add_argument('--force', action='store_true', help='overwrite the picture')
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if Path(args.picture).exists() and not args.force:
         parser.error(f'{args.picture} exists; pass --force to overwrite it')
     return args
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Draw."""
-    args = parse_args()
+    args = parse_args(argv)
     result = json.loads(Path(args.json).read_text(encoding='utf-8'))
     plot_benchmark(result, args.picture)
     print(f'wrote {args.picture}')

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ..models import InfoProEncoderDecoder, LocalModule
+from ..models.losses.chunked import obstacle
 
 # torch.OutOfMemoryError is its name since torch 2.5.
 OutOfMemoryError = getattr(torch, 'OutOfMemoryError', torch.cuda.OutOfMemoryError)
@@ -18,6 +19,7 @@ class MemoryAdvice:
     """Adds to an out-of-memory error the module that ran and the settings that help."""
 
     def __init__(self) -> None:
+        self._model: InfoProEncoderDecoder | None = None
         self._running: LocalModule | None = None
         self._bytes_before = 0
         self._has_run = False
@@ -31,6 +33,7 @@ class MemoryAdvice:
                 wrapper.
             model: The model itself.
         """
+        self._model = model
         model.watchers = (*model.watchers, self._watch)
         # With torch.compile the runner has put one of its own there.
         self._replaced = {
@@ -80,8 +83,11 @@ class MemoryAdvice:
         )
 
     def _remedies(self) -> list[str]:
-        remedies = ['local=dict(lean_loss=True)']
+        remedies = []
         module = self._running
+        heads = self._model.heads_with_losses() if self._model else {}
+        if any(obstacle(head) is None for head in heads.values()):
+            remedies.append('local=dict(lean_loss=True)')
         if module is None or len(module.units) > 1:
             remedies.append('more local modules (num_modules, or a split in this one)')
         open_units = [u.name for u in module.units] if module else []

@@ -90,7 +90,7 @@ class _Measurement:
         self.probe = probe
         self.reads = {} if network.with_neck else reads_by_head(network, probe.outputs)
         self.network = revert_sync_batchnorm(meta_copy(network)).train()
-        self.is_lean = bool(settings.lean_loss)
+        self.is_lean = settings.lean_loss is not False
         self.size = reference_size(network.backbone)
         self.image = torch.empty(
             _NUM_IMAGES, probe.image_channels, *self.size, device='meta'

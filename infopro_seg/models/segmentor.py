@@ -18,7 +18,7 @@ from ..units import State, units_of
 from .build import build_local_heads, require_losses
 from .image_range import check_range, known_range, recovered, to_unit_range
 from .local_module import LocalModule
-from .losses.chunked import use_lean_loss
+from .losses.chunked import use_lean_loss, warn_of
 from .probe import input_channels, probe_backbone
 from .readers import auxiliary_heads, find_readers, stages_of
 from .recompute import check_recompute, head_recompute, resolve_recompute
@@ -114,8 +114,10 @@ class InfoProEncoderDecoder(EncoderDecoder):
             self._auxiliary_module.values(),
             self.backbone,
         )
-        if settings.lean_loss:
-            self._use_lean_losses()
+        if settings.lean_loss or (settings.lean_loss is None and splits):
+            obstacles = self.use_lean_losses()
+            if settings.lean_loss:
+                warn_of(obstacles)
         #: Whether a batch has been looked at, see `_look_at_first_batch`.
         self._has_trained = False
         self._is_range_given = settings.image_range is not None
@@ -277,7 +279,16 @@ class InfoProEncoderDecoder(EncoderDecoder):
         if compares and self._image_range is not None and not self._is_range_given:
             check_range(recovered(self.data_preprocessor, inputs), self._image_range)
 
-    def _use_lean_losses(self) -> None:
+    def use_lean_losses(self) -> dict[str, str | None]:
+        """Let every head take its cross-entropy in chunks, if its loss allows that.
+
+        Returns:
+            By the name of the head: why it keeps its own loss, or None.
+        """
+        return {name: use_lean_loss(h) for name, h in self.heads_with_losses().items()}
+
+    def heads_with_losses(self) -> dict[str, nn.Module]:
+        """All heads that compare logits with labels, by how messages call them."""
         heads = {DECODE_HEAD: self.decode_head}
         if isinstance(self.decode_head, nn.ModuleList):
             heads = {f'{DECODE_HEAD}.{i}': h for i, h in enumerate(self.decode_head)}
@@ -287,8 +298,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
         ):
             if local_head.segmentation is not None:
                 heads[f'the local head of {module.name}'] = local_head.segmentation
-        for name, head in heads.items():
-            use_lean_loss(head, name)
+        return heads
 
     def __getstate__(self) -> dict:
         """Copies and pickles (EMA, export) have no callbacks: they are one runner's."""

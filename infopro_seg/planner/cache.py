@@ -98,7 +98,11 @@ def _is_installed(path: Path) -> bool:
 
 def chain_from_json(text: str) -> Chain:
     """A chain from its JSON form."""
-    content = json.loads(text)
+    return _chain(json.loads(text))
+
+
+def _chain(content: dict) -> Chain:
+    end_to_end = content['end_to_end']
     return Chain(
         **{
             **content,
@@ -119,6 +123,7 @@ def chain_from_json(text: str) -> Chain:
             'outputs': tuple(Output(*output) for output in content['outputs']),
             'skips': tuple(Skip(*skip) for skip in content['skips']),
             'assumed': tuple(content['assumed']),
+            'end_to_end': end_to_end and _chain(end_to_end),
         }
     )
 

@@ -195,6 +195,8 @@ class Chain:
         step_factor: Most bytes that the optimizer needs for a moment, a byte of
             parameters.
         assumed: Operators whose result depends on the data.
+        end_to_end: The same network where it is cut nowhere, if it trains differently
+            then: its decode and auxiliary heads keep the stock losses.
     """
 
     units: tuple[UnitCost, ...]
@@ -209,12 +211,22 @@ class Chain:
     optimizer_factor: float = 0.0
     step_factor: float = 0.0
     assumed: tuple[str, ...] = ()
+    end_to_end: 'Chain | None' = None
+
+    def of(self, partition: 'Partition') -> 'Chain':
+        """The costs that count for a partition."""
+        return self.uncut if len(partition.ends) == 1 else self
+
+    @property
+    def uncut(self) -> 'Chain':
+        """The costs that count where there is no cut."""
+        return self.end_to_end or self
 
     def with_optimizer(self, optimizer_factor: float, step_factor: float) -> 'Chain':
         """The same network trained by another optimizer."""
-        return dataclasses.replace(
-            self, optimizer_factor=optimizer_factor, step_factor=step_factor
-        )
+        factors = {'optimizer_factor': optimizer_factor, 'step_factor': step_factor}
+        end_to_end = self.end_to_end and dataclasses.replace(self.end_to_end, **factors)
+        return dataclasses.replace(self, end_to_end=end_to_end, **factors)
 
     @functools.cached_property
     def grads_before(self) -> tuple[int, ...]:

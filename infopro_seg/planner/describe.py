@@ -33,6 +33,7 @@ def _described(
     whole_peak: int,
     whole_flops: int,
 ) -> PlannedModule:
+    chain = chain.of(partition)
     start, end = partition.starts[index], partition.ends[index]
     units = chain.units[start:end]
     is_last = index == len(partition.ends) - 1

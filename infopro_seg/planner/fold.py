@@ -1,12 +1,12 @@
 """Folds a chain from its end to its start and keeps what may be best. Pure numbers."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from ..recompute_mode import RecomputeMode
-from .costs import Chain, Pass, Variants
+from .costs import Chain, Variants
 from .labels import (
     AFTER,
     BACKWARD,
@@ -29,9 +29,9 @@ from .labels import (
 from .peaks import base_bytes
 from .room import (
     Effect,
+    Room,
     carried_skips,
     holds_start,
-    start_rooms,
     unit_effect,
     unit_step,
     waiting_skips,
@@ -95,19 +95,21 @@ class Fold:
         return len(self.decisions) - 1
 
     def begin(
-        self, labels: Labels, end: int, label: np.ndarray, kind: Kind, step: Pass
+        self,
+        labels: Labels,
+        label: np.ndarray,
+        kind: Kind,
+        rooms: Iterable[tuple[int, int, Room]],
     ) -> None:
         """Add the labels of a module that ends here, for every way it may start.
 
         Args:
             labels: Are added to.
-            end: Index behind the module's last unit.
             label: Cost, worst peak and decisions of what comes later.
             kind: Whether it is the last module, and the number of modules.
-            step: The pass of the tail or the local head.
+            rooms: As `start_rooms` gives them.
         """
-        tail = step if kind.is_last else None
-        for low, high, room in start_rooms(self.chain, end, tail):
+        for low, high, room in rooms:
             kind = kind._replace(low=low, high=high, waiting=room.waiting)
             row = label.copy()
             row[[FORWARD, BACKWARD, HELD, AFTER]] = room[:4]

@@ -55,6 +55,7 @@ def optimizer_peak(chain: Chain, cuts: Sequence[int]) -> int:
 
 def module_peaks(chain: Chain, partition: Partition) -> tuple[int, ...]:
     """Most bytes alive while each module trains, everything included."""
+    chain = chain.of(partition)
     return tuple(_module_peak(chain, partition, i) for i in range(len(partition.ends)))
 
 
@@ -66,6 +67,7 @@ def predicted_peak(chain: Chain, partition: Partition) -> int:
 
 def total_flops(chain: Chain, partition: Partition) -> int:
     """FLOPs of a training step of a plan."""
+    chain = chain.of(partition)
     tail = chain.tail.choose(
         partition.tail_mode, is_first=partition.starts[-1] == len(chain.units)
     )
@@ -87,6 +89,7 @@ def extra_flops(chain: Chain, partition: Partition) -> int:
     The gradients that no longer flow through walls are not deducted (`total_flops`
     does): they are no reason to cut where memory does not ask for it.
     """
+    chain = chain.of(partition)
     return (
         sum(chain.heads[cut - 1].step.flops for cut in partition.ends[:-1])
         + sum(

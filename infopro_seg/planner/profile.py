@@ -122,6 +122,7 @@ class _Profile:
                 for output in state.outputs[len(outputs) :]
             ]
         tail_reads, auxiliaries = self._readers(state, reads)
+        tail = self._tail(state)
         for reader in auxiliaries:
             last = outputs[max(reader.reads)]
             if last.is_flow:
@@ -130,10 +131,10 @@ class _Profile:
                 candidates[last.unit] = candidates[last.unit]._replace(
                     after_reader=again.step
                 )
-        return Chain(
+        chain = Chain(
             units=tuple(units),
             heads=tuple(candidates),
-            tail=self._tail(state),
+            tail=tail,
             tail_reads=tail_reads,
             auxiliaries=auxiliaries,
             outputs=tuple(outputs),
@@ -141,6 +142,21 @@ class _Profile:
             start_bytes=start_bytes,
             parameter_bytes=_trainable_bytes(self.network),
         )
+        if not self._is_lean_behind_walls():
+            return chain
+        _, auxiliaries = self._readers(state, reads)
+        return dataclasses.replace(
+            chain,
+            tail=self._tail(state),
+            auxiliaries=auxiliaries,
+            end_to_end=chain,
+        )
+
+    def _is_lean_behind_walls(self) -> bool:
+        """Let heads take their loss as in a network with walls; whether any does."""
+        if self.network.local.get('lean_loss') is not None:
+            return False
+        return None in self.network.use_lean_losses().values()
 
     def _next(self, unit: Unit, state: State) -> tuple[State, list[int | None]]:
         """The state after a unit, in new storage and without history.
@@ -244,8 +260,8 @@ def _candidate_heads(
     stages = stages_of(network.decode_head)
     heads = build_local_heads(settings, probe.boundaries, stages, probe.image_channels)
     for head in heads:
-        if settings.lean_loss and head.segmentation is not None:
-            use_lean_loss(head.segmentation, 'a local head')
+        if settings.lean_loss is not False and head.segmentation is not None:
+            use_lean_loss(head.segmentation)
     return [revert_sync_batchnorm(head).train() for head in heads]
 
 

@@ -119,7 +119,7 @@ def _verdict(plan: Plan) -> list[str]:
             lines.append(
                 f'the smallest possible peak is {gib(plan.smallest_peak_bytes)}: use '
                 'a smaller batch or crop (--max-batch and --max-crop find the '
-                'largest), --amp, or --local lean_loss=True.'
+                'largest), or --amp.'
             )
     return lines
 

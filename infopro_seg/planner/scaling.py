@@ -5,7 +5,16 @@ from typing import Any
 
 from .costs import Chain
 
-_MEASURED = ('units', 'heads', 'tail', 'auxiliaries', 'outputs', 'skips', 'start_bytes')
+_MEASURED = (
+    'units',
+    'heads',
+    'tail',
+    'auxiliaries',
+    'outputs',
+    'skips',
+    'start_bytes',
+    'end_to_end',
+)
 
 
 def interpolate(first: Chain, second: Chain, weight: float) -> Chain:
@@ -32,6 +41,8 @@ def interpolate(first: Chain, second: Chain, weight: float) -> Chain:
 def _between(first: Any, second: Any, weight: float) -> Any:
     if first is None or second is None:
         return None
+    if isinstance(first, Chain):
+        return interpolate(first, second, weight)
     if isinstance(first, tuple):
         values = [_between(a, b, weight) for a, b in zip(first, second, strict=True)]
         return type(first)(*values) if hasattr(first, '_fields') else tuple(values)

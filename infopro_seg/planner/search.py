@@ -4,7 +4,7 @@ Weights, optimizer state and gradients of local heads are left out here: they de
 all cuts at once. `partition` sets room for them aside.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from .costs import MODES, Chain, Partition
 from .fold import Fold
 from .labels import LINK, NO_LINK, WORST, Closed, Kind, Labels, Trunk
 from .needs import IMPOSSIBLE, module_needs
-from .room import end_room
+from .room import Room, end_room, start_rooms
 
 NEVER, AUTO, LEAST, ALWAYS = 'never', 'auto', 'least', 'always'
 CHOICES = {
@@ -170,19 +170,39 @@ def _tails(
     kind = Kind(0 if num_modules is None else 1, True, end, end)
     ended: Labels = {}
     closed: Closed = {}
-    for mode, cost in fold.modes(fold.chain.tail):
-        link = fold.decide('tail', end, mode, NO_LINK)
-        label = np.array([cost, 0, 0, 0, 0, 0, link], dtype=np.int64)
-        if end not in must_cut:
-            step = fold.chain.tail.choose(mode, is_first=False)
-            fold.begin(ended, end, label, kind, step)
-        if end in may_cut:
-            step = fold.chain.tail.choose(mode, is_first=True)
-            room = end_room(fold.chain, end, end, step)
-            alone = np.array([[cost, *room[:4], 0, link]], dtype=np.int64)
-            fold.offer(closed, end, kind, alone)
+    for chain, starts in _last_starts(fold.chain):
+        for mode, cost in fold.modes(chain.tail):
+            link = fold.decide('tail', end, mode, NO_LINK)
+            label = np.array([cost, 0, 0, 0, 0, 0, link], dtype=np.int64)
+            if end not in must_cut:
+                step = chain.tail.choose(mode, is_first=False)
+                rooms = _within(starts, start_rooms(chain, end, step))
+                fold.begin(ended, label, kind, rooms)
+            if end in may_cut and end in starts:
+                step = chain.tail.choose(mode, is_first=True)
+                room = end_room(chain, end, end, step)
+                alone = np.array([[cost, *room[:4], 0, link]], dtype=np.int64)
+                fold.offer(closed, end, kind, alone)
     ended.update(_ended(fold, end, closed, num_modules))
     return ended, closed
+
+
+def _last_starts(chain: Chain) -> list[tuple[Chain, range]]:
+    """Where the last module may start, and the costs that count then."""
+    num_units = len(chain.units)
+    if chain.end_to_end is None:
+        return [(chain, range(num_units + 1))]
+    return [(chain.end_to_end, range(1)), (chain, range(1, num_units + 1))]
+
+
+def _within(
+    starts: range, rooms: Iterable[tuple[int, int, Room]]
+) -> Iterator[tuple[int, int, Room]]:
+    """What `start_rooms` gives, for some starts only."""
+    for low, high, room in rooms:
+        low, high = max(low, starts[0]), min(high, starts[-1])
+        if low <= high:
+            yield low, high, room
 
 
 def _ended(fold: Fold, end: int, closed: Closed, num_modules: int | None) -> Labels:
@@ -195,7 +215,7 @@ def _ended(fold: Fold, end: int, closed: Closed, num_modules: int | None) -> Lab
             label[0] += step.flops
             label[LINK] = fold.decide('cut', end, 0, int(label[LINK]))
             kind = Kind(0 if num_modules is None else count + 1, False)
-            fold.begin(ended, end, label, kind, step)
+            fold.begin(ended, label, kind, start_rooms(fold.chain, end, None))
     return ended
 
 

@@ -37,7 +37,8 @@ class LocalSettings:
         head: Configs of both halves of a local head, see `complete_head`.
         weights: (first, last but one) of both losses, see `linear_weights`.
         recompute: See `infopro_seg.models.recompute.resolve_recompute`.
-        lean_loss: Whether heads take their loss in chunks; None is no.
+        lean_loss: Whether heads take their loss in chunks; None is yes wherever there
+            is a wall and the loss allows it.
         image_range: (black, white) of the images before the data preprocessor's mean
             and std; None leaves it to `infopro_seg.models.image_range.known_range`.
     """

@@ -39,11 +39,11 @@ def small(path, model):
 def test_numbers_are_those_of_the_planner(tmp_path):
     config = write_config(tmp_path / 'tiny.py', tiny())
     sizes = {'batch_size': BATCH, 'crop_size': CROP}
-    row = memory_table.measure(config, (1, 2, 3), local={'lean_loss': True}, **sizes)
+    row = memory_table.measure(config, (1, 2, 3), local={}, **sizes)
     assert (row.reason, row.batch_size, row.crop_size) == ('', BATCH, CROP)
     stock = make_plan(setting_of(config, **sizes), num_modules=1)
     assert row.end_to_end_bytes == stock.predicted_peak_bytes
-    setting = setting_of(config, local={'lean_loss': True}, **sizes)
+    setting = setting_of(config, local={}, **sizes)
     plan = make_plan(setting, num_modules=2)
     cell = row.cells[1]
     assert (cell.num_modules, cell.peak_bytes) == (2, plan.predicted_peak_bytes)

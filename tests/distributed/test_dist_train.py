@@ -37,9 +37,10 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def dist_train(folder, *args):
+def dist_train(folder, *args, num_processes=2, on_gpu=False):
+    hidden = {} if on_gpu else {'CUDA_VISIBLE_DEVICES': ''}
     done = subprocess.run(
-        [str(ROOT / 'tools' / 'dist_train.sh'), 'tiny.py', '2', *args],
+        [str(ROOT / 'tools' / 'dist_train.sh'), 'tiny.py', str(num_processes), *args],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -50,7 +51,7 @@ def dist_train(folder, *args):
             'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
             'PORT': str(free_port()),
             'OMP_NUM_THREADS': '1',
-            'CUDA_VISIBLE_DEVICES': '',
+            **hidden,
         },
     )
     said = done.stdout + done.stderr

@@ -36,15 +36,19 @@ def fail_in(runner, path, *, in_backward=False):
         ('data_preprocessor', False, 'before the first local module'),
     ],
 )
-def test_the_module_is_named_with_what_helps(tmp_path, path, in_backward, where):
-    runner = runner_of(tmp_path)
+@pytest.mark.parametrize('lean_loss', [None, False])
+def test_the_module_is_named_with_what_helps(
+    tmp_path, path, in_backward, where, lean_loss
+):
+    model = {**MODEL, 'local': {**MODEL['local'], 'lean_loss': lean_loss}}
+    runner = runner_of(tmp_path, model=model)
     fail_in(runner, path, in_backward=in_backward)
     with pytest.raises(torch.OutOfMemoryError) as error:
         runner.train()
     message = str(error.value)
     assert message.startswith('CUDA out of memory. Tried to allocate 1 GiB')
     assert re.search(where, message), message
-    assert 'lean_loss=True' in message
+    assert ('lean_loss=True' in message) == (lean_loss is False)
     assert 'smaller crop_size' in message
     assert 'more local modules' in message
     assert ('recompute=[' in message) == (path != 'data_preprocessor')

@@ -31,7 +31,7 @@ def head_pair(loss=None, **settings):
     torch.manual_seed(0)
     stock = MODELS.build({**FCN, 'loss_decode': loss, **settings})
     lean = copy.deepcopy(stock)
-    assert use_lean_loss(lean, 'head')
+    assert use_lean_loss(lean) is None
     return stock, lean
 
 
@@ -213,16 +213,22 @@ def test_copies_use_their_own_settings(copied):
     ],
     ids=lambda value: value if isinstance(value, str) else '',
 )
-def test_other_losses_stay_as_they_are_with_a_warning(settings, reason):
+def test_other_losses_stay_as_they_are_and_say_why(settings, reason):
     head = MODELS.build({**FCN, **settings})
-    with pytest.warns(UserWarning, match=f'no effect on decode_head: .*{reason}'):
-        assert not use_lean_loss(head, 'decode_head')
+    assert reason in use_lean_loss(head)
     assert 'loss_by_feat' not in vars(head)
 
 
-def test_a_head_that_is_none_of_mmsegs_stays_as_it_is_with_a_warning():
-    with pytest.warns(UserWarning, match='Linear is not a BaseDecodeHead'):
-        assert not use_lean_loss(torch.nn.Linear(1, 1), 'decode_head')
+def test_a_head_that_is_none_of_mmsegs_stays_as_it_is_and_says_why():
+    assert 'Linear is not a BaseDecodeHead' in use_lean_loss(torch.nn.Linear(1, 1))
+
+
+def test_lean_loss_true_warns_of_the_heads_that_it_does_not_fit():
+    config = deeplabv3()
+    config['decode_head']['loss_decode'] = {'type': 'DiceLoss'}
+    for local in ({'num_modules': 2}, {'num_modules': 1}):
+        with pytest.warns(UserWarning, match='no effect on decode_head: .*DiceLoss'):
+            build(localized(config, **local, lean_loss=True))
 
 
 @pytest.mark.parametrize('preset', ['paper', 'lean'])
@@ -263,11 +269,12 @@ def is_lean(model):
     }
 
 
-def test_losses_are_lean_where_that_is_asked_for():
+def test_losses_are_lean_behind_walls_and_where_that_is_asked_for():
     heads = {'decode_head', 'auxiliary_head', 'local_heads.0.segmentation'}
-    lean = build(localized(deeplabv3(), num_modules=2, lean_loss=True))
-    assert is_lean(lean) == heads
-    assert not is_lean(build(localized(deeplabv3(), num_modules=2)))
+    for lean_loss in (None, True):
+        lean = build(localized(deeplabv3(), num_modules=2, lean_loss=lean_loss))
+        assert is_lean(lean) == heads
+    assert not is_lean(build(localized(deeplabv3(), num_modules=1)))
     assert not is_lean(build(localized(deeplabv3(), num_modules=2, lean_loss=False)))
     one = build(localized(deeplabv3(), num_modules=1, lean_loss=True))
     assert is_lean(one) == {'decode_head', 'auxiliary_head'}
@@ -305,7 +312,7 @@ def test_by_default_other_losses_are_the_stock_ones_without_a_word(name):
 def test_double_precision_stays_double():
     head = MODELS.build(FCN).double()
     lean = copy.deepcopy(head)
-    assert use_lean_loss(lean, 'head')
+    assert use_lean_loss(lean) is None
     logits = torch.randn(2, FCN['num_classes'], 8, 8, dtype=torch.float64)
     samples = samples_of((32, 32), num=2)
     expected = head.loss_by_feat(logits, samples)['loss_ce']

@@ -1,5 +1,6 @@
 """Chains of small integer costs, and every partition of them."""
 
+import dataclasses
 import itertools
 
 from hypothesis import strategies as st
@@ -99,7 +100,7 @@ def chains(draw, *, max_units=5, max_state=0, casts=True):
     if not max_state:
         # Gradients of local heads are state, too.
         heads = [h._replace(step=h.step._replace(grads=0, casts=0)) for h in heads]
-    return Chain(
+    chain = Chain(
         units=units,
         heads=tuple(heads),
         tail=draw(variants(casts=casts)),
@@ -113,6 +114,19 @@ def chains(draw, *, max_units=5, max_state=0, casts=True):
         start_bytes=draw(st.integers(0, 20)),
         parameter_bytes=sum(unit.parameter_bytes for unit in units),
         optimizer_factor=draw(st.sampled_from([0.0, 1.0, 2.0])),
+    )
+    if draw(st.booleans()):
+        return chain
+    return dataclasses.replace(
+        chain,
+        end_to_end=dataclasses.replace(
+            chain,
+            tail=draw(variants(casts=casts)),
+            auxiliaries=tuple(
+                reader._replace(step=draw(passes(casts=casts)))
+                for reader in chain.auxiliaries
+            ),
+        ),
     )
 
 

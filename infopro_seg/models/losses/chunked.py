@@ -9,7 +9,7 @@ float32 rounding, and so is the work: nothing is computed twice.
 
 import functools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
@@ -23,7 +23,7 @@ from torch.nn import functional
 CHUNK_BYTES = 16 * 2**20
 
 
-def use_lean_loss(head: nn.Module, name: str) -> bool:
+def use_lean_loss(head: nn.Module) -> str | None:
     """Let a decode head compute its loss in chunks.
 
     Only this instance is changed: its ``loss_by_feat`` becomes
@@ -31,25 +31,29 @@ def use_lean_loss(head: nn.Module, name: str) -> bool:
 
     Args:
         head: A decode, auxiliary or local segmentation head.
-        name: How the warning calls it.
 
     Returns:
-        Whether the head was changed. If its loss is of another kind it stays as it is.
+        None, or why the head stays as it is: its loss is of another kind.
     """
     if getattr(vars(head).get('loss_by_feat'), 'func', None) is lean_loss_by_feat:
-        return True
+        return None
     reason = obstacle(head)
-    if reason is not None:
-        warnings.warn(
-            f'lean_loss=True has no effect on {name}: {reason}. It needs a decode head '
-            'with the loss_by_feat of BaseDecodeHead, without sampler, and one '
-            "loss_decode=dict(type='CrossEntropyLoss') with softmax and reduction "
-            "'mean'.",
-            stacklevel=2,
-        )
-        return False
-    head.loss_by_feat = functools.partial(lean_loss_by_feat, head)
-    return True
+    if reason is None:
+        head.loss_by_feat = functools.partial(lean_loss_by_feat, head)
+    return reason
+
+
+def warn_of(obstacles: Mapping[str, str | None]) -> None:
+    """Say which heads ``lean_loss=True`` has no effect on, and why."""
+    for name, reason in obstacles.items():
+        if reason is not None:
+            warnings.warn(
+                f'lean_loss=True has no effect on {name}: {reason}. It needs a decode '
+                'head with the loss_by_feat of BaseDecodeHead, without sampler, and '
+                "one loss_decode=dict(type='CrossEntropyLoss') with softmax and "
+                "reduction 'mean'.",
+                stacklevel=2,
+            )
 
 
 def lean_loss_by_feat(

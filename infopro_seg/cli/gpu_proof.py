@@ -1,0 +1,86 @@
+"""Compare what is predicted with what a card does: memory, time, what fits."""
+
+import argparse
+import datetime
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..benchmark.facts import require_device
+from ..host import installed_versions
+from ..planner.sizes import gib
+from ..proof.job import Job
+from ..proof.report import reserve_of, write_page
+from ..proof.runner import run_parts, with_tuples
+from .run import make_parser
+
+_CONFIG = Path(__file__).parents[2] / 'configs/infopro_deeplabv3_r101_cityscapes_k4.py'
+_PACKAGES = ('torch', 'onedl-mmsegmentation', 'mmsegmentation', 'onedl-mmengine')
+EXAMPLE = """Parts run in order of worth until the time is over; the next call with the
+same --out goes on behind them. Images are random, so no data set is needed.
+
+example:
+  python tools/gpu_proof.py --out gpu_proof --minutes 9
+"""
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Read the command line; None means that of the process."""
+    parser = make_parser(__doc__, EXAMPLE)
+    job = Job(config=str(_CONFIG))
+    parser.add_argument('--out', required=True, type=Path, metavar='DIR')
+    parser.add_argument('--minutes', type=float, default=9, help='time limit')
+    parser.add_argument('--config', default=job.config, help='file (.py), mmseg::NAME')
+    parser.add_argument('--device', choices=('cuda', 'cpu'), default=job.device)
+    parser.add_argument('--batch-size', type=int, default=job.batch_size, metavar='B')
+    parser.add_argument(
+        '--crop-size', type=int, nargs=2, default=job.crop_size, metavar=('H', 'W')
+    )
+    parser.add_argument(
+        '--num-modules', type=int, nargs='+', default=job.num_modules, metavar='K'
+    )
+    parser.add_argument(
+        '--cards', type=float, nargs='+', default=job.cards, metavar='GIB'
+    )
+    parser.add_argument('--steps', type=int, default=job.steps, help='timed steps')
+    parser.add_argument(
+        '--warmup', type=int, default=job.warmup, help='steps before that, at least 2'
+    )
+    parser.add_argument('--seed', type=int, default=job.seed)
+    args = parser.parse_args(argv)
+    if args.minutes <= 0 or args.steps < 1 or args.warmup < 2:
+        parser.error('--minutes and --steps must be above 0, --warmup at least 2')
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run what is left, write the page; 1 if a part failed."""
+    args = parse_args(argv)
+    require_device(args.device, None)
+    fields = {k: v for k, v in vars(args).items() if k in Job.__dataclass_fields__}
+    job = Job(**with_tuples(fields))
+    states = run_parts(job, args.out, seconds=60 * args.minutes)
+    print(write_page(args.out, _facts(job), states))
+    reserve = reserve_of(args.out)
+    if reserve is not None:
+        print(
+            f'\nin use beyond the prediction, at most: {gib(reserve)}. For plans for '
+            f'this card: --reserve {gib(reserve).replace(" ", "")}'
+        )
+    return int(any(state.startswith('failed') for state in states.values()))
+
+
+def _facts(job: Job) -> dict[str, Any]:
+    card = 'CPU'
+    if job.device == 'cuda':
+        card = f'{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}'
+    return {
+        'card': card,
+        'versions': installed_versions(_PACKAGES),
+        'date': datetime.date.today().isoformat(),
+        'seed': job.seed,
+        'command': shlex.join(['python', 'tools/gpu_proof.py', *sys.argv[1:]]),
+    }

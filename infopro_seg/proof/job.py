@@ -1,0 +1,104 @@
+"""What a proof is about, and where its numbers are kept."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..planner.from_config import setting_of
+from ..planner.make import Setting
+
+#: TF32 is float32 with multiplications of 10 bits; the others as in ``--amp``.
+PRECISIONS = ('float32', 'tf32', 'bfloat16', 'float16')
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What is trained, and how often.
+
+    Args:
+        config: Config file, or ``mmseg::NAME``.
+        device: ``cuda`` or ``cpu``.
+        batch_size: Images a step.
+        crop_size: (height, width) in pixels.
+        num_modules: K of the local methods.
+        cards: GiB of the cards that plans are made for.
+        steps: Timed steps of each method.
+        warmup: Steps of each method before that.
+        seed: Of weights, images and labels.
+    """
+
+    config: str
+    device: str = 'cuda'
+    batch_size: int = 4
+    crop_size: tuple[int, int] = (512, 1024)
+    num_modules: tuple[int, ...] = (2, 4, 6, 8)
+    cards: tuple[float, ...] = (8, 11, 24)
+    steps: int = 10
+    warmup: int = 3
+    seed: int = 0
+
+    def setting(self, precision: str, **changes: Any) -> Setting:
+        """The network, batch, crop and optimizer in one of `PRECISIONS`."""
+        sizes = {'batch_size': self.batch_size, 'crop_size': self.crop_size}
+        amp_dtype = precision if precision in ('bfloat16', 'float16') else None
+        return setting_of(
+            self.config, local={}, amp_dtype=amp_dtype, **{**sizes, **changes}
+        )
+
+
+class Records:
+    """Numbers of one part, written as they come.
+
+    Args:
+        folder: Where the file lies.
+        part: Name of the part.
+    """
+
+    def __init__(self, folder: Path, part: str):
+        self.path = folder / f'{part}.json'
+        self._content: dict[str, Any] = {'is_done': False, 'records': {}}
+        if self.path.exists():
+            self._content = json.loads(self.path.read_text(encoding='utf-8'))
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to run."""
+        return self._content['is_done']
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._content['records']
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self._content['records'].values())
+
+    def add(self, name: str, record: dict[str, Any]) -> None:
+        """Keep a record under its name."""
+        self._content['records'][name] = {'name': name, **record}
+        self._write()
+
+    def finish(self, **facts: Any) -> None:
+        """Nothing is left to run; what else should stand in the file."""
+        self._content.update(facts, is_done=True)
+        self._write()
+
+    def fact(self, name: str) -> Any:
+        """What `finish` was given; None before."""
+        return self._content.get(name)
+
+    def _write(self) -> None:
+        # At once: a part may be stopped at any moment.
+        temporary = self.path.with_suffix('.tmp')
+        temporary.write_text(json.dumps(self._content, indent=1), encoding='utf-8')
+        os.replace(temporary, self.path)
+
+
+def set_precision(precision: str) -> None:
+    """Let float32 multiplications be exact, or TF32."""
+    is_tf32 = precision == 'tf32'
+    torch.backends.cuda.matmul.allow_tf32 = is_tf32
+    torch.backends.cudnn.allow_tf32 = is_tf32

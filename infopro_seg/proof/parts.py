@@ -1,0 +1,168 @@
+"""The parts of the proof, in order of worth."""
+
+import gc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from ..benchmark.facts import facts_of_run
+from ..benchmark.methods import (
+    CHECKPOINTING,
+    END_TO_END,
+    LOCAL,
+    LOCAL_RECOMPUTE,
+    Method,
+    methods,
+    planned,
+)
+from ..benchmark.report import summarised
+from ..benchmark.steps import Contender, measure
+from ..planner.limits import largest_batch
+from ..planner.make import RESERVE_BYTES
+from .job import PRECISIONS, Job, Records, set_precision
+
+Part = Callable[[Job, Records], None]
+
+
+def parts(job: Job) -> dict[str, Part]:
+    """All parts by name, the one of most worth first."""
+    found: dict[str, Part] = {}
+    precisions = PRECISIONS if job.device == 'cuda' else PRECISIONS[:1]
+    for precision in precisions:
+        found[f'memory-{precision}'] = _with(_memory, precision)
+        found[f'time-{precision}'] = _with(_time, precision)
+    if job.device == 'cuda':
+        found['cards'] = _cards
+    return found
+
+
+def compared(job: Job, precision: str) -> list[Method]:
+    """What is compared: stock training, local modules, and plans for cards."""
+    setting = job.setting(precision)
+    kinds = (END_TO_END, CHECKPOINTING, LOCAL, LOCAL_RECOMPUTE)
+    on_gpu = job.device == 'cuda'
+    found = methods(setting, kinds, job.num_modules, updates_at_once=on_gpu)
+    chain = setting.measured()
+    for card in job.cards:
+        budget = round(card * 2**30) - RESERVE_BYTES
+        if budget <= 0:
+            continue
+        plan = planned(setting, chain, budget, f'plan for {card:g} GiB')
+        if plan is not None and plan.num_modules > 1:
+            found.append(plan)
+    return found
+
+
+def _with(part: Callable[[Job, Records, str], None], precision: str) -> Part:
+    def run(job: Job, records: Records) -> None:
+        set_precision(precision)
+        part(job, records, precision)
+
+    return run
+
+
+def _memory(job: Job, records: Records, precision: str) -> None:
+    """The memory of each method alone, as the allocator and the driver see it."""
+    for method in compared(job, precision):
+        if method.name not in records:
+            predicted = {'predicted_bytes': method.predicted_peak_bytes}
+            records.add(method.name, {**predicted, **_used(job, method)})
+    records.finish()
+
+
+def _used(job: Job, method: Method) -> dict[str, Any]:
+    """Most bytes allocated, reserved and in use in the third step.
+
+    ``in_use_bytes`` is what is missing on the card: the CUDA context and the
+    workspaces of libraries are in it, and other processes if there are any.
+    """
+    contender: Contender | None = None
+    try:
+        contender = Contender(method, job.device, job.seed)
+        for _ in range(2):
+            contender.timed_step()
+        if job.device != 'cuda':
+            return {'allocated_bytes': contender.peak_bytes()}
+        torch.cuda.empty_cache()
+        allocated = contender.peak_bytes()
+        free, total = torch.cuda.mem_get_info()
+        return {
+            'allocated_bytes': allocated,
+            'reserved_bytes': torch.cuda.max_memory_reserved(),
+            'in_use_bytes': total - free,
+        }
+    except torch.OutOfMemoryError:
+        return {'is_out_of_memory': True}
+    finally:
+        contender = None
+        gc.collect()
+        if job.device == 'cuda':
+            torch.cuda.empty_cache()
+
+
+def _time(job: Job, records: Records, precision: str) -> None:
+    """Steps of all methods in turns, as ``tools/benchmark.py`` takes them."""
+    found = compared(job, precision)
+    measured = measure(
+        found, device=job.device, steps=job.steps, warmup=job.warmup, seed=job.seed
+    )
+    # As tools/analysis/plot_benchmark.py reads it.
+    facts = facts_of_run(job, job.setting(precision))
+    facts.update(command='python tools/gpu_proof.py', precision=precision)
+    records.finish(**facts, methods=summarised(found, measured))
+
+
+def _cards(job: Job, records: Records) -> None:
+    """Whether the largest batch of a plan trains on a card, and end-to-end does not.
+
+    The process may use no more than the card has. The context, which lies outside of
+    what can be limited, is taken off.
+    """
+    set_precision('float32')
+    for name, setting, method in _largest(job):
+        if name in records:
+            continue
+        free, total = torch.cuda.mem_get_info()
+        context = total - free - torch.cuda.memory_reserved()
+        card = float(name.split()[0])
+        allowed = (card * 2**30 - context) / total
+        torch.cuda.set_per_process_memory_fraction(min(1.0, allowed))
+        contender: Contender | None = None
+        fits = True
+        try:
+            contender = Contender(method, job.device, job.seed)
+            for _ in range(3):
+                contender.timed_step()
+        except torch.OutOfMemoryError:
+            fits = False
+        contender = None
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.set_per_process_memory_fraction(1.0)
+        records.add(
+            name,
+            {
+                'batch_size': setting.batch_size,
+                'crop_size': setting.crop_size,
+                'predicted_bytes': method.predicted_peak_bytes,
+                'fits': fits,
+            },
+        )
+    records.finish()
+
+
+def _largest(job: Job) -> Iterator[tuple[str, Any, Method]]:
+    """For each card: the largest batch of a plan, by plan and end-to-end."""
+    for card in job.cards:
+        memory = round(card * 2**30)
+        best = largest_batch(job.setting('float32'), memory)
+        if best is None:
+            continue
+        setting = job.setting('float32', batch_size=best.batch_size)
+        chain = setting.measured()
+        plan = planned(setting, chain, memory - RESERVE_BYTES, 'plan')
+        whole = methods(setting, (END_TO_END,), ())
+        for method in (plan, *whole):
+            if method is not None:
+                yield f'{card:g} GiB, {method.name}', setting, method

@@ -1,0 +1,109 @@
+"""Runs the parts of a proof, each in a process of its own, within a time limit.
+
+A part that crashes, or is stopped by the limit, takes nothing with it: what it has
+written is kept, and the next call goes on behind it.
+"""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .job import Job, Records
+from .parts import parts
+
+JOB = 'job.json'
+_ROOT = Path(__file__).parents[2]
+
+
+def run_parts(job: Job, folder: Path, *, seconds: float) -> dict[str, str]:
+    """Run what is not done yet, until the time is over.
+
+    Args:
+        job: What is trained. A folder holds the numbers of one job only.
+        folder: Where the numbers are kept.
+        seconds: Time limit.
+
+    Returns:
+        For each part ``done``, ``failed: ...``, ``stopped by the time limit`` or
+        ``not started``.
+
+    Raises:
+        ValueError: if the folder holds numbers of another job.
+    """
+    _claim(job, folder)
+    deadline = time.monotonic() + seconds
+    states: dict[str, str] = {}
+    for name in parts(job):
+        left = deadline - time.monotonic()
+        if Records(folder, name).is_done:
+            states[name] = 'done'
+        elif left <= 0:
+            states[name] = 'not started'
+        else:
+            states[name] = _run(name, folder, left)
+    return states
+
+
+def run_part(name: str, folder: Path) -> None:
+    """Run one part in this process."""
+    job = job_in(folder)
+    parts(job)[name](job, Records(folder, name))
+
+
+def job_in(folder: Path) -> Job:
+    """The job whose numbers a folder holds.
+
+    Raises:
+        FileNotFoundError: if it holds none.
+    """
+    content = json.loads((folder / JOB).read_text(encoding='utf-8'))
+    return Job(**with_tuples(content))
+
+
+def with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a `Job`, lists as tuples."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+
+
+def _claim(job: Job, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / JOB).exists():
+        text = json.dumps(dataclasses.asdict(job), indent=1)
+        (folder / JOB).write_text(text, encoding='utf-8')
+        return
+    earlier = dataclasses.asdict(job_in(folder))
+    other = [k for k, v in dataclasses.asdict(job).items() if v != earlier[k]]
+    if other:
+        raise ValueError(
+            f'{folder} holds numbers with another {", ".join(other)} (see '
+            f'{folder / JOB}): choose another --out, or the same settings to go on.'
+        )
+
+
+def _run(name: str, folder: Path, seconds: float) -> str:
+    log = folder / f'{name}.log'
+    paths = [str(_ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]
+    with log.open('a', encoding='utf-8') as file:
+        process = subprocess.Popen(
+            [sys.executable, '-m', __package__, name, str(folder)],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, 'PYTHONPATH': os.pathsep.join(paths)},
+        )
+        try:
+            code = process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            return 'stopped by the time limit'
+    if code == 0:
+        return 'done'
+    lines = log.read_text(encoding='utf-8', errors='replace').splitlines()
+    last = next((line for line in reversed(lines) if line.strip()), '')
+    return f'failed: {last or f"exit code {code}"} ({log})'
