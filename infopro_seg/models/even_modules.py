@@ -75,7 +75,7 @@ def even_module_splits(
 class _Measurement:
     """What each possible local module of one network needs for its step, in bytes.
 
-    Weights, gradients and optimizer state are left out: they are there in any case.
+    Weights and optimizer state are left out: they are there in any case.
     """
 
     def __init__(
@@ -124,19 +124,27 @@ class _Measurement:
         auxiliaries = self._auxiliary_bytes(states[-1])
         heads = self._head_bytes(states, saved)
         tail = self._tail_bytes(states[-1], saved[-1])
+        # Gradients stay: a later module runs beside those of all earlier ones.
+        grads = np.cumsum([0, *map(self._grad_bytes, self.units)])
         costs = np.full((num_units + 1, num_units + 2), np.inf)
         for first in range(num_units + 1):
             entered = self._entered_bytes(states, first)
             for end in range(first + 1, num_units + 1):
                 working = heads[end - 1] + _working_bytes(states[end - 1])
                 read = self._auxiliary_between(states, auxiliaries, first, end)
-                costs[first, end] = entered + kept[first, end] + working + read
+                own = kept[first, end] + working + read
+                costs[first, end] = entered + own + grads[end]
             read = self._auxiliary_between(states, auxiliaries, first, num_units + 1)
-            costs[first, -1] = entered + kept[first, num_units] + tail + read
+            own = kept[first, num_units] + tail + read
+            costs[first, -1] = entered + own + grads[-1]
         return costs
 
     def _noting(self) -> '_Saved':
         return _Saved(self.weights)
+
+    def _grad_bytes(self, unit: Unit) -> int:
+        parameters = unit.parameters(self.network.backbone)
+        return _bytes_of(p for p in parameters if p.requires_grad)
 
     def _entered_bytes(self, states: list[State], first: int) -> int:
         """The image, and what has crossed the wall before a module."""
@@ -203,7 +211,10 @@ class _Measurement:
             if self.network.with_neck:
                 for head in auxiliary_heads(self.network).values():
                     num_bytes += self._loss_bytes(head, head.forward(features))
-        return num_bytes + _bytes_of(t for k, t in saved.items() if k not in kept)
+        # The losses are gone when the gradient of the largest map is there.
+        largest = max((_bytes_of([t]) for t in saved.values()), default=0)
+        own = _bytes_of(t for k, t in saved.items() if k not in kept)
+        return own + max(num_bytes, largest)
 
     def _auxiliary_bytes(self, state: State) -> dict[str, int]:
         """Auxiliary heads that read the backbone, with their losses."""
