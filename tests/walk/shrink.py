@@ -36,6 +36,7 @@ BACKBONES = {
     'MSCAN': {'embed_dims': [8, 16, 24, 32]},
     'PCPVT': {'embed_dims': [8, 16, 40, 64]},
     'ResNeSt': {'base_channels': 8, 'stem_channels': 8},
+    'ResNet': {'base_channels': 4, 'stem_channels': 4},
     'ResNetV1c': {'base_channels': 4, 'stem_channels': 4},
     'STDCContextPathNet': {
         'backbone_cfg.channels': (8, 8, 16, 32, 64),
@@ -55,10 +56,22 @@ HEAD_WIDTHS = {
     'c1_channels': 8,
     'channels': 8,
     'ham_channels': 32,
+    'mla_channels': 2,
     'norm_cfg.num_groups': 4,
     'ocr_channels': 8,
     'pam_channels': 8,
     'post_process_channels': [8, 8, 16, 16],
+}
+
+
+# Stages of K-Net's head, which are as wide as the head that makes its first kernels.
+KERNEL_UPDATE_WIDTHS = {
+    'feedforward_channels': 16,
+    'in_channels': 8,
+    'kernel_updator_cfg.feat_channels': 8,
+    'kernel_updator_cfg.in_channels': 8,
+    'kernel_updator_cfg.out_channels': 8,
+    'out_channels': 8,
 }
 
 
@@ -191,14 +204,24 @@ def _head(head, channels, width):
         channels: Of the feature maps it chooses from.
         width: Of the last output of the backbone.
     """
+    if 'kernel_generate_head' in head:
+        first = _head(head.kernel_generate_head, channels, width)
+        options = _at('kernel_generate_head', first)
+        for i in range(len(head.kernel_update_head)):
+            options |= _at(f'kernel_update_head.{i}', KERNEL_UPDATE_WIDTHS)
+        return options
     index = head.get('in_index', -1)
     is_several = isinstance(index, list | tuple)
+    inputs = [channels[i] for i in index] if is_several else channels[index]
     options = {
+        **HEAD_WIDTHS,
         'c1_in_channels': channels[0],
         'embed_dims': width,
-        'in_channels': [channels[i] for i in index] if is_several else channels[index],
-        **HEAD_WIDTHS,
+        'in_channels': inputs,
     }
+    if head.get('num_convs') == 0:
+        # Nothing lies between the input and the classifier.
+        options['channels'] = inputs
     return _where_present(options, head)
 
 
