@@ -8,6 +8,7 @@ that is forked after that cannot differentiate. Configs are written as they come
 them out nicely takes half the time of a small run.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -99,6 +100,8 @@ def main(kind):
         work = run_tool
     else:
         assert _PACKAGE not in sys.modules
+    # A child's garbage collector need not look through all that was imported.
+    gc.freeze()
     for line in sys.stdin:
         job = json.loads(line)
         print(ANSWER, in_child(work, job, log=job['log']), flush=True)
