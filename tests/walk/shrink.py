@@ -62,8 +62,6 @@ HEAD_WIDTHS = {
     'pam_channels': 8,
     'post_process_channels': [8, 8, 16, 16],
 }
-
-
 # Stages of K-Net's head, which are as wide as the head that makes its first kernels.
 KERNEL_UPDATE_WIDTHS = {
     'feedforward_channels': 16,

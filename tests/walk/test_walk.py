@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import infopro_seg  # noqa: F401  registers everything
 from infopro_seg.settings.config import read_config, type_name
 
 from .data import COUNT, WRITERS
-from .server import ANSWER
+from .server import ANSWER, TEST_SEED
 from .shrink import small_options
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -183,11 +184,13 @@ class Walk:
         )  # fmt: skip
         # Even modules by memory, not by number of units.
         assert 'cannot be measured' not in log
+        return log
 
     def test(self, checkpoint, *args):
         self.tool(
             'test', self.config, checkpoint, *args, *self.data, *self.local,
             '--work-dir', self.folder / 'tested', '--cfg-options', *self.options,
+            f'randomness.seed={TEST_SEED}',
         )  # fmt: skip
 
 
@@ -209,6 +212,8 @@ def _check_work_dir(work_dir, splits):
     assert len(settled) == 2 if splits is None else settled == splits
     logs = '\n'.join(path.read_text() for path in work_dir.glob('*/*.log'))
     assert 'mIoU' in logs
+    with_losses = set(re.findall(r'local_(\d+)\.loss_', logs))
+    assert with_losses == {str(i) for i in range(len(settled))}
 
 
 def _check_scores(folder, scores):
@@ -228,7 +233,7 @@ def test_walk(name, way, tmp_path, servers):
     # As a run leaves it that was stopped after its first iteration.
     parts.mkdir()
     shutil.copy(whole / 'iter_1.pth', parts)
-    walk.train(parts, '--resume')
+    assert f'going on from {parts / "iter_1.pth"}' in walk.train(parts, '--resume')
     _assert_same_weights(whole / 'iter_2.pth', parts / 'iter_2.pth')
     with pytest.raises(AssertionError):
         _assert_same_weights(whole / 'iter_1.pth', whole / 'iter_2.pth')
