@@ -2,7 +2,8 @@
 
 ``python -m tests.walk.server ours`` runs the tools: ``{command, args, folder, log}``.
 ``python -m tests.walk.server stock`` tests exported pairs with stock mmseg: ``{config,
-checkpoint, out, log, allowed}``; unless ``allowed``, an import of this package fails.
+checkpoint, out, pictures, log, allowed}``; unless ``allowed``, an import of this
+package fails.
 A job is a line of JSON from stdin. The process itself never runs a network: a child
 that is forked after that cannot differentiate. Configs are written as they come: to lay
 them out nicely takes half the time of a small run.
@@ -46,6 +47,7 @@ def test_pair(job):
     cfg.work_dir = str(Path(job['out']).parent / 'stock')
     cfg.load_from = job['checkpoint']
     cfg.randomness = {'seed': TEST_SEED}
+    cfg.test_evaluator.output_dir = job['pictures']
     metrics = Runner.from_cfg(cfg).test()
     if not job['allowed']:
         assert _PACKAGE not in sys.modules
