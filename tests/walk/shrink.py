@@ -32,11 +32,9 @@ BACKBONES = {
     },
     'MixVisionTransformer': {'embed_dims': 8},
     'MobileNetV2': {'widen_factor': 0.1},
-    'MobileNetV3': {},
     'MSCAN': {'embed_dims': [8, 16, 24, 32]},
     'PCPVT': {'embed_dims': [8, 16, 40, 64]},
     'ResNeSt': {'base_channels': 8, 'stem_channels': 8},
-    'ResNet': {'base_channels': 4, 'stem_channels': 4},
     'ResNetV1c': {'base_channels': 4, 'stem_channels': 4},
     'STDCContextPathNet': {
         'backbone_cfg.channels': (8, 8, 16, 32, 64),
