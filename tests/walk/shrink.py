@@ -3,6 +3,7 @@
 import torch
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
 
 from infopro_seg.settings.config import as_list, type_name
@@ -10,37 +11,63 @@ from infopro_seg.settings.config import as_list, type_name
 CROP = (64, 64)
 SCALE = (128, 64)
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-# Narrow backbones: what to set, by type.
-WIDTHS = {
-    'ResNetV1c': {'base_channels': 4, 'stem_channels': 4},
-    'MobileNetV2': {'widen_factor': 0.1},
-    'MixVisionTransformer': {'embed_dims': 8},
-    'SwinTransformer': {'embed_dims': 12},
-    'VisionTransformer': {'embed_dims': 48, 'img_size': CROP},
-    'UNet': {'base_channels': 4},
-    'SVT': {'embed_dims': [8, 16, 32, 64]},
-    'PCPVT': {'embed_dims': [8, 16, 40, 64]},
-    'MSCAN': {'embed_dims': [8, 16, 24, 32]},
+# Narrow backbones: what to set, by type. Depths stay: configs name units to cut after.
+BACKBONES = {
+    'BEiT': {'embed_dims': 48, 'img_size': CROP},
+    'ERFNet': {
+        'enc_downsample_channels': (4, 8, 16),
+        'enc_non_bottleneck_channels': (8, 16),
+        'dec_upsample_channels': (8, 4),
+        'dec_non_bottleneck_channels': (8, 4),
+    },
     'HRNet': {
+        'extra.stage1.num_blocks': (1,),
         'extra.stage1.num_channels': (8,),
+        'extra.stage2.num_blocks': (1, 1),
         'extra.stage2.num_channels': (4, 8),
+        'extra.stage3.num_blocks': (1, 1, 1),
         'extra.stage3.num_channels': (4, 8, 16),
+        'extra.stage4.num_blocks': (1, 1, 1, 1),
         'extra.stage4.num_channels': (4, 8, 16, 32),
     },
+    'MixVisionTransformer': {'embed_dims': 8},
+    'MobileNetV2': {'widen_factor': 0.1},
+    'MSCAN': {'embed_dims': [8, 16, 24, 32]},
+    'PCPVT': {'embed_dims': [8, 16, 40, 64]},
+    'ResNeSt': {'base_channels': 8, 'stem_channels': 8},
+    'ResNetV1c': {'base_channels': 4, 'stem_channels': 4},
     'STDCContextPathNet': {
         'backbone_cfg.channels': (8, 8, 16, 32, 64),
-        'ffm_cfg.in_channels': 40,
+        'ffm_cfg.in_channels': 24,
         'ffm_cfg.out_channels': 16,
         'out_channels': 8,
         'last_in_channels': (64, 32),
     },
+    'SVT': {'embed_dims': [16, 32, 64, 128]},
+    'SwinTransformer': {'embed_dims': 12},
+    'UNet': {'base_channels': 4},
+    'VisionTransformer': {'embed_dims': 48, 'img_size': CROP},
 }
-# Widths of heads and necks that no other part depends on.
+# Widths of necks and heads that no other part depends on, set where a config has them.
+NECK_WIDTHS = {'mid_channels': 8, 'out_channels': 8}
 HEAD_WIDTHS = {
-    'channels': 8,
     'c1_channels': 8,
+    'channels': 8,
     'ham_channels': 32,
+    'mla_channels': 2,
+    'norm_cfg.num_groups': 4,
     'ocr_channels': 8,
+    'pam_channels': 8,
+    'post_process_channels': [8, 8, 16, 16],
+}
+# Stages of K-Net's head, which are as wide as the head that makes its first kernels.
+KERNEL_UPDATE_WIDTHS = {
+    'feedforward_channels': 16,
+    'in_channels': 8,
+    'kernel_updator_cfg.feat_channels': 8,
+    'kernel_updator_cfg.in_channels': 8,
+    'kernel_updator_cfg.out_channels': 8,
+    'out_channels': 8,
 }
 
 
@@ -109,22 +136,25 @@ def _model(cfg):
     options = {'model.data_preprocessor.size': CROP, 'model.pretrained': None}
     for name in _places_of_weights(model.backbone):
         options[f'model.backbone.{name}'] = None
-    widths = WIDTHS[type_name(model.backbone)]
-    options |= {f'model.backbone.{key}': value for key, value in widths.items()}
-    channels = _output_channels(model.backbone, options)
-    if 'neck' in model:
-        options['model.neck.in_channels'] = channels
-        options['model.neck.out_channels'] = 8
-        channels = [8] * len(channels)
+    options |= _at('model.backbone', BACKBONES[type_name(model.backbone)])
+    features = _run(cfg, 'backbone', options, torch.zeros(1, 3, *CROP))
+    width = _channels(features)[-1]
+    if model.get('neck'):
+        options |= _at('model.neck', _neck(model.neck, _channels(features)))
+        features = _run(cfg, 'neck', options, features)
     for name in ('decode_head', 'auxiliary_head'):
         heads = model.get(name)
         for i, head in enumerate(as_list(heads)):
             place = f'model.{name}.{i}' if isinstance(heads, list) else f'model.{name}'
-            options |= {f'{place}.{k}': v for k, v in _head(head, channels).items()}
+            options |= _at(place, _head(head, _channels(features), width))
     if model.test_cfg.get('mode') == 'slide':
         options['model.test_cfg.crop_size'] = CROP
         options['model.test_cfg.stride'] = (48, 48)
     return options
+
+
+def _at(place, options):
+    return {f'{place}.{key}': value for key, value in options.items()}
 
 
 def _places_of_weights(part):
@@ -136,25 +166,67 @@ def _places_of_weights(part):
             yield from (f'{key}.{name}' for name in _places_of_weights(value))
 
 
-def _output_channels(backbone, options):
-    """Channels of the outputs of the small backbone."""
-    small = Config({'model': {'backbone': backbone.to_dict()}})
-    own = {k: v for k, v in options.items() if k.startswith('model.backbone.')}
+def _run(cfg, part, options, x):
+    """What the small backbone or neck gives."""
+    small = Config({'model': {part: cfg.model[part].to_dict()}})
+    own = {k: v for k, v in options.items() if k.startswith(f'model.{part}.')}
     small.merge_from_dict(own)
-    network = revert_sync_batchnorm(MODELS.build(small.model.backbone))
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        network = revert_sync_batchnorm(MODELS.build(small.model[part]))
     # Some backbones return nothing from train() and eval().
     network.eval()
     with torch.no_grad():
-        outputs = network(torch.zeros(1, 3, *CROP))
-    return [x.shape[1] for x in outputs]
+        return network(x)
 
 
-def _head(head, channels):
+def _channels(features):
+    # Some vision transformers give a map with its class token.
+    maps = (x if isinstance(x, torch.Tensor) else x[0] for x in features)
+    return [x.shape[1] for x in maps]
+
+
+def _neck(neck, channels):
+    # Some necks insist on a list, one on a tuple.
+    inputs = tuple(channels) if isinstance(neck.get('in_channels'), tuple) else channels
+    options = {'embed_dim': channels[-1], 'in_channels': inputs, **NECK_WIDTHS}
+    return _where_present(options, neck)
+
+
+def _head(head, channels, width):
+    """Options of a head.
+
+    Args:
+        head: Its config.
+        channels: Of the feature maps it chooses from.
+        width: Of the last output of the backbone.
+    """
+    if 'kernel_generate_head' in head:
+        first = _head(head.kernel_generate_head, channels, width)
+        options = _at('kernel_generate_head', first)
+        for i in range(len(head.kernel_update_head)):
+            options |= _at(f'kernel_update_head.{i}', KERNEL_UPDATE_WIDTHS)
+        return options
     index = head.get('in_index', -1)
     is_several = isinstance(index, list | tuple)
+    inputs = [channels[i] for i in index] if is_several else channels[index]
     options = {
-        'in_channels': [channels[i] for i in index] if is_several else channels[index]
+        **HEAD_WIDTHS,
+        'c1_in_channels': channels[0],
+        'embed_dims': width,
+        'in_channels': inputs,
     }
-    if 'c1_in_channels' in head:
-        options['c1_in_channels'] = channels[0]
-    return options | {k: v for k, v in HEAD_WIDTHS.items() if k in head}
+    if head.get('num_convs') == 0:
+        # Nothing lies between the input and the classifier.
+        options['channels'] = inputs
+    return _where_present(options, head)
+
+
+def _where_present(options, config):
+    """The options that a config has a value for."""
+    found = {}
+    for key, value in options.items():
+        outer, _, inner = key.partition('.')
+        part = config.get(outer)
+        if (part and inner in part) if inner else outer in config:
+            found[key] = value
+    return found
