@@ -152,7 +152,7 @@ class _Measurement:
         if first:
             before = states[first - 1]
             read = set().union(*self.reads.values()) if self.reads else None
-            tensors += before.detach(reads=read).tensors()
+            tensors += before.keep(read).tensors()
         return _bytes_of(tensors)
 
     def _head_bytes(self, states: list[State], saved: list[dict]) -> list[int]:

@@ -23,10 +23,12 @@ class Readers(NamedTuple):
         auxiliary_module: Index of the local module that each auxiliary head trains.
         read_later: For each module but the last: indices of the outputs that are read
             behind it; None for all.
+        read_ever: Indices of the outputs that any head reads; None for all.
     """
 
     auxiliary_module: dict[str, int]
     read_later: tuple[frozenset[int] | None, ...]
+    read_ever: frozenset[int] | None
 
 
 def find_readers(
@@ -45,14 +47,15 @@ def find_readers(
     last = len(num_outputs)
     heads = auxiliary_heads(network)
     if network.with_neck or not last:
-        return Readers(dict.fromkeys(heads, last), (None,) * last)
+        return Readers(dict.fromkeys(heads, last), (None,) * last, None)
     reads = reads_by_head(network, outputs)
     decode_reads = reads.pop(DECODE_HEAD)
     modules = {
         name: next((k for k, n in enumerate(num_outputs) if max(read) < n), last)
         for name, read in reads.items()
     }
-    return Readers(modules, tuple(_later(decode_reads, reads, modules, last)))
+    later = tuple(_later(decode_reads, reads, modules, last))
+    return Readers(modules, later, decode_reads.union(*reads.values()))
 
 
 def reads_by_head(network: Any, outputs: Sequence[Tensor]) -> dict[str, frozenset[int]]:

@@ -147,7 +147,7 @@ def run_recomputed(unit: Unit, backbone: nn.Module, state: State) -> State:
         x = maps[0] if is_single else maps
         return unit(backbone, dataclasses.replace(rest, x=x))
 
-    after = recomputed(run, *maps, modules=tuple(_modules_of(unit, backbone)))
+    after = recomputed(run, *maps, modules=tuple(modules_of(unit, backbone)))
     return dataclasses.replace(after, outputs=(*state.outputs, *after.outputs))
 
 
@@ -178,10 +178,10 @@ def recomputed(
 def _contexts(
     modules: Sequence[nn.Module],
 ) -> tuple[contextlib.AbstractContextManager, contextlib.AbstractContextManager]:
-    return contextlib.nullcontext(), _EarlierBuffers(modules)
+    return contextlib.nullcontext(), EarlierBuffers(modules)
 
 
-class _EarlierBuffers:
+class EarlierBuffers:
     """Lends modules the buffers that they had when this object was made.
 
     Without it the second forward would update running statistics again. They cannot
@@ -214,7 +214,7 @@ class _EarlierBuffers:
         self._own = []
 
 
-def _modules_of(unit: Unit, backbone: nn.Module) -> Iterator[nn.Module]:
+def modules_of(unit: Unit, backbone: nn.Module) -> Iterator[nn.Module]:
     for prefix in unit.owns:
         try:
             part = backbone.get_submodule(prefix)

@@ -23,6 +23,7 @@ from .probe import input_channels, probe_backbone
 from .readers import auxiliary_heads, find_readers, stages_of
 from .recompute import check_recompute, head_recompute, resolve_recompute
 from .reconstruction_head import valid_pixels
+from .segments import run_segment
 from .splitting import resolve_splits
 
 #: As mmengine's ``parse_losses`` takes them.
@@ -100,21 +101,31 @@ class InfoProEncoderDecoder(EncoderDecoder):
             for i, indices in enumerate(module_ranges(names, splits))
         )
         ends = [probe.boundaries[names.index(split)] for split in splits]
+        self.end_to_end_every = settings.end_to_end_every
+        #: Whether gradients cross the walls in the next step. `LocalBackwardHook`
+        #: counts the steps where only some are like this.
+        self.is_end_to_end = settings.end_to_end_every == 1
+        # No local head trains where every step is end-to-end.
         self.local_heads = build_local_heads(
-            settings, ends, stages_of(self.decode_head), self.image_channels
+            settings,
+            [] if self.is_end_to_end else ends,
+            stages_of(self.decode_head),
+            self.image_channels,
         )
         self._image_range = known_range(self.data_preprocessor, settings.image_range)
         self._num_outputs = len(probe.outputs)
-        self._auxiliary_module, self._read_later = find_readers(
+        readers = find_readers(
             self, probe.outputs, [end.num_outputs for end in ends]
         )
+        self._auxiliary_module, self._read_later, self._read_ever = readers
         require_losses(
             self.local_modules,
             self.local_heads,
             self._auxiliary_module.values(),
             self.backbone,
         )
-        if settings.lean_loss or (settings.lean_loss is None and splits):
+        has_walls = bool(splits) and not self.is_end_to_end
+        if settings.lean_loss or (settings.lean_loss is None and has_walls):
             obstacles = self.use_lean_losses()
             if settings.lean_loss:
                 warn_of(obstacles)
@@ -143,11 +154,11 @@ class InfoProEncoderDecoder(EncoderDecoder):
             self._look_at_first_batch(inputs)
         losses: Losses = {}
         state = State(inputs)
+        run = self._run_segment if self.is_end_to_end else self._run_local
         for module in self.local_modules[:-1]:
             with self._watched(module):
-                state = module(self.backbone, state)
-                losses.update(self._local_losses(module, state, inputs, data_samples))
-            state = state.detach(reads=self._read_later[module.index])
+                state, own = run(module, state, inputs, data_samples)
+            losses.update(own)
         with self._watched(self.local_modules[-1]):
             state = self.local_modules[-1](self.backbone, state)
             losses.update(self._last_losses(state, data_samples))
@@ -188,7 +199,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
         """
         images = {}
         state = State(inputs)
-        for module in self.local_modules[:-1]:
+        for module in self.local_modules[: len(self.local_heads)]:
             state = module(self.backbone, state)
             half = self.local_heads[module.index].reconstruction
             if half is not None:
@@ -203,29 +214,46 @@ class InfoProEncoderDecoder(EncoderDecoder):
                 stack.enter_context(watch(module))
             yield
 
-    def _local_losses(
+    def _run_local(
         self, module: LocalModule, state: State, inputs: Tensor, data_samples: list
-    ) -> Losses:
-        """All losses that train one module but the last; differentiated at once.
+    ) -> tuple[State, Losses]:
+        """A module up to its wall, trained by its local head and auxiliary heads.
 
         A frozen module has nothing for a local head to train; its auxiliary heads
         train themselves.
         """
+        state = module(self.backbone, state)
         losses: Losses = {}
         if state.requires_grad or not torch.is_grad_enabled():
-            losses = self.local_heads[module.index].loss(
-                state.feature_map(),
-                self.reconstruction_target(inputs, data_samples),
-                data_samples,
-                self.train_cfg,
-            )
-            losses = add_prefix(losses, module.name)
+            losses = self._head_losses(module, state, inputs, data_samples)
         missing = self._num_outputs - len(state.outputs)
-        losses.update(
-            self._auxiliary_losses(
-                module, (*state.outputs, *[None] * missing), data_samples
-            )
+        features = (*state.outputs, *[None] * missing)
+        losses.update(self._auxiliary_losses(features, data_samples, module.index))
+        losses = self._differentiated(module, losses)
+        return state.detach().keep(self._read_later[module.index]), losses
+
+    def _run_segment(
+        self, module: LocalModule, state: State, inputs: Tensor, data_samples: list
+    ) -> tuple[State, Losses]:
+        """A module that gradients pass; its local head, if any, trains by itself."""
+        state = run_segment(module, self.backbone, state)
+        losses: Losses = {}
+        if self.local_heads and (state.requires_grad or not torch.is_grad_enabled()):
+            losses = self._head_losses(module, state.detach(), inputs, data_samples)
+        return state.keep(self._read_ever), self._differentiated(module, losses)
+
+    def _head_losses(
+        self, module: LocalModule, state: State, inputs: Tensor, data_samples: list
+    ) -> Losses:
+        losses = self.local_heads[module.index].loss(
+            state.feature_map(),
+            self.reconstruction_target(inputs, data_samples),
+            data_samples,
+            self.train_cfg,
         )
+        return add_prefix(losses, module.name)
+
+    def _differentiated(self, module: LocalModule, losses: Losses) -> Losses:
         if self.local_backward is None or not losses:
             return losses
         return self.local_backward(module, losses)
@@ -235,11 +263,28 @@ class InfoProEncoderDecoder(EncoderDecoder):
         features = state.result()
         if self.with_neck:
             features = self.neck(features)
-        losses = self._decode_head_forward_train(features, data_samples)
-        losses.update(
-            self._auxiliary_losses(self.local_modules[-1], features, data_samples)
-        )
+        if not self.is_end_to_end:
+            losses = self._decode_head_forward_train(features, data_samples)
+            last = self.local_modules[-1].index
+            losses.update(self._auxiliary_losses(features, data_samples, last))
+            return losses
+        with self._exact_losses():
+            losses = self._decode_head_forward_train(features, data_samples)
+            losses.update(self._auxiliary_losses(features, data_samples))
         return losses
+
+    @contextlib.contextmanager
+    def _exact_losses(self) -> Iterator[None]:
+        """The stock losses, bit for bit, unless losses in chunks were asked for."""
+        if self.local.get('lean_loss'):
+            yield
+            return
+        heads = self._stock_heads().values()
+        lean = [(head, vars(head).pop('loss_by_feat', None)) for head in heads]
+        yield
+        for head, loss_by_feat in lean:
+            if loss_by_feat is not None:
+                head.loss_by_feat = loss_by_feat
 
     def _decode_head_forward_train(
         self, inputs: tuple[Tensor, ...], data_samples: list
@@ -248,11 +293,12 @@ class InfoProEncoderDecoder(EncoderDecoder):
             return super()._decode_head_forward_train(inputs, data_samples)
 
     def _auxiliary_losses(
-        self, module: LocalModule, features: tuple, data_samples: list
+        self, features: tuple, data_samples: list, index: int | None = None
     ) -> Losses:
+        """Of the auxiliary heads that train one module; None for all of them."""
         losses = {}
         for prefix, head in auxiliary_heads(self).items():
-            if self._auxiliary_module[prefix] == module.index:
+            if index in (None, self._auxiliary_module[prefix]):
                 entries = head.loss(features, data_samples, self.train_cfg)
                 losses.update(add_prefix(entries, prefix))
         return losses
@@ -267,7 +313,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
         """What would go wrong without a sign is said or refused before any step."""
         self._has_trained = True
         # Fake and weightless tensors have no values.
-        if len(self.local_modules) == 1 or type(inputs) is not Tensor or inputs.is_meta:
+        if not self.local_heads or type(inputs) is not Tensor or inputs.is_meta:
             return
         if self.local_backward is None:
             MMLogger.get_current_instance().warning(
@@ -289,16 +335,18 @@ class InfoProEncoderDecoder(EncoderDecoder):
 
     def heads_with_losses(self) -> dict[str, nn.Module]:
         """All heads that compare logits with labels, by how messages call them."""
+        heads = self._stock_heads()
+        for i, local_head in enumerate(self.local_heads):
+            if local_head.segmentation is not None:
+                name = self.local_modules[i].name
+                heads[f'the local head of {name}'] = local_head.segmentation
+        return heads
+
+    def _stock_heads(self) -> dict[str, nn.Module]:
         heads = {DECODE_HEAD: self.decode_head}
         if isinstance(self.decode_head, nn.ModuleList):
             heads = {f'{DECODE_HEAD}.{i}': h for i, h in enumerate(self.decode_head)}
-        heads.update(auxiliary_heads(self))
-        for module, local_head in zip(
-            self.local_modules[:-1], self.local_heads, strict=True
-        ):
-            if local_head.segmentation is not None:
-                heads[f'the local head of {module.name}'] = local_head.segmentation
-        return heads
+        return {**heads, **auxiliary_heads(self)}
 
     def __getstate__(self) -> dict:
         """Copies and pickles (EMA, export) have no callbacks: they are one runner's."""

@@ -16,7 +16,15 @@ from .splits import linear_weights
 
 #: The ways to say where to cut; exactly one is given.
 CUTS = ('splits', 'num_modules', 'plan', 'gpu_memory')
-_KEYS = (*CUTS, 'head', 'weights', 'recompute', 'lean_loss', 'image_range')
+_KEYS = (
+    *CUTS,
+    'head',
+    'weights',
+    'recompute',
+    'lean_loss',
+    'image_range',
+    'end_to_end_every',
+)
 # lambda1 and lambda2 of the paper's 512x1024, batch 8 setting (Wang et al., ICLR 2021,
 # released segmentation code).
 _DEFAULT_WEIGHTS = {'reconstruction': (1.5, 1.5), 'segmentation': (1.0, 1.0)}
@@ -41,6 +49,8 @@ class LocalSettings:
             is a wall and the loss allows it.
         image_range: (black, white) of the images before the data preprocessor's mean
             and std; None leaves it to `infopro_seg.models.image_range.known_range`.
+        end_to_end_every: Of so many optimizer steps one is exact end-to-end training,
+            with the modules as segments; 1 for all, None for none.
     """
 
     splits: tuple[str, ...] | None = None
@@ -52,6 +62,7 @@ class LocalSettings:
     recompute: str | Sequence[str] | None = None
     lean_loss: bool | None = None
     image_range: tuple[float, float] | None = None
+    end_to_end_every: int | None = None
 
     @classmethod
     def parse(cls, local: Mapping) -> 'LocalSettings':
@@ -87,6 +98,7 @@ class LocalSettings:
             weights=_weights(local.get('weights')),
             lean_loss=_switch('lean_loss', local.get('lean_loss')),
             image_range=_range(local.get('image_range')),
+            end_to_end_every=_period(local.get('end_to_end_every')),
         )
 
 
@@ -220,6 +232,16 @@ def _weights(weights: Any) -> dict[str, Any]:
 def _switch(key: str, value: Any) -> bool | None:
     if value is not None and not isinstance(value, bool):
         raise TypeError(f'local.{key}={value!r} must be True, False or None.')
+    return value
+
+
+def _period(value: Any) -> int | None:
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if value is not None and (not is_number or value < 1):
+        raise ValueError(
+            f'local.end_to_end_every={value!r} must be None (never), 1 (every step is '
+            'exact end-to-end training), or n for one step of n.'
+        )
     return value
 
 

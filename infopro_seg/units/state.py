@@ -54,12 +54,8 @@ class State:
         """The map that was put aside last, and the state without it."""
         return self.skips[-1], dataclasses.replace(self, skips=self.skips[:-1])
 
-    def detach(self, reads: Collection[int] | None = None) -> 'State':
+    def detach(self) -> 'State':
         """The wall: the same values without their history.
-
-        Args:
-            reads: Indices of the outputs that are read later. Others are dropped, so
-                that their memory is freed. None keeps all. Skips are always kept.
 
         Returns:
             A state whose tensors share storage with this one and need no gradient.
@@ -68,13 +64,22 @@ class State:
             self,
             x=_detach(self.x),
             outputs=tuple(
-                None
-                if out is None or (reads is not None and i not in reads)
-                else _detach(out)
-                for i, out in enumerate(self.outputs)
+                None if out is None else _detach(out) for out in self.outputs
             ),
             skips=tuple(_detach(skip) for skip in self.skips),
         )
+
+    def keep(self, reads: Collection[int] | None) -> 'State':
+        """The state without the stage outputs that nobody reads later.
+
+        Args:
+            reads: Indices of those that are read; None keeps all. Skips are always
+                kept.
+        """
+        if reads is None:
+            return self
+        outputs = (out if i in reads else None for i, out in enumerate(self.outputs))
+        return dataclasses.replace(self, outputs=tuple(outputs))
 
     def feature_map(self) -> Tensor:
         """A view of ``x`` as one map, for a local head.

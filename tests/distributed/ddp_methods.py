@@ -128,7 +128,7 @@ class Stage(nn.Module):
         if module is model.local_modules[-1]:
             return None, model._last_losses(state, samples)
         losses = model._local_losses(module, state, inputs, samples)
-        return state.detach(reads=model._read_later[module.index]), losses
+        return state.detach().keep(model._read_later[module.index]), losses
 
 
 METHODS = {

@@ -25,7 +25,7 @@ def test_a_wall_cuts_the_history_of_everything_and_shares_its_memory():
 
 def test_a_wall_drops_outputs_that_nobody_reads_but_no_skip():
     state = State(leaf(1)).emit(leaf(1)).emit(leaf(2)).push(leaf(3))
-    behind = state.detach(reads={1})
+    behind = state.detach().keep({1})
     assert behind.outputs[0] is None
     assert behind.outputs[1].shape == (2,)
     assert len(behind.skips) == 1
