@@ -18,12 +18,8 @@ from mmseg import registry as mmseg_registries
 from mmseg.registry import MODELS
 from torch import nn
 
-from .checkpoint import (
-    last_whole_checkpoint,
-    read_checkpoint,
-    stock_state_dict,
-    write_checkpoint,
-)
+from .checkpoint import read_checkpoint, stock_state_dict, write_checkpoint
+from .loading import checkpoint_names, last_checkpoint_of
 from .models.probe import input_channels
 from .settings.config import as_list, read_config, type_name
 from .settings.localize import stock_model_config
@@ -151,12 +147,17 @@ def read_trained_config(source: str) -> Config:
     return read_config(configs[-1])
 
 
-def find_checkpoint(source: str, checkpoint: str | None) -> Path:
+def find_checkpoint(
+    cfg: Config, source: str, checkpoint: str | None, *, trust_pickle: bool = False
+) -> Path:
     """The checkpoint to export.
 
     Args:
+        cfg: Config of the run, which says where it keeps its checkpoints.
         source: Config file or work dir of the run.
-        checkpoint: Its path, or its name in the work dir; None for the last one there.
+        checkpoint: Its path, or its name in the work dir; None for the last one of
+            the run.
+        trust_pickle: See `read_checkpoint`.
 
     Raises:
         FileNotFoundError: if there is none.
@@ -170,10 +171,13 @@ def find_checkpoint(source: str, checkpoint: str | None) -> Path:
             f'which checkpoint? Give it behind {source}, or give the work dir of the '
             'run instead of the config.'
         )
-    last, problems = last_whole_checkpoint(folder)
+    run = copy.deepcopy(cfg)
+    run.work_dir = source
+    last, problems = last_checkpoint_of(run, trust_pickle=trust_pickle)
     if last is None:
         raise FileNotFoundError(
-            f'{folder} has no checkpoint that can be read. ' + ' '.join(problems)
+            f'{checkpoint_names(run)[0]} has no checkpoint that can be read. '
+            + ' '.join(problems)
         )
     return last
 
