@@ -1,4 +1,4 @@
-"""One config in every form that the Runner takes, read by all that looks into configs."""
+"""One config in every form that the Runner takes, and all that looks into configs."""
 
 import pytest
 from mmengine.config import Config, ConfigDict
