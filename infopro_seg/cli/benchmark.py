@@ -42,14 +42,17 @@ def parse_args() -> argparse.Namespace:
         '--device', choices=('cpu', 'cuda'), default='cpu', help='default: cpu'
     )
     parser.add_argument(
-        '--batch-size', type=int, metavar='B', help='images a step; default: the config'
+        '--batch-size',
+        type=int,
+        metavar='B',
+        help='images a step; default: those of the config',
     )
     parser.add_argument(
         '--crop-size',
         type=int,
         nargs=2,
         metavar=('H', 'W'),
-        help='default: data_preprocessor.size of the config',
+        help='default: that of the config',
     )
     parser.add_argument(
         '--amp', choices=('float16', 'bfloat16'), help='mixed precision (needs a GPU)'

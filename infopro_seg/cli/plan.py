@@ -16,7 +16,7 @@ EXAMPLE = """examples:
   python tools/plan.py configs/infopro_deeplabv3_r101_cityscapes.py \\
       --gpu-memory 11GiB --batch-size 4 --out plan.json
   python tools/train.py configs/infopro_deeplabv3_r101_cityscapes.py \\
-      --local plan=plan.json
+      --local plan=plan.json --cfg-options total_batch_size=4
   python tools/plan.py mmseg::pspnet/pspnet_r50-d8_4xb2-40k_cityscapes-512x1024.py \\
       --gpu-memory 24GiB --max-batch
 
@@ -38,7 +38,10 @@ def parse_args() -> argparse.Namespace:
         help='number of local modules; default: as many as are best',
     )
     parser.add_argument(
-        '--batch-size', type=int, metavar='B', help='images a GPU; default: the config'
+        '--batch-size',
+        type=int,
+        metavar='B',
+        help='images a GPU; default: those of the config',
     )
     parser.add_argument(
         '--num-gpus', type=int, default=1, help='divides total_batch_size of a config'
@@ -48,7 +51,7 @@ def parse_args() -> argparse.Namespace:
         type=int,
         nargs=2,
         metavar=('H', 'W'),
-        help='default: data_preprocessor.size of the config',
+        help='default: that of the config',
     )
     parser.add_argument(
         '--recompute',

@@ -79,6 +79,16 @@ def test_configs_and_tests_exist(name):
         assert read_config(config).model
 
 
+@pytest.mark.parametrize('name', NAMES)
+def test_a_plan_is_trained_with_the_batch_it_was_made_for(name):
+    # The config's own batch may be larger, and is then refused.
+    _, text = text_of(name)
+    for block in re.findall(r'```(?:bash)?\n(.*?)```', text, flags=re.DOTALL):
+        if 'plan=plan.json' in block:
+            for size in re.findall(r'--batch-size (\d+)', block):
+                assert f'--cfg-options total_batch_size={size}' in block
+
+
 def test_every_page_is_in_the_list_of_the_readme():
     _, readme = text_of('README.md')
     listed = re.findall(r'^\| \[[\w-]+\.md\]\((docs/[\w-]+\.md)\) \|', readme, re.M)
