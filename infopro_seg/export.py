@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.fileio import load
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import Registry, init_default_scope
 from mmseg import registry as mmseg_registries
@@ -138,13 +139,22 @@ def read_trained_config(source: str) -> Config:
     """
     if not Path(source).is_dir():
         return read_config(source)
-    configs = sorted(Path(source).glob('*.py'), key=lambda path: path.stat().st_mtime)
+    paths = (path for path in Path(source).iterdir() if _is_config(path))
+    configs = sorted(paths, key=lambda path: path.stat().st_mtime)
     if not configs:
         raise FileNotFoundError(
             f'{source} has no config (*.py), so it is no work dir of a run; give the '
             'config file.'
         )
     return read_config(configs[-1])
+
+
+def _is_config(path: Path) -> bool:
+    """Whether a file in a work dir is the config of a run, and no table of scores."""
+    if path.suffix in ('.json', '.yaml', '.yml'):
+        content = load(path)
+        return isinstance(content, Mapping) and 'model' in content
+    return path.suffix == '.py'
 
 
 def find_checkpoint(

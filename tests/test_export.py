@@ -7,7 +7,12 @@ from mmengine.hooks import EMAHook
 
 from infopro_seg.datasets import CamVidDataset
 from infopro_seg.engine import LocalTrainingHook, SafeCheckpointHook
-from infopro_seg.export import export, find_checkpoint, stock_run_config
+from infopro_seg.export import (
+    export,
+    find_checkpoint,
+    read_trained_config,
+    stock_run_config,
+)
 from tests.helpers import build, deeplabv3, localized, resnet
 
 
@@ -91,3 +96,20 @@ def test_a_checkpoint_that_is_not_named_is_asked_for(tmp_path):
         find_checkpoint(Config({}), 'config.py', None)
     with pytest.raises(FileNotFoundError, match='has no checkpoint'):
         find_checkpoint(Config({}), str(tmp_path), None)
+
+
+@pytest.mark.parametrize('name', ['run.py', 'run.json', 'run.yml', 'run.yaml'])
+def test_the_config_of_a_work_dir_is_found_in_any_form(tmp_path, name):
+    local_config().dump(tmp_path / name)
+    (tmp_path / 'scores.json').write_text('{"mIoU": 71.5}')
+    (tmp_path / 'classes.json').write_text('["a", "b"]')
+    cfg = read_trained_config(str(tmp_path))
+    assert stock_run_config(cfg).model.type == 'EncoderDecoder'
+    # JSON knows no tuples.
+    assert len(build(cfg.model).local_modules) == 2
+
+
+def test_a_folder_without_a_config_is_no_work_dir(tmp_path):
+    (tmp_path / 'scores.json').write_text('{"mIoU": 71.5}')
+    with pytest.raises(FileNotFoundError, match='has no config'):
+        read_trained_config(str(tmp_path))
