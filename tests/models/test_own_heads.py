@@ -7,6 +7,7 @@ import torch
 from mmseg.models.decode_heads import FCNHead
 from mmseg.registry import MODELS
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from infopro_seg.engine.local_backward_hook import local_backward
 from infopro_seg.planner.fake_step import track_step
@@ -213,3 +214,27 @@ def test_one_output_is_planned_too(lean_loss):
     config = network(num_classes=2, out_channels=1, loss_decode=SIGMOID)
     config = localized(config, splits=SPLITS, lean_loss=lean_loss)
     assert track_step(config, batch_size=2, crop_size=(64, 64)).flops > 0
+
+
+@pytest.mark.parametrize(
+    ('norm', 'expected'),
+    [
+        ('BN', nn.BatchNorm2d),
+        ('BN2d', nn.BatchNorm2d),
+        (nn.BatchNorm2d, nn.BatchNorm2d),
+        ('SyncBN', nn.SyncBatchNorm),
+        (nn.SyncBatchNorm, nn.SyncBatchNorm),
+        (nn.InstanceNorm2d, nn.InstanceNorm2d),
+        ('GN', nn.BatchNorm2d),
+    ],
+)
+def test_local_heads_have_the_norm_of_the_decode_head_however_it_is_written(
+    norm, expected
+):
+    settings = {'num_groups': 2} if norm == 'GN' else {}
+    config = network(norm_cfg={'type': norm, **settings})
+    model = build(localized(config, splits=SPLITS))
+    kinds = {type(m) for m in model.local_heads.modules() if isinstance(m, _NormBase)}
+    # mmengine has a SyncBatchNorm of its own.
+    assert kinds
+    assert all(issubclass(kind, expected) for kind in kinds)
