@@ -121,7 +121,7 @@ def main() -> int:
     print(plan_report(plan))
     reserve = parse_bytes(args.reserve, '--reserve')
     if not (args.max_batch or args.max_crop):
-        fits = what_fits(setting.measured(), reserve, args.recompute)
+        fits = what_fits(setting, reserve, args.recompute)
         print('\n' + fits_report(fits, reserve))
     if args.out:
         plan.save(args.out)
