@@ -64,39 +64,23 @@ def lie(monkeypatch, measured_once):
     return start
 
 
-def peak_at(plan):
-    """Of a step at the size of a plan, end-to-end."""
-    size = dataclasses.replace(
-        SETTING, batch_size=plan.batch_size, crop_size=plan.crop_size
-    )
-    return size.tracked_peak((), ())
-
-
 @pytest.mark.parametrize('largest', [largest_batch, largest_crop])
 def test_the_largest_size_shrinks_to_one_whose_step_fits(lie, whole_peak, largest):
-    memory = 8 * whole_peak
+    memory = 4 * whole_peak
     honest = largest(SETTING, memory, **WHOLE)
-    lie(whole_peak // 8)
+    lie(whole_peak // 10)
     found = largest(SETTING, memory, **WHOLE)
-    assert found.tracked_peak_bytes == peak_at(found) <= memory
+    assert found.tracked_peak_bytes <= memory
     assert (found.batch_size, found.crop_size) == (honest.batch_size, honest.crop_size)
-    assert (
-        make_plan(
-            dataclasses.replace(
-                SETTING, batch_size=found.batch_size, crop_size=found.crop_size
-            ),
-            gpu_memory=memory,
-            **WHOLE,
-        ).predicted_peak_bytes
-        < 0.9 * memory
-    )
+    # One that fits was not the first that was tried.
+    assert found.predicted_peak_bytes < 0.9 * memory
 
 
 def test_the_largest_sizes_of_a_method_shrink_likewise(lie, whole_peak):
-    cards = [8 * whole_peak]
-    kinds = ['end_to_end', 'checkpointing', 'local']
+    cards = [4 * whole_peak]
+    kinds = ['checkpointing', 'local']
     honest = largest_sizes(methods(SETTING, kinds, [2]), cards, 0)
-    lie(whole_peak // 8)
+    lie(whole_peak // 10)
     assert largest_sizes(methods(SETTING, kinds, [2]), cards, 0) == honest
 
 
