@@ -64,6 +64,7 @@ def lie(monkeypatch, measured_once):
     return start
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('largest', [largest_batch, largest_crop])
 def test_the_largest_size_shrinks_to_one_whose_step_fits(lie, whole_peak, largest):
     memory = 4 * whole_peak
@@ -76,6 +77,7 @@ def test_the_largest_size_shrinks_to_one_whose_step_fits(lie, whole_peak, larges
     assert found.predicted_peak_bytes < 0.9 * memory
 
 
+@pytest.mark.slow
 def test_the_largest_sizes_of_a_method_shrink_likewise(lie, whole_peak):
     cards = [4 * whole_peak]
     kinds = ['checkpointing', 'local']
@@ -115,6 +117,7 @@ def test_a_card_below_the_reserve_fits_nothing(monkeypatch):
     assert what_fits(SETTING, CARD) == [limits.Fit(8, False, False)]
 
 
+@pytest.mark.slow
 def test_one_image_is_checked_although_batch_norm_refuses_it():
     one, two, three = (
         dataclasses.replace(SETTING, batch_size=n).tracked_peak((), ())

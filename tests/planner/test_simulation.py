@@ -40,6 +40,7 @@ def plan(model, optimizer='SGD'):
     return make_plan(setting, num_modules=2, verify=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('act', CULPRITS)
 def test_a_module_that_cannot_be_simulated_is_named(act):
     with pytest.raises(SimulationError) as caught:
@@ -80,6 +81,7 @@ def test_an_optimizer_that_cannot_be_simulated_is_named():
     assert re.search(rf'optimizer NumpySGD in .*update, {WHERE} stops', said)
 
 
+@pytest.mark.slow
 def test_who_reads_a_value_is_said_with_the_plan():
     said = '\n'.join(plan(stubborn('BranchingAct')).assumptions)
     assert 'taken as 0.5, 1 or true' in said
@@ -87,11 +89,13 @@ def test_who_reads_a_value_is_said_with_the_plan():
     assert 'optimizer' not in said
 
 
+@pytest.mark.slow
 def test_so_it_is_of_an_optimizer():
     said = '\n'.join(plan(tiny(), 'NormReadingSGD').assumptions)
     assert re.search(rf'read by optimizer NormReadingSGD in update, {WHERE}', said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('tool', ['plan', 'benchmark', 'train'])
 def test_a_tool_ends_with_the_culprit(tool, tmp_path, monkeypatch, capsys):
     model = stubborn('NumpyForwardAct')
