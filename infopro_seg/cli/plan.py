@@ -132,7 +132,7 @@ def main() -> int:
         return 1
     print(plan_report(plan))
     if not (args.max_batch or args.max_crop):
-        fits = what_fits(setting.measured(), args.reserve, args.recompute)
+        fits = what_fits(setting, args.reserve, args.recompute)
         print('\n' + fits_report(fits, args.reserve))
     if args.out:
         plan.save(args.out)

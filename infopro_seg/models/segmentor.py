@@ -142,14 +142,15 @@ class InfoProEncoderDecoder(EncoderDecoder):
         if not self._has_trained and self.training and torch.is_grad_enabled():
             self._look_at_first_batch(inputs)
         losses: Losses = {}
-        state = State(inputs)
+        states = [State(inputs)]
         for module in self.local_modules[:-1]:
             with self._watched(module):
-                state = module(self.backbone, state)
+                state = module.consume(self.backbone, states)
                 losses.update(self._local_losses(module, state, inputs, data_samples))
-            state = state.detach(reads=self._read_later[module.index])
+            states.append(state.detach(reads=self._read_later[module.index]))
+            del state  # what is in the list alone is freed as early as possible
         with self._watched(self.local_modules[-1]):
-            state = self.local_modules[-1](self.backbone, state)
+            state = self.local_modules[-1].consume(self.backbone, states)
             losses.update(self._last_losses(state, data_samples))
         return losses
 
