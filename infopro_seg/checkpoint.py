@@ -1,11 +1,14 @@
 """Checkpoints: from a local model to a stock mmseg one."""
 
 import argparse
+import datetime
 import io
 import os
+import pathlib
 import re
 import string
 import time
+import types
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
@@ -26,6 +30,14 @@ LOCAL_PREFIX = 'local_heads.'
 LOCAL_META = 'local'
 #: Entry of ``meta``: seconds since 1970 at which a checkpoint was written.
 SAVED_AT = 'saved_at'
+# What checkpoints of training scripts hold besides numbers.
+_PLAIN_TYPES = [
+    *(frozenset, range, slice),
+    *(datetime.date, datetime.datetime, datetime.time),
+    *(datetime.timedelta, datetime.timezone),
+    types.SimpleNamespace,
+    ConfigDict,
+]
 #: What the host cannot resume without.
 _NEEDED = ('state_dict', 'optimizer', 'message_hub', 'meta')
 
@@ -254,7 +266,14 @@ def safe_globals() -> list:
         for core in ('core', '_core')
     ]
     dtypes = {type(np.dtype(code)) for code in np.typecodes['All'] if code not in 'OV'}
+    paths = [
+        (cls, f'{module}.{cls.__name__}')
+        for cls in (pathlib.PurePosixPath, pathlib.PosixPath)
+        for module in ('pathlib', 'pathlib._local')  # Python 3.13 moved them
+    ]
     return [
+        *_PLAIN_TYPES,
+        *paths,
         HistoryBuffer,
         (_history_method, 'builtins.getattr'),
         argparse.Namespace,

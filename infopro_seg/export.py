@@ -12,18 +12,15 @@ from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.fileio import load
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import Registry, init_default_scope
 from mmseg import registry as mmseg_registries
 from mmseg.registry import MODELS
 from torch import nn
 
-from .checkpoint import (
-    last_whole_checkpoint,
-    read_checkpoint,
-    stock_state_dict,
-    write_checkpoint,
-)
+from .checkpoint import read_checkpoint, stock_state_dict, write_checkpoint
+from .loading import checkpoint_names, last_checkpoint_of
 from .models.probe import input_channels
 from .settings.config import as_list, read_config, type_name
 from .settings.localize import stock_model_config
@@ -142,7 +139,8 @@ def read_trained_config(source: str) -> Config:
     """
     if not Path(source).is_dir():
         return read_config(source)
-    configs = sorted(Path(source).glob('*.py'), key=lambda path: path.stat().st_mtime)
+    paths = (path for path in Path(source).iterdir() if _is_config(path))
+    configs = sorted(paths, key=lambda path: path.stat().st_mtime)
     if not configs:
         raise FileNotFoundError(
             f'{source} has no config (*.py), so it is no work dir of a run; give the '
@@ -151,12 +149,25 @@ def read_trained_config(source: str) -> Config:
     return read_config(configs[-1])
 
 
-def find_checkpoint(source: str, checkpoint: str | None) -> Path:
+def _is_config(path: Path) -> bool:
+    """Whether a file in a work dir is the config of a run, and no table of scores."""
+    if path.suffix in ('.json', '.yaml', '.yml'):
+        content = load(path)
+        return isinstance(content, Mapping) and 'model' in content
+    return path.suffix == '.py'
+
+
+def find_checkpoint(
+    cfg: Config, source: str, checkpoint: str | None, *, trust_pickle: bool = False
+) -> Path:
     """The checkpoint to export.
 
     Args:
+        cfg: Config of the run, which says where it keeps its checkpoints.
         source: Config file or work dir of the run.
-        checkpoint: Its path, or its name in the work dir; None for the last one there.
+        checkpoint: Its path, or its name in the work dir; None for the last one of
+            the run.
+        trust_pickle: See `read_checkpoint`.
 
     Raises:
         FileNotFoundError: if there is none.
@@ -170,10 +181,13 @@ def find_checkpoint(source: str, checkpoint: str | None) -> Path:
             f'which checkpoint? Give it behind {source}, or give the work dir of the '
             'run instead of the config.'
         )
-    last, problems = last_whole_checkpoint(folder)
+    run = copy.deepcopy(cfg)
+    run.work_dir = source
+    last, problems = last_checkpoint_of(run, trust_pickle=trust_pickle)
     if last is None:
         raise FileNotFoundError(
-            f'{folder} has no checkpoint that can be read. ' + ' '.join(problems)
+            f'{checkpoint_names(run)[0]} has no checkpoint that can be read. '
+            + ' '.join(problems)
         )
     return last
 

@@ -85,15 +85,12 @@ def resume_last_checkpoint(cfg: Config, *, trust_pickle: bool = False) -> None:
         RuntimeError: if there are checkpoints, but none that can be read; to start
             again would write over them.
     """
-    folder, template = checkpoint_names(cfg)
+    folder, _ = checkpoint_names(cfg)
     if '://' in folder:
         # Not a disk: the host keeps the name of the last one in the work dir.
         cfg.resume, cfg.load_from = True, None
         return
-    noted = _noted_by_host(cfg.work_dir)
-    path, problems = last_whole_checkpoint(
-        folder, template=template, also=noted, trust_pickle=trust_pickle
-    )
+    path, problems = last_checkpoint_of(cfg, trust_pickle=trust_pickle)
     if path is None and problems:
         raise RuntimeError(
             f'--resume: no checkpoint in {folder} can be used:\n'
@@ -124,6 +121,27 @@ def _cut_as_before(cfg: Config, path: Path, *, trust_pickle: bool) -> list[str]:
         return []
     model.local = with_cuts(model.local, local['splits'], local['recompute'])
     return [f'splits of the checkpoint: {local["splits"]}.']
+
+
+def last_checkpoint_of(
+    cfg: Config, *, trust_pickle: bool = False
+) -> tuple[Path | None, list[str]]:
+    """The last whole checkpoint of a run, wherever its checkpoint hook wrote it.
+
+    Args:
+        cfg: With ``work_dir``.
+        trust_pickle: See `read_checkpoint`.
+
+    Returns:
+        As `last_whole_checkpoint`.
+    """
+    folder, template = checkpoint_names(cfg)
+    return last_whole_checkpoint(
+        folder,
+        template=template,
+        also=_noted_by_host(cfg.work_dir),
+        trust_pickle=trust_pickle,
+    )
 
 
 def checkpoint_names(cfg: Config) -> tuple[str, str | None]:

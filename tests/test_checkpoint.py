@@ -1,11 +1,18 @@
 """Reading checkpoints without running code from them."""
 
+import argparse
+import collections
+import datetime
 import os
+import pathlib
+import types
 
+import numpy as np
 import pytest
 import torch
+from mmengine.config import ConfigDict
 
-from infopro_seg.checkpoint import read_checkpoint, write_checkpoint
+from infopro_seg.checkpoint import read_checkpoint, read_file, write_checkpoint
 from tests.helpers import deeplabv3, localized
 from tests.runs import run_training
 
@@ -27,6 +34,26 @@ def test_a_runners_checkpoint_with_its_log_is_read(tmp_path):
     assert checkpoint['state_dict'].keys() == runner.model.state_dict().keys()
     log = checkpoint['message_hub']['log_scalars']['train/loss']
     assert len(log.data[0]) == 2
+
+
+@pytest.mark.parametrize(
+    'value',
+    [
+        argparse.Namespace(lr=0.1, folder=pathlib.PosixPath('/data/x')),
+        {'when': datetime.datetime.now(datetime.timezone.utc)},
+        {'took': datetime.timedelta(hours=3), 'day': datetime.date(2024, 2, 29)},
+        ConfigDict(model={'type': 'EncoderDecoder', 'sizes': (1, 2)}),
+        types.SimpleNamespace(epochs=range(3), names=frozenset('ab')),
+        [np.float64(3), np.ones(2, np.int32), np.random.default_rng(0).random(2)],
+        [slice(1, 2), collections.Counter('aab'), 1j],
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_settings_and_notes_beside_the_weights_are_read(tmp_path, value):
+    torch.save({'model': {'w': torch.ones(1)}, 'note': value}, tmp_path / 'notes.pth')
+    read = read_file(tmp_path / 'notes.pth')['note']
+    assert type(read) is type(value)
+    assert str(read) == str(value)
 
 
 def test_code_in_a_checkpoint_is_refused_and_does_not_run(tmp_path):

@@ -5,8 +5,10 @@ import os
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import CheckpointHook
 from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
 
+from infopro_seg.export import find_checkpoint
 from infopro_seg.loading import resume_last_checkpoint, weights_only_loading
 from tests.test_checkpoint import Payload
 
@@ -119,3 +121,32 @@ def test_another_folder_of_the_hook_is_searched(tmp_path):
     )
     resume_last_checkpoint(cfg)
     assert cfg.load_from == str(tmp_path / 'out' / 'run' / 'iter_5.pth')
+
+
+@pytest.mark.parametrize(
+    'template',
+    ['ckpt_{}.pth', '{:05d}.pth', 'a+b (c) [d]_{}.pt', 'latest.pth', None],
+)
+@pytest.mark.parametrize('folder', ['final', 'runs[1]/2', 'x{}', 'with blanks é/'])
+@pytest.mark.parametrize('out_dir', [None, 'elsewhere'])
+@pytest.mark.parametrize('where', ['default_hooks', 'custom_hooks'])
+def test_whatever_a_run_calls_its_checkpoints_they_are_found(
+    tmp_path, template, folder, out_dir, where
+):
+    work_dir = f'{tmp_path}/{folder}'
+    hook = {'type': CheckpointHook, 'filename_tmpl': template}
+    place = work_dir
+    if out_dir is not None:
+        hook['out_dir'] = str(tmp_path / out_dir)
+        place = tmp_path / out_dir / os.path.basename(os.path.abspath(work_dir))
+    os.makedirs(work_dir)
+    os.makedirs(place, exist_ok=True)
+    file = os.path.join(place, (template or 'epoch_{}.pth').format(3))
+    checkpoint(file)
+    hooks = {'checkpoint': hook} if where == 'default_hooks' else (hook,)
+    cfg = Config({'work_dir': work_dir, where: hooks})
+    resume_last_checkpoint(cfg)
+    assert os.path.samefile(cfg.load_from, file)
+    # A work dir says the same to the export, from wherever it is called.
+    cfg.work_dir = 'of another machine'
+    assert find_checkpoint(cfg, work_dir, None).samefile(file)

@@ -1,5 +1,9 @@
-"""What a card could train with each method: predictions, nothing is run."""
+"""What a card could train with each method.
 
+Predicted, and checked by a step on fake tensors: no GPU is needed.
+"""
+
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -12,6 +16,7 @@ from ..planner.limits import (
     crop_of,
     largest_batch,
     largest_crop,
+    last_down_from,
     last_that,
 )
 from ..planner.make import Setting
@@ -75,15 +80,33 @@ def _sizes_of(
     setting = method.setting
     by_batch, by_rows = chain_by_batch(setting), chain_by_rows(setting)
 
-    def largest(chain_of: Callable[[int], Chain], budget: int, most: int) -> int:
-        return last_that(
-            lambda size: predicted_peak(chain_of(size), method.partition) <= budget,
-            most,
-        )
+    def of_batch(batch_size: int) -> Setting:
+        return dataclasses.replace(setting, batch_size=batch_size)
+
+    def of_rows(step: int) -> Setting:
+        return dataclasses.replace(setting, crop_size=crop_of(setting, step))
 
     sizes = []
     for card in cards:
-        batch_size = largest(by_batch, card - reserve, MAX_BATCH)
-        step = largest(by_rows, card - reserve, MAX_CROP_STEPS)
+        budget = card - reserve
+        batch_size = _largest(method, budget, MAX_BATCH, by_batch, of_batch)
+        step = _largest(method, budget, MAX_CROP_STEPS, by_rows, of_rows)
         sizes.append((card, batch_size, crop_of(setting, step) if step else None))
     return sizes
+
+
+def _largest(
+    method: Method,
+    budget: int,
+    most: int,
+    chain_of: Callable[[int], Chain],
+    setting_of: Callable[[int], Setting],
+) -> int:
+    """The largest size that is predicted to fit, or below it, whose step does fit."""
+    predicted = last_that(
+        lambda size: predicted_peak(chain_of(size), method.partition) <= budget, most
+    )
+    return last_down_from(
+        predicted,
+        lambda size: setting_of(size).tracked_peak_of(method.model) <= budget,
+    )

@@ -86,7 +86,9 @@ def largest_report(found: Sequence[Largest], reserve: int) -> str:
     for entry in found:
         crop = 'none' if entry.crop_size is None else '{}x{}'.format(*entry.crop_size)
         rows.append((entry.method, gib(entry.card_bytes), str(entry.batch_size), crop))
-    return f'predicted to fit ({gib(reserve)} of each card set aside):\n' + table(rows)
+    return (
+        f'fits a step on fake tensors ({gib(reserve)} of each card set aside):\n'
+    ) + table(rows)
 
 
 def _entry(method: Method, measured: Measured | None) -> dict[str, Any]:

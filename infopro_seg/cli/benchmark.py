@@ -12,7 +12,7 @@ from ..benchmark.steps import measure
 from ..planner.from_config import setting_of
 from ..planner.make import RESERVE_BYTES
 from ..planner.sizes import gib, parse_bytes
-from .run import KeyValues, make_parser
+from .run import KeyValues, make_parser, reserve_bytes
 
 EXAMPLE = """examples:
   python tools/benchmark.py configs/infopro_deeplabv3_r101_cityscapes_k4.py \\
@@ -27,29 +27,51 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__, EXAMPLE)
     parser.add_argument('config', help='config file (.py), or mmseg::NAME')
-    parser.add_argument('--methods', nargs='+', choices=KINDS, default=KINDS)
     parser.add_argument(
-        '--num-modules', type=int, nargs='+', metavar='K', default=[2, 4]
+        '--methods', nargs='+', choices=KINDS, default=KINDS, help='default: all'
     )
-    parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
     parser.add_argument(
-        '--batch-size', type=int, metavar='B', help='images a step; default: the config'
+        '--num-modules',
+        type=int,
+        nargs='+',
+        metavar='K',
+        default=[2, 4],
+        help='numbers of local modules to compare; default: 2 4',
+    )
+    parser.add_argument(
+        '--device', choices=('cpu', 'cuda'), default='cpu', help='default: cpu'
+    )
+    parser.add_argument(
+        '--batch-size',
+        type=int,
+        metavar='B',
+        help='images a step; default: those of the config',
     )
     parser.add_argument(
         '--crop-size',
         type=int,
         nargs=2,
         metavar=('H', 'W'),
-        help='default: data_preprocessor.size of the config',
+        help='default: that of the config',
     )
     parser.add_argument(
         '--amp', choices=('float16', 'bfloat16'), help='mixed precision (needs a GPU)'
     )
     parser.add_argument(
-        '--steps', type=int, default=20, help='timed steps a method; 0: only predict'
+        '--steps',
+        type=int,
+        default=20,
+        help='timed steps a method; 0: only predict; default: 20',
     )
-    parser.add_argument('--warmup', type=int, default=3, help='steps before that')
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument(
+        '--warmup',
+        type=int,
+        default=3,
+        help='steps before that which are not timed, 2 or more; default: 3',
+    )
+    parser.add_argument(
+        '--seed', type=int, default=0, help='of weights and images; default: 0'
+    )
     parser.add_argument(
         '--local',
         nargs='+',
@@ -72,6 +94,8 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--reserve',
+        type=reserve_bytes,
+        metavar='SIZE',
         default=RESERVE_BYTES,
         help='memory of a card that the model may not use; default: '
         f'{gib(RESERVE_BYTES)}',
@@ -98,7 +122,6 @@ def main() -> None:
         crop_size=args.crop_size,
         amp_dtype=args.amp,
     )
-    reserve = parse_bytes(args.reserve, '--reserve')
     cards = [parse_bytes(card, '--gpu-memory') for card in args.gpu_memory]
     compared = methods(
         setting,
@@ -118,15 +141,15 @@ def main() -> None:
         )
     entries = summarised(compared, measured)
     print(methods_report(entries))
-    largest = largest_sizes(compared, cards, reserve)
-    largest += best_plans(setting, cards, reserve)
+    largest = largest_sizes(compared, cards, args.reserve)
+    largest += best_plans(setting, cards, args.reserve)
     if largest:
-        print('\n' + largest_report(largest, reserve))
+        print('\n' + largest_report(largest, args.reserve))
     if args.json:
         result = {
             **facts_of_run(args, setting),
             'methods': entries,
-            'reserve_bytes': reserve,
+            'reserve_bytes': args.reserve,
             'largest': [entry._asdict() for entry in largest],
         }
         text = json.dumps(result, indent=1) + '\n'

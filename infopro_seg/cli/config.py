@@ -79,10 +79,12 @@ def load_config(args: argparse.Namespace) -> Config:
         FileNotFoundError: if the config file does not exist.
         ValueError: if the total batch does not divide over the processes, or if the
             ``local`` setting is wrong.
+        RuntimeError: if the processes were not started by the launcher.
     """
     from ..datasets import set_data_root
 
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    _name_processes(args.launcher)
     cfg = read_config(args.config)
     if args.local:
         localize(cfg, args.local)
@@ -191,6 +193,27 @@ def _use_cpu_processes(cfg: Config) -> None:
         'broadcast_buffers': False,
         'find_unused_parameters': cfg.get('find_unused_parameters', False),
     }
+
+
+# How a launcher tells a process its number and how many there are.
+_PROCESS_VARIABLES = {
+    'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'srun'),
+    'mpi': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'mpirun'),
+}
+
+
+def _name_processes(launcher: str) -> None:
+    """Set RANK and WORLD_SIZE as the host will later, for what happens before."""
+    if launcher not in _PROCESS_VARIABLES:
+        return
+    rank, world_size, starter = _PROCESS_VARIABLES[launcher]
+    if rank not in os.environ or world_size not in os.environ:
+        raise RuntimeError(
+            f'--launcher {launcher} needs {rank} and {world_size}, which are not set: '
+            f'start the command by {starter}.'
+        )
+    os.environ['RANK'] = os.environ[rank]
+    os.environ['WORLD_SIZE'] = os.environ[world_size]
 
 
 _SYNC_NORMS = ('SyncBN', 'SyncBatchNorm', 'NaiveSyncBatchNorm')

@@ -37,11 +37,16 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Export, check that stock mmsegmentation loads the result, report."""
     args = parse_args()
+    cfg = read_trained_config(args.config)
+    trust_pickle = args.trust_checkpoint
+    checkpoint = find_checkpoint(
+        cfg, args.config, args.checkpoint, trust_pickle=trust_pickle
+    )
     report = export(
-        read_trained_config(args.config),
-        find_checkpoint(args.config, args.checkpoint),
+        cfg,
+        checkpoint,
         args.out,
         force=args.force,
-        trust_pickle=args.trust_checkpoint,
+        trust_pickle=trust_pickle,
     )
     print(report)

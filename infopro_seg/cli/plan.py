@@ -10,13 +10,13 @@ from ..planner.plan import Plan
 from ..planner.report import fits_report, plan_report
 from ..planner.search import CHOICES, LEAST
 from ..planner.sizes import gib, parse_bytes
-from .run import KeyValues, make_parser
+from .run import KeyValues, make_parser, reserve_bytes
 
 EXAMPLE = """examples:
   python tools/plan.py configs/infopro_deeplabv3_r101_cityscapes.py \\
       --gpu-memory 11GiB --batch-size 4 --out plan.json
   python tools/train.py configs/infopro_deeplabv3_r101_cityscapes.py \\
-      --local plan=plan.json
+      --local plan=plan.json --cfg-options total_batch_size=4
   python tools/plan.py mmseg::pspnet/pspnet_r50-d8_4xb2-40k_cityscapes-512x1024.py \\
       --gpu-memory 24GiB --max-batch
 
@@ -28,10 +28,20 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__, EXAMPLE)
     parser.add_argument('config', help='config file (.py), or mmseg::NAME')
-    parser.add_argument('--gpu-memory', help='memory of the GPU, such as 11GiB')
-    parser.add_argument('--num-modules', type=int, metavar='K')
     parser.add_argument(
-        '--batch-size', type=int, metavar='B', help='images a GPU; default: the config'
+        '--gpu-memory', metavar='SIZE', help='memory of the GPU, such as 11GiB'
+    )
+    parser.add_argument(
+        '--num-modules',
+        type=int,
+        metavar='K',
+        help='number of local modules; default: as many as are best',
+    )
+    parser.add_argument(
+        '--batch-size',
+        type=int,
+        metavar='B',
+        help='images a GPU; default: those of the config',
     )
     parser.add_argument(
         '--num-gpus', type=int, default=1, help='divides total_batch_size of a config'
@@ -41,7 +51,7 @@ def parse_args() -> argparse.Namespace:
         type=int,
         nargs=2,
         metavar=('H', 'W'),
-        help='default: data_preprocessor.size of the config',
+        help='default: that of the config',
     )
     parser.add_argument(
         '--recompute',
@@ -60,9 +70,11 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--reserve',
+        type=reserve_bytes,
+        metavar='SIZE',
         default=RESERVE_BYTES,
-        help='memory that the model may not use (context, workspaces); default: '
-        f'{gib(RESERVE_BYTES)}',
+        help='memory that the model may not use (context, workspaces), such as 1GiB or '
+        f'0GiB; default: {gib(RESERVE_BYTES)}',
     )
     parser.add_argument(
         '--local',
@@ -93,7 +105,7 @@ def find_plan(args: argparse.Namespace, setting: Setting) -> Plan | None:
         'num_modules': args.num_modules,
         'gpu_memory': args.gpu_memory and parse_bytes(args.gpu_memory, '--gpu-memory'),
         'recompute': args.recompute,
-        'reserve': parse_bytes(args.reserve, '--reserve'),
+        'reserve': args.reserve,
     }
     if args.max_batch:
         return largest_batch(setting, **settings)
@@ -119,10 +131,9 @@ def main() -> int:
         print(f'nothing fits in {args.gpu_memory}, whatever the {size}.')
         return 1
     print(plan_report(plan))
-    reserve = parse_bytes(args.reserve, '--reserve')
     if not (args.max_batch or args.max_crop):
-        fits = what_fits(setting.measured(), reserve, args.recompute)
-        print('\n' + fits_report(fits, reserve))
+        fits = what_fits(setting, args.reserve, args.recompute)
+        print('\n' + fits_report(fits, args.reserve))
     if args.out:
         plan.save(args.out)
         print(f'\nwrote {args.out}')

@@ -88,6 +88,25 @@ class KeyValues(argparse.Action):
         setattr(namespace, self.dest, {**earlier, **getattr(namespace, self.dest)})
 
 
+def reserve_bytes(text: str) -> int:
+    """An amount of memory to set aside, which may be nothing: ``0`` or ``0GiB``.
+
+    Raises:
+        argparse.ArgumentTypeError: if it is no amount of memory.
+    """
+    from ..planner.sizes import parse_bytes
+
+    try:
+        if float(text.lower().rstrip('kmgtib ')) == 0:
+            return 0
+    except ValueError:  # parse_bytes says what is wrong
+        pass
+    try:
+        return parse_bytes(text, 'reserve')
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _print_error(error: Exception) -> None:
     """The error as the last thing that is said."""
     sys.stdout.flush()

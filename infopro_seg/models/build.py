@@ -10,6 +10,7 @@ from mmseg.registry import MODELS
 from torch import nn
 
 from ..settings import LocalSettings
+from ..settings.config import type_name
 from ..settings.heads import CROSS_ENTROPY, PARTS
 from ..settings.splits import linear_weights
 from .hollow import meta_copy
@@ -17,7 +18,12 @@ from .local_head import LocalHead
 from .local_module import LocalModule
 from .probe import Boundary
 
-_WIDTH_FREE_NORMS = ('BN', 'SyncBN', 'IN')
+# By mmcv's names and as torch's classes, which pure-Python configs use.
+_WIDTH_FREE_NORMS = (
+    *('BN', 'BN2d', 'BatchNorm2d'),
+    *('SyncBN', 'SyncBatchNorm'),
+    *('IN', 'IN2d', 'InstanceNorm2d'),
+)
 
 
 def build_local_heads(
@@ -193,7 +199,7 @@ def _norm_of(decode_heads: Sequence[nn.Module]) -> dict:
     """
     for head in reversed(decode_heads):
         norm_cfg = getattr(head, 'norm_cfg', None) or {}
-        if norm_cfg.get('type') in _WIDTH_FREE_NORMS:
+        if type_name(norm_cfg) in _WIDTH_FREE_NORMS:
             return norm_cfg
     return {'type': 'BN'}
 

@@ -40,10 +40,18 @@ class LocalModule:
 
     def __call__(self, backbone: nn.Module, state: State) -> State:
         """Run all units of the module on a state."""
+        return self.consume(backbone, [state])
+
+    def consume(self, backbone: nn.Module, states: list[State]) -> State:
+        """The same on the last state of a list, which is taken out of it.
+
+        If nobody else holds it, maps that no unit keeps are freed as soon as the first
+        units have run; an argument would live as long as the call.
+        """
         for unit in self.units:
             mode = self.recompute.get(unit.name, RecomputeMode.NOTHING)
-            state = run_unit(unit, backbone, state, mode)
-        return state
+            states.append(run_unit(unit, backbone, states.pop(), mode))
+        return states.pop()
 
     def parameters(self, backbone: nn.Module) -> list[nn.Parameter]:
         """The backbone parameters that this module trains."""

@@ -183,7 +183,8 @@ def _sizes(
     """Sizes to try: the backbone's own or the usual one, then the given one."""
     own = getattr(backbone, _SIZE_ATTRIBUTE, None) or _PROBE_SIZE
     first = (own, own) if isinstance(own, int) else (own[0], own[1])
-    return tuple(dict.fromkeys((first, size or first)))
+    # A size from a JSON config is a list.
+    return tuple(dict.fromkeys((first, tuple(size or first))))
 
 
 def _likely_channels(backbone: nn.Module, expected: int | None) -> list[int]:

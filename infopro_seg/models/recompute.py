@@ -131,7 +131,8 @@ def run_recomputed(unit: Unit, backbone: nn.Module, state: State) -> State:
 
     Args:
         unit: May append to ``state.outputs``, but sees none of the earlier ones: they
-            would stay alive. Maps that it needs again are ``state.skips``.
+            would stay alive. Maps that it needs again are those of ``state.skips``
+            that it takes away.
         backbone: The backbone that it is a unit of.
         state: What flows in.
 
@@ -141,14 +142,22 @@ def run_recomputed(unit: Unit, backbone: nn.Module, state: State) -> State:
     is_single = isinstance(state.x, Tensor)
     maps = (state.x,) if is_single else state.x
     # Tensors must be arguments: whatever is reached in another way stays alive.
-    rest = dataclasses.replace(state, x=(), outputs=())
+    kept = [dataclasses.replace(state, x=(), outputs=())]
 
     def run(*maps: Tensor) -> State:
         x = maps[0] if is_single else maps
-        return unit(backbone, dataclasses.replace(rest, x=x))
+        return unit(backbone, dataclasses.replace(kept[0], x=x))
 
     after = recomputed(run, *maps, modules=tuple(modules_of(unit, backbone)))
+    kept[0] = _without_skips_of(after, kept[0])
     return dataclasses.replace(after, outputs=(*state.outputs, *after.outputs))
+
+
+def _without_skips_of(after: State, before: State) -> State:
+    """What a unit needs again: skips that later units take would stay alive with it."""
+    passed = {id(skip) for skip in after.skips}
+    skips = tuple(() if id(skip) in passed else skip for skip in before.skips)
+    return dataclasses.replace(before, skips=skips)
 
 
 def recomputed(
@@ -215,6 +224,7 @@ class EarlierBuffers:
 
 
 def modules_of(unit: Unit, backbone: nn.Module) -> Iterator[nn.Module]:
+    """The modules that a unit runs, submodules included."""
     for prefix in unit.owns:
         try:
             part = backbone.get_submodule(prefix)

@@ -114,9 +114,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
         )
         self._image_range = known_range(self.data_preprocessor, settings.image_range)
         self._num_outputs = len(probe.outputs)
-        readers = find_readers(
-            self, probe.outputs, [end.num_outputs for end in ends]
-        )
+        readers = find_readers(self, probe.outputs, [end.num_outputs for end in ends])
         self._auxiliary_module, self._read_later, self._read_ever = readers
         require_losses(
             self.local_modules,
@@ -153,14 +151,13 @@ class InfoProEncoderDecoder(EncoderDecoder):
         if not self._has_trained and self.training and torch.is_grad_enabled():
             self._look_at_first_batch(inputs)
         losses: Losses = {}
-        state = State(inputs)
+        states = [State(inputs)]
         run = self._run_segment if self.is_end_to_end else self._run_local
         for module in self.local_modules[:-1]:
             with self._watched(module):
-                state, own = run(module, state, inputs, data_samples)
-            losses.update(own)
+                losses.update(run(module, states, inputs, data_samples))
         with self._watched(self.local_modules[-1]):
-            state = self.local_modules[-1](self.backbone, state)
+            state = self.local_modules[-1].consume(self.backbone, states)
             losses.update(self._last_losses(state, data_samples))
         return losses
 
@@ -215,32 +212,44 @@ class InfoProEncoderDecoder(EncoderDecoder):
             yield
 
     def _run_local(
-        self, module: LocalModule, state: State, inputs: Tensor, data_samples: list
-    ) -> tuple[State, Losses]:
+        self,
+        module: LocalModule,
+        states: list[State],
+        inputs: Tensor,
+        data_samples: list,
+    ) -> Losses:
         """A module up to its wall, trained by its local head and auxiliary heads.
+
+        The last of the states is replaced, so that what flowed in is freed as early as
+        possible.
 
         A frozen module has nothing for a local head to train; its auxiliary heads
         train themselves.
         """
-        state = module(self.backbone, state)
+        state = module.consume(self.backbone, states)
         losses: Losses = {}
         if state.requires_grad or not torch.is_grad_enabled():
             losses = self._head_losses(module, state, inputs, data_samples)
         missing = self._num_outputs - len(state.outputs)
         features = (*state.outputs, *[None] * missing)
         losses.update(self._auxiliary_losses(features, data_samples, module.index))
-        losses = self._differentiated(module, losses)
-        return state.detach().keep(self._read_later[module.index]), losses
+        states.append(state.detach().keep(self._read_later[module.index]))
+        return self._differentiated(module, losses)
 
     def _run_segment(
-        self, module: LocalModule, state: State, inputs: Tensor, data_samples: list
-    ) -> tuple[State, Losses]:
+        self,
+        module: LocalModule,
+        states: list[State],
+        inputs: Tensor,
+        data_samples: list,
+    ) -> Losses:
         """A module that gradients pass; its local head, if any, trains by itself."""
-        state = run_segment(module, self.backbone, state)
+        state = run_segment(module, self.backbone, states.pop())
         losses: Losses = {}
         if self.local_heads and (state.requires_grad or not torch.is_grad_enabled()):
             losses = self._head_losses(module, state.detach(), inputs, data_samples)
-        return state.keep(self._read_ever), self._differentiated(module, losses)
+        states.append(state.keep(self._read_ever))
+        return self._differentiated(module, losses)
 
     def _head_losses(
         self, module: LocalModule, state: State, inputs: Tensor, data_samples: list

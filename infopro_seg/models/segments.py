@@ -2,8 +2,8 @@
 
 Of a segment only its input is kept. In backward it is run once more, with whatever its
 units recompute themselves, and differentiated at once. Its parameters are arguments of
-one autograd function, so that the host (optimizer wrapper, DistributedDataParallel) sees
-them get their gradients as ever.
+one autograd function, so that the host (optimizer wrapper, DistributedDataParallel)
+sees them get their gradients as ever.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_leaves, tree_map
 
 from ..units import State
 from .local_module import LocalModule
@@ -30,30 +30,32 @@ def run_segment(module: LocalModule, backbone: nn.Module, state: State) -> State
         state: What flows in. Earlier stage outputs pass by.
 
     Returns:
-        What ``module(backbone, state)`` returns; its gradients are the same bit for bit.
+        What ``module(backbone, state)`` returns, with the same gradients bit for bit.
 
     Raises:
         RuntimeError: if the module changes its input in place.
     """
     parameters = [p for p in module.parameters(backbone) if p.requires_grad]
-    maps, layout = tree_flatten((state.x, state.skips))
+    maps = list({id(m): m for m in tree_leaves((state.x, state.skips))}.values())
     is_trained = bool(parameters) or any(m.requires_grad for m in maps)
     if not torch.is_grad_enabled() or not is_trained:
         return module(backbone, state)
-    segment = _Segment(module, backbone, state, layout, parameters)
+    segment = _Segment(module, backbone, state, maps, parameters)
     made = _SegmentFunction.apply(segment, len(maps), *maps, *parameters)
-    after = segment.state_of(maps, made)
-    return dataclasses.replace(after, outputs=(*state.outputs, *after.outputs))
+    return segment.state_of(state, maps, made)
 
 
 class _Segment:
     """One run of a module: how to repeat it, and what its tensors are.
 
+    A map that is read again behind the segment passes through it: gradients are added up
+    in the order of stock training only if those from behind are there first.
+
     Args:
         module: See `run_segment`.
         backbone: See `run_segment`.
         state: See `run_segment`.
-        layout: How ``x`` and skips of the state are nested.
+        maps: The different tensors that flow in.
         parameters: Those that are trained.
     """
 
@@ -62,29 +64,32 @@ class _Segment:
         module: LocalModule,
         backbone: nn.Module,
         state: State,
-        layout: TreeSpec,
+        maps: Sequence[Tensor],
         parameters: Sequence[nn.Parameter],
     ):
         self.module = module
         self.parameters = parameters
         self._backbone = backbone
-        self._before = dataclasses.replace(state, x=(), skips=(), outputs=())
-        self._layout = layout
+        # Without tensors, which would stay alive with it.
+        indices = {id(m): i for i, m in enumerate(maps)}
+        self._before = tree_map(lambda m: indices[id(m)], (state.x, state.skips))
+        self._rest = dataclasses.replace(state, x=(), skips=(), outputs=())
+        self._read_later = {
+            indices[id(m)] for m in tree_leaves(state.outputs) if id(m) in indices
+        }
         self._buffers = EarlierBuffers(
             [m for unit in module.units for m in modules_of(unit, backbone)]
         )
-        self._draws: _RandomState | None = None
-        self._precision: _Precision | None = None
-        #: Set by `first_run`: the state without tensors, how they are nested, and for
-        #: each its place among the inputs (negative: -1 is the first) or the results.
-        self._after = self._before
-        self._after_layout = layout
-        self._places: list[int] = []
-
-    def first_run(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Run without history; returns the tensors that are new."""
         self._draws = _RandomState(maps)
         self._precision = _Precision.now()
+        #: Set by `first_run`: the state behind with tensors by number, first those that
+        #: flow in, then those that are new; and the numbers of what is returned.
+        self._after: Any = None
+        self._after_rest = self._rest
+        self._returned: list[int] = []
+
+    def first_run(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Run without history; returns what is new and what passes through."""
         versions = [m._version for m in maps]
         # A weight that is cast here would be taken for the cast one with a history.
         with self._precision.entered(keeps_casts=False):
@@ -94,28 +99,42 @@ class _Segment:
                 f'{self.module} changes in place the map that flows into it, so it '
                 'cannot be run again. Move the split before it by a unit.'
             )
-        self._after = dataclasses.replace(after, x=(), skips=(), outputs=())
-        tensors, self._after_layout = tree_flatten(
-            (after.x, after.skips, after.outputs)
+        tensors = [*maps]
+        numbers = {id(m): i for i, m in enumerate(maps)}
+        for tensor in tree_leaves((after.x, after.skips, after.outputs)):
+            if id(tensor) not in numbers:
+                numbers[id(tensor)] = len(tensors)
+                tensors.append(tensor)
+        self._after = tree_map(
+            lambda t: numbers[id(t)], (after.x, after.skips, after.outputs)
         )
-        places = {id(m): -1 - i for i, m in enumerate(maps)}
-        made: list[Tensor] = []
-        for tensor in tensors:
-            if id(tensor) not in places:
-                places[id(tensor)] = len(made)
-                made.append(tensor)
-        self._places = [places[id(tensor)] for tensor in tensors]
-        return tuple(made)
+        self._after_rest = dataclasses.replace(after, x=(), skips=(), outputs=())
+        passing = self._read_later.union(tree_leaves(self._after))
+        self._returned = [
+            i
+            for i, tensor in enumerate(tensors)
+            if i >= len(maps) or (i in passing and tensor.requires_grad)
+        ]
+        return tuple(
+            tensors[i].detach() if i < len(maps) else tensors[i] for i in self._returned
+        )
 
-    def state_of(self, maps: Sequence[Tensor], made: Sequence[Tensor]) -> State:
-        """The state behind the segment, with the stage outputs that it made."""
-        tensors = [made[i] if i >= 0 else maps[-1 - i] for i in self._places]
-        x, skips, outputs = tree_unflatten(tensors, self._after_layout)
-        return dataclasses.replace(self._after, x=x, skips=skips, outputs=outputs)
+    def state_of(
+        self, before: State, maps: Sequence[Tensor], made: Sequence[Tensor]
+    ) -> State:
+        """The state behind the segment, of what flowed in and what it returned."""
+        tensors = dict(enumerate(maps)) | dict(zip(self._returned, made, strict=True))
+        numbers = {id(m): i for i, m in enumerate(maps)}
+        x, skips, outputs = tree_map(tensors.__getitem__, self._after)
+        earlier = tree_map(
+            lambda m: tensors[numbers[id(m)]] if id(m) in numbers else m, before.outputs
+        )
+        return dataclasses.replace(
+            self._after_rest, x=x, skips=skips, outputs=(*earlier, *outputs)
+        )
 
     def run_again(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Run with history; returns the tensors that `first_run` returned."""
-        assert self._draws is not None and self._precision is not None
+        """Run with history; returns what `first_run` returned."""
         with (
             self._draws.restored(),
             self._buffers,
@@ -123,14 +142,14 @@ class _Segment:
             torch.enable_grad(),
         ):
             after = self._run(maps)
-        tensors, _ = tree_flatten((after.x, after.skips, after.outputs))
-        places = enumerate(self._places)
-        first = {place: i for i, place in reversed(list(places)) if place >= 0}
-        return [tensors[first[place]] for place in sorted(first)]
+        found = tree_leaves((after.x, after.skips, after.outputs))
+        tensors = dict(zip(tree_leaves(self._after), found, strict=True))
+        tensors.update(enumerate(maps))
+        return [tensors[i] for i in self._returned]
 
     def _run(self, maps: Sequence[Tensor]) -> State:
-        x, skips = tree_unflatten(list(maps), self._layout)
-        state = dataclasses.replace(self._before, x=x, skips=skips)
+        x, skips = tree_map(maps.__getitem__, self._before)
+        state = dataclasses.replace(self._rest, x=x, skips=skips)
         return self.module(self._backbone, state)
 
 

@@ -5,14 +5,21 @@ values to select by. Here every such operator gives its largest possible result 
 pixels selected), so its memory is bounded from above instead of left out.
 """
 
+import sys
+from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from .simulation import is_of_the_model, reader_of
+
 _aten = torch.ops.aten
 _MASKS = (torch.bool, torch.uint8)
+# A loss may read a value for each class of each image; a loop that waits for another
+# value reads on for ever.
+_MOST_READS = 10_000
 
 
 class AssumedShapes(TorchDispatchMode):
@@ -26,8 +33,11 @@ class AssumedShapes(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        #: Names of the operators whose result was assumed.
+        #: Names of the operators whose result was assumed; of values that were read,
+        #: by whom.
         self.operators: set[str] = set()
+        self._reading: tuple = ()
+        self._num_reads = 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -38,12 +48,31 @@ class AssumedShapes(TorchDispatchMode):
         if assume is not None:
             result = assume(*args, **kwargs)
             if result is not NotImplemented:
-                self.operators.add(func._overloadpacket.__name__)
+                if func is _READ:
+                    self._note_read()
+                else:
+                    self.operators.add(func._overloadpacket.__name__)
                 return result
         result = func(*args, **kwargs)
         if func in _EQUAL:
             result.is_equality = True
         return result
+
+    def _note_read(self) -> None:
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and not is_of_the_model(frame):
+            frame = frame.f_back
+        # No reference to the frame: it would keep its tensors alive.
+        reading = () if frame is None else (id(frame), frame.f_lineno)
+        self._num_reads = self._num_reads + 1 if reading == self._reading else 1
+        self._reading = reading
+        if self._num_reads > _MOST_READS:
+            raise RuntimeError(
+                'a loop that ends by the value of a tensor does not end here: '
+                f'every value is assumed ({_MOST_READS} were read)'
+            )
+        if self._num_reads == 1:
+            self.operators.add(f'a value read by {reader_of(frame)}')
 
 
 def _index(x: Tensor, indices: list[Tensor | None]) -> Any:
@@ -80,11 +109,12 @@ def _scalar(x: Tensor) -> bool | int | float:
     return 0.5 if x.dtype.is_floating_point else 1
 
 
+_READ = _aten._local_scalar_dense.default
 _EQUAL = {_aten.eq.Scalar, _aten.eq.Tensor}
 _ASSUMPTIONS = {
     _aten.index.Tensor: _index,
     _aten.nonzero.default: _nonzero,
     _aten.masked_select.default: _masked_select,
     _aten._unique2.default: _unique,
-    _aten._local_scalar_dense.default: _scalar,
+    _READ: _scalar,
 }

@@ -31,6 +31,7 @@ class Pass(NamedTuple):
             next one's runs with its input alive.
         frees_skips: Bytes of the skips that it takes and does not keep: free as soon as
             it has run if they come from before a wall.
+        frees_input: Bytes of the map at the wall right before it that it does not keep.
         grads: Bytes of parameter gradients that stay.
         casts: Bytes of weight copies in half precision, which stay until autocast
             ends.
@@ -46,6 +47,7 @@ class Pass(NamedTuple):
     both_held: int = 0
     keeps_output: bool = False
     frees_skips: int = 0
+    frees_input: int = 0
     grads: int = 0
     casts: int = 0
     cache: int = 0

@@ -33,6 +33,7 @@ from .optimizers import (
     make_optimizer_state,
     optimizer_tensors,
 )
+from .simulation import naming_culprit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +82,9 @@ def track_step(
 
     Returns:
         The counts.
+
+    Raises:
+        SimulationError: if the network or the optimizer does not run on fake tensors.
     """
     tracker = tracker or AllocationTracker()
     module_peaks: list[int] = []
@@ -91,23 +95,24 @@ def track_step(
             network.local_backward = functools.partial(
                 _noting_backward, wrapper, tracker, module_peaks
             )
-        make_optimizer_state(network, wrapper.optimizer)
-        inputs, samples = fake_batch(network, batch_size, crop_size)
-        tracker.track_module(network)
-        tracker.track(optimizer_tensors(wrapper.optimizer))
-        tracker.track([inputs, *(s.gt_sem_seg.data for s in samples)])
-        start_bytes = tracker.live_bytes
-        tracker.reset_peak()
-        with tracker, assumed:
-            with autocast(amp_dtype):
-                losses = network.loss(inputs, samples)
-            total = network.parse_losses(losses)[0]
-            del losses
-            wrapper.backward(wrapper.scale_loss(total))
-            module_peaks.append(tracker.peak_bytes)
+        with naming_culprit(network):
+            make_optimizer_state(network, wrapper.optimizer)
+            inputs, samples = fake_batch(network, batch_size, crop_size)
+            tracker.track_module(network)
+            tracker.track(optimizer_tensors(wrapper.optimizer))
+            tracker.track([inputs, *(s.gt_sem_seg.data for s in samples)])
+            start_bytes = tracker.live_bytes
             tracker.reset_peak()
-            wrapper.step()
-            wrapper.zero_grad()
+            with tracker, assumed:
+                with autocast(amp_dtype):
+                    losses = network.loss(inputs, samples)
+                total = network.parse_losses(losses)[0]
+                del losses
+                wrapper.backward(wrapper.scale_loss(total))
+                module_peaks.append(tracker.peak_bytes)
+                tracker.reset_peak()
+                wrapper.step()
+                wrapper.zero_grad()
     return TrackedStep(
         peak_bytes=max(*module_peaks, tracker.peak_bytes),
         module_peaks=tuple(module_peaks),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from ..recompute_mode import RecomputeMode
-from .costs import Chain, Variants
+from .costs import Chain, Skip, Variants
 from .labels import (
     AFTER,
     BACKWARD,
@@ -141,7 +141,9 @@ class Fold:
     def offer(self, closed: Closed, a: int, kind: Kind, labels: np.ndarray) -> None:
         """Keep the best of the labels whose module starts here and fits."""
         base, casts = self.bases[a]
-        is_held = holds_start(self.chain, a, is_last=kind.is_last)
+        is_held = holds_start(
+            self.chain, a, is_last=kind.is_last, crossing=kind.crossing
+        )
         backward = labels[:, HELD if is_held else BACKWARD]
         if kind.is_last:
             room = np.maximum(labels[:, FORWARD] + casts, backward)
@@ -181,9 +183,13 @@ class Fold:
                 left = [w for w in kind.waiting if w.unit != i]
                 skips = waiting_skips(self.chain, i, kind.low)
                 waiting = (*left, *skips)
-                after = kind._replace(high=min(kind.high, low), waiting=waiting)
+                after = kind._replace(
+                    high=min(kind.high, low),
+                    waiting=waiting,
+                    crossing=tuple(s for s in kind.crossing if s.unit < i),
+                )
                 carried = carried_skips(self.chain, i, kind.low)
-                effects = self._effects(i, start, is_end, kind.is_last)
+                effects = self._effects(i, start, is_end, kind.is_last, kind.crossing)
                 for mode, cost, effect in effects:
                     new = extended(found, mode, cost, effect.taking(carried))
                     new[:, AFTER] += sum(skip.num_bytes for skip in skips)
@@ -209,21 +215,33 @@ class Fold:
         return labels
 
     def _effects(
-        self, i: int, start: int, is_end: bool, is_last: bool
+        self,
+        i: int,
+        start: int,
+        is_end: bool,
+        is_last: bool,
+        crossing: tuple[Skip, ...] = (),
     ) -> list[tuple[RecomputeMode, int, Effect]]:
         """The effects of a unit at its place, in each mode; see `extend`."""
-        place = i, start, is_end, is_last
+        place = i, start, is_end, is_last, crossing
         if place not in self._memo:
             self._memo[place] = self._effects_of(*place)
         return self._memo[place]
 
     def _effects_of(
-        self, i: int, start: int, is_end: bool, is_last: bool
+        self,
+        i: int,
+        start: int,
+        is_end: bool,
+        is_last: bool,
+        crossing: tuple[Skip, ...],
     ) -> list[tuple[RecomputeMode, int, Effect]]:
         end = i + 1 if is_end else self.num_units + 1
         effects = []
         for mode, extra in self.modes(self.chain.units[i].passes):
             step = unit_step(self.chain, i, start, mode=mode)
-            effect = unit_effect(self.chain, i, step, end, is_last=is_last)
+            effect = unit_effect(
+                self.chain, i, step, end, is_last=is_last, crossing=crossing
+            )
             effects.append((mode, extra, effect))
         return effects

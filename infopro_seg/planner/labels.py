@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..recompute_mode import RecomputeMode
-from .costs import Waiting
+from .costs import Skip, Waiting
 from .room import Effect
 
 # Columns of an array of labels: extra FLOPs; the room as in `Room`; the highest peak of
@@ -32,6 +32,8 @@ class Kind(NamedTuple):
         low: The least unit that the open module may start with.
         high: The greatest one; within, it makes the same maps that heads read.
         waiting: See `Room`.
+        crossing: Skips of units still to come that later modules take; none of the
+            last module.
     """
 
     num_modules: int
@@ -39,6 +41,7 @@ class Kind(NamedTuple):
     low: int = 0
     high: int = 0
     waiting: tuple[Waiting, ...] = ()
+    crossing: tuple[Skip, ...] = ()
 
 
 Labels = dict[Kind, np.ndarray]

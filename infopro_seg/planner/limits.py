@@ -4,10 +4,11 @@ import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .costs import Chain, Partition
+from ..models.recompute import ALL
+from ..recompute_mode import DECODE_HEAD, parsed
+from .costs import Chain
 from .make import RESERVE_BYTES, Setting, make_plan
 from .partition import cheapest
-from .peaks import extra_flops, predicted_peak, total_flops
 from .plan import Plan
 from .scaling import interpolate
 from .search import AUTO
@@ -43,30 +44,35 @@ class Fit(NamedTuple):
     flops_overhead: float = 0.0
 
 
-def what_fits(chain: Chain, reserve: int, recompute: str = AUTO) -> list[Fit]:
-    """For common cards: what fits, and the plan of least extra work."""
-    num_units = len(chain.units)
-    whole = Partition((num_units,))
-    checkpointed = Partition.checkpointed(num_units)
-    flops = total_flops(chain, whole)
-    fits = []
-    for card in CARDS_GIB:
-        budget = card * 2**30 - reserve
-        fit = Fit(
-            card,
-            predicted_peak(chain, whole) <= budget,
-            predicted_peak(chain, checkpointed) <= budget,
-        )
-        plan = cheapest(chain, budget, recompute=recompute)
-        if plan is not None:
-            fit = fit._replace(
-                num_modules=len(plan.ends),
-                num_recomputed=len(plan.recompute),
-                peak_bytes=predicted_peak(chain, plan),
-                flops_overhead=extra_flops(chain, plan) / flops,
-            )
-        fits.append(fit)
-    return fits
+def what_fits(setting: Setting, reserve: int, recompute: str = AUTO) -> list[Fit]:
+    """For common cards: what fits, and the plan of least extra work.
+
+    Whatever is said to fit has been checked by a step on fake tensors.
+    """
+    return [_fit(setting, card, reserve, recompute) for card in CARDS_GIB]
+
+
+def _fit(setting: Setting, card_gib: int, reserve: int, recompute: str) -> Fit:
+    card = card_gib * 2**30
+    if card <= reserve:
+        return Fit(card_gib, False, False)
+    plan = make_plan(setting, gpu_memory=card, recompute=recompute, reserve=reserve)
+    budget = card - reserve
+    fit = Fit(
+        card_gib,
+        end_to_end=plan.end_to_end_peak_bytes <= budget
+        and setting.tracked_peak((), ()) <= budget,
+        checkpointing=plan.checkpointing_peak_bytes <= budget
+        and setting.tracked_peak((), (ALL,)) <= budget,
+    )
+    if not plan.fits:
+        return fit
+    return fit._replace(
+        num_modules=len(plan.splits) + 1,
+        num_recomputed=sum(parsed(name)[0] != DECODE_HEAD for name in plan.recompute),
+        peak_bytes=plan.predicted_peak_bytes,
+        flops_overhead=plan.flops_overhead,
+    )
 
 
 def largest_batch(
@@ -160,7 +166,22 @@ def last_that(fits: Callable[[int], bool], most: int) -> int:
     low, high = 0, 1
     while high <= most and fits(high):
         low, high = high, 2 * high
-    high = min(high, most + 1)
+    return _between(fits, low, min(high, most + 1))
+
+
+def last_down_from(size: int, holds: Callable[[int], bool]) -> int:
+    """The largest of ``size``, ``size`` - 1, ... that holds; 0 if none does.
+
+    Starts at ``size``, a prediction that is hardly ever wrong by much.
+    """
+    low, high, stride = size, size + 1, 1
+    while low > 0 and not holds(low):
+        low, high, stride = max(0, low - stride), low, 2 * stride
+    return _between(holds, low, high)
+
+
+def _between(fits: Callable[[int], bool], low: int, high: int) -> int:
+    """The last that fits, where ``low`` is known to and ``high`` is known not to."""
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
@@ -174,8 +195,10 @@ def _fits(chain: Chain, budget: int, num_modules: int | None, recompute: str) ->
 
 def _holding(size: int, plan: Callable[[int], Plan]) -> Plan | None:
     """Measure at the predicted size, and go down until a plan holds."""
-    for smaller in range(size, 0, -1):
-        found = plan(smaller)
-        if found.fits:
-            return found
-    return None
+    plans: dict[int, Plan] = {}
+
+    def holds(smaller: int) -> bool:
+        plans[smaller] = plan(smaller)
+        return bool(plans[smaller].fits)
+
+    return plans.get(last_down_from(size, holds))

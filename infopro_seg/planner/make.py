@@ -2,8 +2,8 @@
 
 import copy
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 
@@ -27,6 +27,8 @@ from .sizes import gib
 RESERVE_BYTES = round(3.1 * 2**30)
 _MAX_ATTEMPTS = 4
 
+Counted = TypeVar('Counted')
+
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
@@ -45,6 +47,10 @@ class Setting:
     crop_size: tuple[int, int]
     optim_wrapper: Mapping = dataclasses.field(default_factory=lambda: SGD_MOMENTUM)
     amp_dtype: str | None = None
+    # Peaks that were tracked before: several cards often get the same plan.
+    _tracked: dict = dataclasses.field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def measured(self) -> Chain:
         """Costs of the network, from the cache if it was measured before."""
@@ -55,21 +61,34 @@ class Setting:
             'crop_size': list(self.crop_size),
             'amp': self.amp_dtype is not None,
         }
+        # First, as it takes a moment: an optimizer may not run on fake tensors.
+        with fake_tensors() as (_, assumed):
+            factors = optimizer_factors(self.optim_wrapper, assumed)
         chain = cached(key, self._measure)
-        with fake_tensors():
-            return chain.with_optimizer(*optimizer_factors(self.optim_wrapper))
+        both = tuple(sorted({*chain.assumed, *assumed.operators}))
+        return dataclasses.replace(chain.with_optimizer(*factors), assumed=both)
 
     def tracked_peak(self, splits: tuple, recompute: tuple) -> int:
         """The peak of a step of a plan, counted on fake tensors."""
-        model = planned_model(self.model, splits, recompute)
-        step = track_step(
-            model,
-            batch_size=self.batch_size,
-            crop_size=self.crop_size,
-            optim_wrapper=self.optim_wrapper,
-            amp_dtype=self._dtype,
-        )
-        return step.peak_bytes
+        key = tuple(splits), tuple(recompute)
+        if key not in self._tracked:
+            model = planned_model(self.model, splits, recompute)
+            self._tracked[key] = self.tracked_peak_of(model)
+        return self._tracked[key]
+
+    def tracked_peak_of(self, model: Mapping) -> int:
+        """The peak of a step of a model config, counted on fake tensors."""
+
+        def track(batch_size: int) -> int:
+            return track_step(
+                model,
+                batch_size=batch_size,
+                crop_size=self.crop_size,
+                optim_wrapper=self.optim_wrapper,
+                amp_dtype=self._dtype,
+            ).peak_bytes
+
+        return self._or_extrapolated(track, lambda two, three: 2 * two - three)
 
     @property
     def _dtype(self) -> torch.dtype | None:
@@ -86,14 +105,24 @@ class Setting:
                 amp_dtype=self._dtype,
             )
 
+        return self._or_extrapolated(
+            measure, lambda two, three: interpolate(two, three, -1)
+        )
+
+    def _or_extrapolated(
+        self,
+        count: Callable[[int], Counted],
+        to_one: Callable[[Counted, Counted], Counted],
+    ) -> Counted:
+        """Count for the batch size; for one image from two and three, if it must be."""
         try:
-            return measure(self.batch_size)
+            return count(self.batch_size)
         except ValueError as error:
             # Batch norm on one value a channel. With SyncBN over several GPUs such
             # a batch can be trained, so follow the line through two and three images.
             if self.batch_size > 1 or 'more than 1 value per channel' not in str(error):
                 raise
-        return interpolate(measure(2), measure(3), -1)
+        return to_one(count(2), count(3))
 
 
 def planned_model(
@@ -221,10 +250,17 @@ def _assumptions(setting: Setting, chain: Chain, reserve: int) -> tuple[str, ...
             f'the reserve of a GPU is that of the paper ({gib(RESERVE_BYTES)}), not '
             'one measured on yours'
         )
-    if chain.assumed:
+    reads = [what for what in chain.assumed if ' read by ' in what]
+    largest = [what for what in chain.assumed if what not in reads]
+    if largest:
         sentences.append(
-            f'operators whose result depends on the data ({", ".join(chain.assumed)}) '
+            f'operators whose result depends on the data ({", ".join(largest)}) '
             'give their largest one: no label is ignored'
+        )
+    if reads:
+        sentences.append(
+            'numbers and conditions that depend on the data are taken as 0.5, 1 or '
+            f'true: {", ".join(reads)}'
         )
     if setting.amp_dtype is not None:
         sentences.append("mixed precision casts what the CPU's autocast casts")

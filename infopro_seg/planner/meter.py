@@ -61,6 +61,11 @@ class Meter:
         state = dataclasses.replace(state, outputs=())
         with self._running():
             given = fresh_state(state, not is_first, without_grad=passes_by)
+            if is_first:
+                # A skip may be the same map; here it tells which of them is kept.
+                alone = fresh_state(State(state.x), requires_grad=False)
+                given = dataclasses.replace(given, x=alone.x)
+                del alone
             skips = given.skips
             others = {id(t) for i in passes_by for t in tensors_of(skips[i])}
             skip_grads = _noting_grads(skips, others)
@@ -86,7 +91,9 @@ class Meter:
             )
             del after, ends, made, skips
             frees_skips = self.tracker.lingering_bytes[0]
+            live_bytes = self.tracker.live_bytes
             del held
+            frees_input = is_first * (live_bytes - self.tracker.live_bytes)
             keeps_output = any(map(self.tracker.is_alive, flow))
             self._backward(loss)
             peaks = self._lingering(start + kept)
@@ -100,6 +107,7 @@ class Meter:
             both_held=both_held,
             keeps_output=keeps_output,
             frees_skips=frees_skips,
+            frees_input=frees_input,
         )
         return step, sum(skip_grads.values())
 

@@ -10,6 +10,7 @@ from .costs import Chain, Waiting
 from .peaks import base_bytes
 from .room import (
     carried_skips,
+    crossing_skips,
     holds_start,
     start_rooms,
     unit_effect,
@@ -107,7 +108,15 @@ class _Lanes:
         """Write down the needs of modules from ``a`` to the trainable ``first`` on."""
         base, casts = base_bytes(chain, a, ())
         fits = (self.low <= a) & (a <= self.high) & (self.end > first)
-        room = self.room[int(holds_start(chain, a, is_last=False))]
+        is_held = np.array(
+            [
+                holds_start(
+                    chain, a, is_last=False, crossing=crossing_skips(chain, end)
+                )
+                for end in self.end.tolist()
+            ]
+        )
+        room = np.where(is_held, self.room[1], self.room[0])
         needs[a, self.end[fits]] = (base + casts + room)[fits]
 
     def _arrived(self, i: int) -> '_Lanes':
@@ -128,14 +137,22 @@ class _Lanes:
         self, chain: Chain, i: int, start: int, mode: RecomputeMode
     ) -> '_Lanes':
         step = unit_step(chain, i, start, mode=mode)
+        behind = len(chain.units) + 1
+        # As the module's last unit, as another one, and as one whose skip goes on.
         effects = [
-            unit_effect(chain, i, step, end, is_last=False)
-            for end in (i + 1, len(chain.units) + 1)
+            unit_effect(chain, i, step, end, is_last=False, crossing=crossing)
+            for end, crossing in (
+                (i + 1, crossing_skips(chain, i + 1)),
+                (behind, ()),
+                (behind, crossing_skips(chain, i + 1)),
+            )
         ]
-        is_end = self.end == i + 1
+        taken = [skip.reader for skip in chain.skips if skip.unit == i]
+        goes_on = self.end <= max(taken, default=-1)
+        place = np.where(self.end == i + 1, 0, np.where(goes_on, 2, 1))
         (peak, held_peak, holds_output, left) = (
-            np.where(is_end, *pair)
-            for pair in zip(
+            np.array(values)[place]
+            for values in zip(
                 *((e.peak, e.held_peak, e.holds_output, e.left) for e in effects),
                 strict=True,
             )

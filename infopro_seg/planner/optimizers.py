@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .allocation import AllocationTracker, num_bytes_of
 from .assumed_shapes import AssumedShapes
+from .simulation import naming_culprit
 
 #: What the Cityscapes recipes of mmseg use.
 SGD_MOMENTUM = {
@@ -36,24 +37,32 @@ class OptimizerFactors(NamedTuple):
     step: float
 
 
-def optimizer_factors(optim_wrapper: Mapping) -> OptimizerFactors:
+def optimizer_factors(
+    optim_wrapper: Mapping, assumed: AssumedShapes | None = None
+) -> OptimizerFactors:
     """Measure an optimizer on two parameters.
 
     Args:
         optim_wrapper: As in a config; call it within fake tensors.
+        assumed: Notes what is assumed; a new one by default.
+
+    Raises:
+        SimulationError: if the optimizer does not run on fake tensors.
     """
+    assumed = assumed or AssumedShapes()
     model = nn.Sequential(*(nn.Linear(512, 512, bias=False) for _ in range(2)))
     # What tells parameters apart (decay rates by layer) expects a segmentor.
     wrapper = {'optimizer': optim_wrapper['optimizer']}
     optimizer = fake_optim_wrapper(model, wrapper).optimizer
-    make_optimizer_state(model, optimizer)
+    with naming_culprit():
+        make_optimizer_state(model, optimizer)
     tracker = AllocationTracker()
     for parameter in model.parameters():
         parameter.grad = torch.empty_like(parameter)
     tracker.track_module(model)
     tracker.track(optimizer_tensors(optimizer))
     before = tracker.live_bytes
-    with tracker, AssumedShapes():
+    with naming_culprit(), tracker, assumed:
         optimizer.step()
     parameter_bytes = num_bytes_of(model.parameters())
     return OptimizerFactors(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from .costs import Chain, Partition
 from .room import (
     carried_skips,
+    crossing_skips,
     end_room,
     holds_start,
     unit_effect,
@@ -107,14 +108,15 @@ def _module_peak(chain: Chain, partition: Partition, index: int) -> int:
     if is_last:
         tail = chain.tail.choose(partition.tail_mode, is_first=start == end)
     room = end_room(chain, start, end, tail)
+    crossing = crossing_skips(chain, end)
     for i in reversed(range(start, end)):
         step = unit_step(chain, i, start, mode=partition.mode(i))
-        effect = unit_effect(chain, i, step, end, is_last=is_last)
+        effect = unit_effect(chain, i, step, end, is_last=is_last, crossing=crossing)
         effect = effect.taking(carried_skips(chain, i, start))
         room = room.arrive(i).before(effect).wait(waiting_skips(chain, i, start))
     base, casts = base_bytes(chain, start, partition.ends[:-1])
     backward = room.backward
-    if holds_start(chain, start, is_last=is_last):
+    if holds_start(chain, start, is_last=is_last, crossing=crossing):
         backward = room.held
     if is_last:
         return base + max(room.forward + casts, backward)

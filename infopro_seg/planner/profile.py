@@ -31,6 +31,7 @@ from .costs import Chain, HeadCost, Output, Pass, Reader, Skip, UnitCost, Varian
 from .fake_step import fake_batch, fake_copy, fake_segmentor, fake_tensors
 from .flow import flow_tensors, fresh_state, tensors_of
 from .meter import Meter
+from .simulation import naming_culprit
 
 
 def profile_chain(
@@ -51,6 +52,9 @@ def profile_chain(
 
     Returns:
         Costs without an optimizer, see `Chain.with_optimizer`.
+
+    Raises:
+        SimulationError: if the network does not run on fake tensors.
     """
     local = with_cuts(without_cuts(model['local']), ())
     with torch.random.fork_rng(devices=[]):
@@ -63,7 +67,8 @@ def profile_chain(
         heads = [fake_copy(head, fake_mode) for head in heads]
         inputs, samples = fake_batch(fake, batch_size, crop_size)
         profile = _Profile(fake, Meter(fake, amp_dtype, assumed), inputs, samples)
-        chain = profile.chain(heads, reads)
+        with naming_culprit(fake):
+            chain = profile.chain(heads, reads)
     return dataclasses.replace(chain, assumed=tuple(sorted(assumed.operators)))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ..recompute_mode import RecomputeMode
-from .costs import Chain, Pass, Waiting
+from .costs import Chain, Pass, Skip, Waiting
 
 
 class Effect(NamedTuple):
@@ -63,8 +63,8 @@ def effect_of(
     peak = step.backward_peak + cache
     return Effect(
         forward_peak=step.forward_peak,
-        forward_kept=step.kept,
-        kept=step.kept - cache,
+        forward_kept=step.kept - step.frees_input,
+        kept=step.kept - step.frees_input - cache,
         peak=peak + (step.released if is_held else 0),
         held_peak=peak + (step.both_held if is_held else step.input_held),
         left=step.grads + held + (0 if is_last else step.casts),
@@ -73,17 +73,41 @@ def effect_of(
     )
 
 
-def unit_effect(chain: Chain, i: int, step: Pass, end: int, *, is_last: bool) -> Effect:
-    """The effect of unit ``i`` in a module that ends before unit ``end``."""
+def unit_effect(
+    chain: Chain,
+    i: int,
+    step: Pass,
+    end: int,
+    *,
+    is_last: bool,
+    crossing: Sequence[Skip] = (),
+) -> Effect:
+    """The effect of unit ``i`` in a module that ends before unit ``end``.
+
+    Args:
+        chain: Costs.
+        i: Index of the unit.
+        step: Its pass.
+        end: Index behind the last unit of its module.
+        is_last: Whether that is the last module.
+        crossing: Skips that later modules take, see `crossing_skips`.
+    """
     if is_last:
         return effect_of(step, is_last=True)
     # The state that crosses the wall is referenced while the module's backward runs,
-    # and with it the stage outputs.
+    # and with it the stage outputs and the skips.
     is_end = i == end - 1
     emitted = [out for out in chain.outputs if out.unit == i]
-    held = chain.units[i].flow_bytes if is_end else 0
-    held += sum(out.num_bytes for out in emitted if not (out.is_flow and is_end))
-    is_held = is_end or any(out.is_flow for out in emitted)
+    held = sum(out.num_bytes for out in emitted if not (out.is_flow and is_end))
+    own = sum(skip.num_bytes for skip in crossing if skip.unit == i)
+    if is_end:
+        # Skips of earlier units stay where those units have put them.
+        earlier = sum(skip.num_bytes for skip in crossing if skip.unit < i)
+        held += chain.units[i].flow_bytes - earlier
+    else:
+        # A map may be skip and output at once.
+        held = max(held, own)
+    is_held = is_end or own > 0 or any(out.is_flow for out in emitted)
     return effect_of(step, is_last=False, held=held, is_held=is_held)
 
 
@@ -148,22 +172,34 @@ def unit_step(chain: Chain, i: int, start: int, *, mode: RecomputeMode) -> Pass:
     is_emitted = any(out.is_flow and out.unit == i - 1 for out in chain.outputs)
     if is_first and i > start and not unit.is_trainable and not is_emitted:
         step = step._replace(kept=step.kept - chain.units[i - 1].flow_bytes)
+    # A skip at the wall may be kept by the unit that takes it: never too low.
+    is_skip = any(skip.unit == i - 1 for skip in chain.skips)
+    if not 0 < i == start or is_skip or _is_read(chain, i - 1):
+        step = step._replace(frees_input=0)
     return step
 
 
-def holds_start(chain: Chain, start: int, *, is_last: bool) -> bool:
+def _is_read(chain: Chain, unit: int) -> bool:
+    """Whether a head of a later module reads the very map that a unit hands on."""
+    readers = [r.reads for r in chain.auxiliaries if chain.last_read(r) > unit]
+    read = set(chain.tail_reads).union(*readers)
+    return any(
+        out.is_flow and out.unit == unit and i in read
+        for i, out in enumerate(chain.outputs)
+    )
+
+
+def holds_start(
+    chain: Chain, start: int, *, is_last: bool, crossing: Sequence[Skip] = ()
+) -> bool:
     """Whether what flows into a module is alive until its backward is done.
 
-    The image is the caller's. Behind a wall it is so only for the outputs and skips
-    that the state carries on.
+    The image is the caller's. Behind a wall it is so only for an output that is read
+    later, and for one of the ``crossing`` skips.
     """
     if start == 0 or is_last:
         return start == 0
-    read = set(chain.tail_reads).union(*(r.reads for r in chain.auxiliaries))
-    return any(
-        out.is_flow and out.unit == start - 1 and i in read
-        for i, out in enumerate(chain.outputs)
-    ) or any(skip.unit < start <= skip.reader for skip in chain.skips)
+    return _is_read(chain, start - 1) or any(s.unit == start - 1 for s in crossing)
 
 
 def end_room(chain: Chain, start: int, end: int, tail: Pass | None) -> Room:
@@ -214,12 +250,21 @@ def waiting_skips(chain: Chain, reader: int, start: int) -> list[Waiting]:
     ]
 
 
+def crossing_skips(chain: Chain, end: int) -> tuple[Skip, ...]:
+    """The skips that are made before unit ``end`` and taken from there on."""
+    return tuple(skip for skip in chain.skips if skip.unit < end <= skip.reader)
+
+
 def carried_skips(chain: Chain, reader: int, start: int) -> int:
-    """Bytes of the skips that a unit takes from before the wall of its module."""
+    """Bytes of the skips that a unit takes from before the wall of its module.
+
+    The map right at the wall is left out: it is the input of the module's first unit,
+    which may keep it.
+    """
     return sum(
         skip.num_bytes
         for skip in chain.skips
-        if skip.reader == reader and skip.unit < start
+        if skip.reader == reader and skip.unit < start - 1
     )
 
 
@@ -243,7 +288,10 @@ def start_rooms(
     """
     read = set(chain.tail_reads).union(*(r.reads for r in chain.auxiliaries))
     marks = {chain.outputs[i].unit for i in read}
-    marks.update(skip.unit for skip in chain.skips if skip.reader < end)
+    for skip in chain.skips:
+        if skip.reader < end:
+            # The map right at the wall is a case of its own, see `carried_skips`.
+            marks.update((skip.unit, skip.unit + 1))
     low = 0
     for high in sorted({unit for unit in marks if unit < end - 1} | {end - 1}):
         yield low, high, end_room(chain, high, end, tail)

@@ -13,7 +13,7 @@ from .costs import MODES, Chain, Partition
 from .fold import Fold
 from .labels import LINK, NO_LINK, WORST, Closed, Kind, Labels, Trunk
 from .needs import IMPOSSIBLE, module_needs
-from .room import Room, end_room, start_rooms
+from .room import Room, crossing_skips, end_room, start_rooms
 
 NEVER, AUTO, LEAST, ALWAYS = 'never', 'auto', 'least', 'always'
 CHOICES = {
@@ -214,7 +214,11 @@ def _ended(fold: Fold, end: int, closed: Closed, num_modules: int | None) -> Lab
             label = label.copy()
             label[0] += step.flops
             label[LINK] = fold.decide('cut', end, 0, int(label[LINK]))
-            kind = Kind(0 if num_modules is None else count + 1, False)
+            kind = Kind(
+                0 if num_modules is None else count + 1,
+                False,
+                crossing=crossing_skips(fold.chain, end),
+            )
             fold.begin(ended, label, kind, start_rooms(fold.chain, end, None))
     return ended
 

@@ -1,6 +1,7 @@
 """Turn a stock config into a local one, and back: what the README says by hand."""
 
 import copy
+import os
 import pprint
 from collections.abc import Mapping
 from pathlib import Path
@@ -122,7 +123,7 @@ def write_localized(
     if out.exists() and not force:
         raise FileExistsError(f'{out} exists; pass --force to overwrite it.')
     out.parent.mkdir(parents=True, exist_ok=True)
-    if is_pure_python(cfg):
+    if is_pure_python(base):
         cfg.dump(out)
         return
     settings = copy.deepcopy(settings)
@@ -138,25 +139,20 @@ def write_localized(
     out.write_text('\n'.join(lines) + '\n', encoding='utf-8')
 
 
-def is_pure_python(cfg: Config) -> bool:
-    """Whether a config was written in mmengine's pure-Python style."""
-    return 'import ' in (cfg.text or '') and any(
-        isinstance(x, type) for x in _types_in(cfg.to_dict())
-    )
+def is_pure_python(path: str) -> bool:
+    """Whether a config is written in mmengine's pure-Python style, by imports.
 
-
-def _types_in(config: Any) -> list:
-    if isinstance(config, Mapping):
-        found = [config['type']] if 'type' in config else []
-        return found + [t for value in config.values() for t in _types_in(value)]
-    if isinstance(config, list | tuple):
-        return [t for value in config for t in _types_in(value)]
-    return []
+    Args:
+        path: A file. A name such as ``mmseg::...`` is read as text, always.
+    """
+    return '::' not in path and Config._is_lazy_import(path)
 
 
 def _relative(path: Path, folder: Path) -> str:
-    """A path as seen from a folder, if both lie together; else the path."""
-    try:
+    """A path as seen from a folder, if both lie in the current one; else the path."""
+    here = Path.cwd()
+    if path.is_relative_to(folder):
         return f'./{path.relative_to(folder).as_posix()}'
-    except ValueError:
-        return path.as_posix()
+    if path.is_relative_to(here) and folder.is_relative_to(here):
+        return Path(os.path.relpath(path, folder)).as_posix()
+    return path.as_posix()

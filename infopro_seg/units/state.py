@@ -23,7 +23,8 @@ class State:
         outputs: The stage outputs so far, in the order of the backbone's own
             output; a tuple for an output of several tensors (map and class token).
             Behind a wall, an output that nobody reads is None.
-        skips: Maps that later units need besides ``x``, last in first out.
+        skips: Maps that later units need besides ``x``, last in first out. A unit reads
+            only those that it takes away.
         is_bare: Whether the backbone returns its only output without a tuple.
     """
 

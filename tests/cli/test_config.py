@@ -1,6 +1,7 @@
 """What the command line makes of a config."""
 
 import argparse
+import os
 
 import pytest
 import torch
@@ -92,6 +93,28 @@ def test_several_cpu_processes_get_a_wrapper_that_torch_accepts(
     assert cfg.model_wrapper_cfg.device_ids is None
     assert cfg.env_cfg.dist_cfg.backend == 'gloo'
     assert cfg.train_dataloader.batch_size == 4
+
+
+@pytest.mark.parametrize(
+    ('launcher', 'rank', 'world_size'),
+    [
+        ('slurm', 'SLURM_PROCID', 'SLURM_NTASKS'),
+        ('mpi', 'OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE'),
+    ],
+)
+def test_a_cluster_divides_the_total_batch_too(
+    config_file, monkeypatch, launcher, rank, world_size
+):
+    # The host reads these variables only when it connects the processes.
+    for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'):
+        monkeypatch.setenv(name, '0')
+    with pytest.raises(RuntimeError, match=f'--launcher {launcher} needs {rank} and'):
+        load_config(parse(config_file, '--launcher', launcher))
+    monkeypatch.setenv(rank, '3')
+    monkeypatch.setenv(world_size, '4')
+    cfg = load_config(parse(config_file, '--launcher', launcher))
+    assert cfg.train_dataloader.batch_size == 2
+    assert os.environ['RANK'] == '3'
 
 
 def test_sync_bn_becomes_bn_in_cpu_processes_and_that_is_said(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from infopro_seg.cli import benchmark, plan
 from infopro_seg.cli.run import KeyValues, make_parser, run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,3 +115,42 @@ def test_every_tool_has_help_with_debug_and_says_nothing_else():
         assert out.startswith(f'usage: {path.name}'), path
         assert '--debug' in out, path
         assert err == '', path
+
+
+def parsed(monkeypatch, command, *args):
+    monkeypatch.setattr(sys, 'argv', ['tool.py', 'config.py', *args])
+    return command.parse_args()
+
+
+@pytest.mark.parametrize(
+    ('text', 'num_bytes'),
+    [
+        ('0', 0),
+        ('0GiB', 0),
+        ('0.0 GB', 0),
+        ('1GiB', 2**30),
+        ('512 MiB', 2**29),
+        (None, plan.RESERVE_BYTES),
+    ],
+)
+def test_the_reserve_may_be_nothing(monkeypatch, text, num_bytes):
+    reserve = () if text is None else ('--reserve', text)
+    args = parsed(monkeypatch, plan, '--num-modules', '2', *reserve)
+    assert args.reserve == num_bytes
+    assert parsed(monkeypatch, benchmark, *reserve).reserve == num_bytes
+
+
+@pytest.mark.parametrize('text', ['some', '-1GiB', '1', '', 'nan', '0x'])
+def test_a_reserve_that_is_no_memory_is_refused(monkeypatch, capsys, text):
+    with pytest.raises(SystemExit):
+        parsed(monkeypatch, plan, '--num-modules', '2', f'--reserve={text}')
+    assert f"--reserve: reserve='{text}'" in capsys.readouterr().err
+
+
+def test_the_limit_of_the_warm_up_is_in_the_help(monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        parsed(monkeypatch, benchmark, '--warmup', '1')
+    assert '--warmup at least 2' in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        parsed(monkeypatch, benchmark, '--help')
+    assert 'which are not timed, 2 or more' in ' '.join(capsys.readouterr().out.split())

@@ -65,9 +65,30 @@ WHOLE = {
     'palette': encoded('PNG', image=PIL.Image.new('P', (20, 12))),
     '16 bit': cv2.imencode('.png', picture().astype(np.uint16) * 200)[1].tobytes(),
     'alpha': cv2.imencode('.png', picture(channels=4))[1].tobytes(),
+    'grey and alpha': encoded('PNG', image=PIL.Image.new('LA', (20, 12))),
+    '1 bit': encoded('PNG', image=PIL.Image.new('1', (20, 12))),
+    'palette and transparency': encoded(
+        'PNG', image=PIL.Image.new('P', (20, 12)), transparency=0
+    ),
+    'moving png': encoded(
+        'PNG', save_all=True, append_images=[PIL.Image.new('RGB', (20, 12), 'red')]
+    ),
+    'cmyk': encoded('JPEG', image=PIL.Image.new('CMYK', (20, 12))),
+    'two views': encoded(
+        'MPO', save_all=True, append_images=[PIL.Image.new('RGB', (20, 12))]
+    ),
     'bmp': encoded('BMP'),
+    'gif': encoded('GIF', image=PIL.Image.new('P', (20, 12))),
+    'ppm': encoded('PPM'),
+    'jpeg 2000': encoded('JPEG2000'),
     'webp': encoded('WEBP'),
     'tiff': encoded('TIFF'),
+    'tiff and alpha': encoded('TIFF', image=PIL.Image.new('RGBA', (20, 12))),
+    'packed tiff': encoded('TIFF', compression='tiff_lzw'),
+    'pages tiff': encoded(
+        'TIFF', save_all=True, append_images=[PIL.Image.new('RGB', (7, 5))]
+    ),
+    'big tiff': encoded('TIFF', big_tiff=True),
     'float tiff': cv2.imencode('.tiff', picture().astype(np.float32))[1].tobytes(),
     '16 bit tiff': cv2.imencode('.tiff', picture().astype(np.uint16))[1].tobytes(),
     'hdr': cv2.imencode('.hdr', picture().astype(np.float32))[1].tobytes(),
@@ -75,6 +96,10 @@ WHOLE = {
     'preview and a video': with_preview() + bytes(5000),
     'png and more': encoded('PNG') + bytes(5000),
 }
+
+
+# Of other formats, and of some files of these, the size is for the loader to say.
+UNSIZED = ('hdr', 'tiff', 'gif', 'jpeg 2000')
 
 
 @pytest.mark.parametrize('decoder', DECODERS, ids=NAMES)
@@ -85,7 +110,7 @@ def test_what_the_loader_reads_passes_with_its_size(tmp_path, name, decoder):
     if array is not None:
         assert problem is None
         assert size in (None, array.shape[:2])
-        assert size is not None or 'hdr' in name or 'tiff' in name
+        assert size is not None or any(part in name for part in UNSIZED)
     else:
         assert problem is not None or decoder.backend == 'cv2'
 

@@ -1,7 +1,9 @@
 """The walk-through of docs/extending.md works as it is written."""
 
 import importlib
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -27,6 +29,22 @@ def page(tmp_path_factory):
     sys.path.insert(0, str(folder))
     yield importlib.import_module('extending_page')
     sys.path.remove(str(folder))
+
+
+@pytest.mark.slow
+def test_the_page_pasted_into_one_file_is_a_script_that_prints_what_it_says(tmp_path):
+    # Here nothing else has registered mmseg's modules before.
+    (tmp_path / 'ladder.py').write_text('\n'.join(blocks('python')))
+    done = subprocess.run(
+        [sys.executable, 'ladder.py'],
+        cwd=tmp_path,
+        env={**os.environ, 'PYTHONPATH': str(PAGE.parents[1])},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    # The host may say on import what of it is not installed.
+    assert done.stdout.endswith(''.join(blocks('text')))
 
 
 def test_the_units_take_less_than_40_lines():

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from infopro_seg.analysis.run_log import read_run
 from infopro_seg.analysis.run_plots import plot_run
 from infopro_seg.engine import LocalModuleMonitorHook
-from tests.engine.runs import MODEL, assert_same_checkpoint, runner_of
+from tests.engine.runs import MODEL, assert_same_checkpoint, loader, runner_of
 
 DEFAULT_RUNTIME = (
     Path(__file__).parents[2] / 'configs' / '_base_' / 'default_runtime.py'
@@ -85,6 +85,19 @@ def test_the_middle_iterations_are_measured(tmp_path):
     assert values[0] is None
     assert len(set(values[1:4])) == 1
     assert values[4] == values[5] != values[3]
+
+
+def test_epochs_do_not_start_the_count_again(tmp_path):
+    # Four batches an epoch; the middle of the second three is in the second epoch.
+    runner = run(
+        tmp_path,
+        interval=3,
+        train_cfg={'type': 'EpochBasedTrainLoop', 'max_epochs': 2},
+        train_dataloader=loader(sampler='DefaultSampler'),
+    )
+    seconds = runner.message_hub.get_scalar('train/local_0.seconds')
+    assert runner.iter == 8
+    assert len(seconds.data[0]) == 3
 
 
 def test_a_network_without_walls_is_one_module(tmp_path):

@@ -5,7 +5,7 @@ from mmengine.hooks import Hook
 
 from infopro_seg.checkpoint import read_checkpoint
 from infopro_seg.engine import LocalBackwardHook
-from tests.engine.runs import CpuAmpOptimWrapper, assert_same, runner_of
+from tests.engine.runs import CpuAmpOptimWrapper, assert_same, loader, runner_of
 
 
 class PoisonHook(Hook):
@@ -54,6 +54,22 @@ def test_training_stops_and_names_module_loss_iteration_and_images(
     with pytest.raises(FloatingPointError, match=text):
         run(tmp_path, path, [2], policy='stop')
     assert not (tmp_path / 'iter_4.pth').exists()
+
+
+def test_the_iteration_is_counted_over_all_epochs(tmp_path):
+    class LateHook(PoisonHook):
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            self.is_on = runner.iter == 5
+
+    runner = runner_of(
+        tmp_path,
+        hooks=[LateHook('decode_head.conv_seg', ())],
+        train_cfg={'type': 'EpochBasedTrainLoop', 'max_epochs': 2},
+        train_dataloader=loader(sampler='DefaultSampler'),
+    )
+    with pytest.raises(FloatingPointError, match=r'iteration 6: decode.loss_ce'):
+        runner.train()
+    assert runner.epoch == 1
 
 
 @pytest.mark.parametrize(

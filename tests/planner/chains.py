@@ -33,6 +33,7 @@ def passes(*, casts=False, freed=False):
         both_held=st.integers(6, 9),
         keeps_output=st.booleans(),
         frees_skips=st.integers(0, 3) if freed else st.just(0),
+        frees_input=st.integers(0, 3) if freed else st.just(0),
         grads=_SMALL,
         casts=_SMALL if casts else st.just(0),
         cache=st.just(0),

@@ -19,9 +19,7 @@ from infopro_seg.planner.peaks import (
 from infopro_seg.planner.profile import profile_chain
 from infopro_seg.planner.scaling import interpolate
 from infopro_seg.recompute_mode import RecomputeMode
-from infopro_seg.units import units_of
-from tests.backbones import BACKBONES
-from tests.helpers import BN, build, deeplabv3, gradients, localized
+from tests.helpers import build, gradients
 from tests.planner.networks import BATCH, CROP, tiny
 
 OPTIMIZERS = {
@@ -178,56 +176,6 @@ def test_measuring_leaves_everything_as_it_was():
     assert network.local_backward is None
     for name, value in network.state_dict().items():
         assert torch.equal(value, state[name]), name
-
-
-def fcn_on(name):
-    """A plain head on the last map of a backbone."""
-    backbone = BACKBONES[name]
-    network = build(backbone)
-    with torch.no_grad():
-        outputs = network(torch.zeros(2, 3, *CROP))
-    head = {
-        'type': 'FCNHead',
-        'in_channels': outputs[-1].shape[1],
-        'in_index': len(outputs) - 1,
-        'channels': 8,
-        'num_convs': 1,
-        'concat_input': False,
-        'num_classes': 5,
-        'norm_cfg': BN,
-        'align_corners': False,
-        'loss_decode': {'type': 'CrossEntropyLoss'},
-    }
-    model = localized(deeplabv3(backbone, auxiliary=None), splits=[])
-    model['decode_head'] = head
-    return model, [unit.name for unit in units_of(network)]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ('name', 'rtol'),
-    [
-        ('resnet50', 0.003),
-        ('resnest50', 0.03),
-        ('mobilenet_v2', 0.003),
-        ('swin', 0.03),
-        ('mit', 0.003),
-        ('vit', 0.003),
-        ('hrnet', 0.03),
-        ('stdc', 0.003),
-        # Gradients of its skips wait where the model does not expect them.
-        ('unet', 0.06),
-    ],
-)
-def test_the_peak_with_other_backbones(name, rtol):
-    model, names = fcn_on(name)
-    chain = profile_chain(model, batch_size=BATCH, crop_size=CROP)
-    chain = with_factors(chain, OPTIMIZERS['momentum'])
-    for splits in ([], [names[len(names) // 2]]):
-        model['local'].update(splits=splits)
-        step = track_step(model, batch_size=BATCH, crop_size=CROP)
-        predicted = predicted_peak(chain, partition_of(chain, splits, []))
-        assert predicted == pytest.approx(step.peak_bytes, rel=rtol)
 
 
 @pytest.mark.slow

@@ -79,6 +79,31 @@ def test_the_tool_names_the_modules_of_what_it_writes(stock):
     ]
 
 
+@pytest.mark.parametrize(
+    ('out', 'base'),
+    [
+        ('mine.py', './configs/stock.py'),
+        ('configs/mine.py', './stock.py'),
+        ('mine/k2.py', '../configs/stock.py'),
+        ('/elsewhere/k2.py', None),
+    ],
+)
+def test_the_base_is_named_so_that_the_project_can_be_moved(
+    tmp_path, monkeypatch, out, base
+):
+    project = tmp_path / 'project'
+    (project / 'configs').mkdir(parents=True)
+    (project / 'configs/stock.py').write_text(f'model = {deeplabv3()!r}\n')
+    monkeypatch.chdir(project)
+    out = tmp_path / out[1:] if out.startswith('/') else project / out
+    cfg = read_config('configs/stock.py')
+    settings = localize(cfg, {'num_modules': 2})
+    write_localized(cfg, 'configs/stock.py', settings, out, force=False)
+    base = base or str(project / 'configs/stock.py')
+    assert out.read_text().startswith(f'_base_ = {base!r}\n')
+    assert Config.fromfile(out).model == cfg.model
+
+
 def test_a_config_is_never_overwritten_unasked(tmp_path):
     out = tmp_path / 'mine.py'
     out.write_text('precious')

@@ -1,0 +1,117 @@
+"""docs/own-data.md from its first line to its last, on six small images."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / 'docs/own-data.md').read_text(encoding='utf-8')
+COLOURS = np.array([[0, 0, 0], [128, 64, 128], [70, 70, 70]], np.uint8)
+# A small network without pretrained weights, two iterations, no workers.
+SMALLER = """
+crop_size = (64, 64)
+model.update(pretrained=None, backbone=dict(depth=18, base_channels=8, stem_channels=8))
+model['decode_head'].update(in_channels=64, channels=8)
+model['auxiliary_head'].update(in_channels=32, channels=8)
+model['data_preprocessor'].update(size=crop_size)
+train_pipeline[2].update(scale=(96, 80))
+train_pipeline[3].update(crop_size=crop_size)
+train_cfg.update(max_iters=2, val_interval=2)
+for loader in (train_dataloader, val_dataloader, test_dataloader):
+    loader.update(num_workers=0, persistent_workers=False)
+del loader
+"""
+
+
+def blocks():
+    """Language and text of every block that is run, in the order of the page."""
+    found = re.findall(r'```(\w+)\n(.*?)```', PAGE, flags=re.DOTALL)
+    return [(language, text) for language, text in found if language != 'text']
+
+
+def draw(folder):
+    """Images, and labels in colours; a border is of no class."""
+    rng = np.random.default_rng(0)
+    for part, count in (('train', 4), ('val', 2)):
+        for kind in ('my_data/img', 'my_colours'):
+            (folder / kind / part).mkdir(parents=True)
+        for i in range(count):
+            label = rng.integers(0, 3, (5, 6)).repeat(16, 0).repeat(16, 1)
+            image = COLOURS[label][..., ::-1].copy()
+            cv2.imwrite(str(folder / f'my_data/img/{part}/{i}.jpg'), image)
+            image[:4] = 9
+            cv2.imwrite(str(folder / f'my_colours/{part}/{i}.png'), image)
+
+
+def run(folder, *command, **environment):
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, 'OMP_NUM_THREADS': '1', **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, f'{command}:\n{done.stdout[-2000:]}{done.stderr}'
+    return done.stdout
+
+
+def run_tool(folder, line):
+    """A command of the page, with our Python and the iterations that there are."""
+    python, tool, *arguments = shlex.split(line.replace('iter_20000', 'iter_2'))
+    assert python == 'python'
+    return run(folder, sys.executable, ROOT / tool, *arguments)
+
+
+@pytest.fixture(scope='module')
+def parts():
+    texts = [text for language, text in blocks() if language == 'python']
+    config = next(i for i, text in enumerate(texts) if '_base_' in text)
+    return texts[:config], texts[config], texts[config + 1 :]
+
+
+@pytest.mark.slow
+def test_the_page_runs_as_it_is_written(tmp_path, parts):
+    labels, config, use = parts
+    draw(tmp_path)
+    counted = 'Counter({'
+    # Labels are counted before and after they are made of colours.
+    code = '\n'.join([*labels, labels[0]])
+    out = run(tmp_path, sys.executable, '-c', code).splitlines()
+    assert out[0] == 'Counter()'
+    assert out[1].startswith(counted)
+    assert '255' in out[1]
+    (tmp_path / 'my_config.py').write_text(config + SMALLER)
+    outputs = {}
+    for language, text in blocks():
+        if language == 'bash':
+            for line in text.strip().splitlines():
+                outputs[line] = run_tool(tmp_path, line)
+    assert any('going on from' in text for text in outputs.values())
+    for name in ('plan.json', 'scores.json', 'predictions/0.png', 'my_model.pth'):
+        assert (tmp_path / name).exists(), name
+    assert 'infopro_seg' not in (tmp_path / 'my_model.py').read_text()
+    code = '\n'.join(use).replace('512, 512', '64, 64')
+    # It must not find this package.
+    check = '\nassert labels.shape == (80, 96) and logits.shape == (1, 3, 8, 8)'
+    check += '\nimport sys; assert "infopro_seg" not in sys.modules'
+    run(tmp_path, sys.executable, '-c', code + check)
+
+
+def test_the_config_of_the_page_cuts_and_needs_no_more_than_it_shows(tmp_path, parts):
+    from infopro_seg.cli.check_model import build_weightless
+    from infopro_seg.settings.config import crop_size_of, read_config
+
+    (tmp_path / 'my_config.py').write_text(parts[1])
+    cfg = read_config(tmp_path / 'my_config.py')
+    assert len(build_weightless(cfg).local_modules) == 3
+    assert crop_size_of(cfg) == (512, 512)
+    dataset = cfg.train_dataloader.dataset
+    assert (dataset.type, dataset.data_root) == ('BaseSegDataset', 'my_data')
+    assert 'leftImg8bit' not in str(dataset)

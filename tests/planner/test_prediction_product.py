@@ -1,0 +1,140 @@
+"""Contract: within 3%, never more than 1% too low, for every family of backbones."""
+
+import copy
+import functools
+
+import pytest
+import torch
+from mmseg.registry import MODELS
+
+from infopro_seg.planner.describe import spelled_recompute
+from infopro_seg.planner.fake_step import track_step
+from infopro_seg.planner.partition import cheapest, smallest
+from infopro_seg.planner.peaks import predicted_peak, total_flops
+from infopro_seg.planner.profile import profile_chain
+from infopro_seg.planner.search import AUTO
+from infopro_seg.units import units_of
+from tests.backbones import BACKBONES
+from tests.helpers import localized
+from tests.planner.test_prediction import OPTIMIZERS, partition_of, with_factors
+from tests.units.networks import segmentor
+
+BATCH, CROP = 4, (128, 192)
+# mmseg's segmentor cannot take its bare output.
+NAMES = [name for name in BACKBONES if name != 'mobilenet_v2-bare']
+# One network of each family, and of those that share a prefix with another.
+FAMILIES = {name.split('-')[0]: name for name in reversed(NAMES)}
+FAMILIES['stdc-context'] = 'stdc-context'
+DTYPES = {'float32': None, 'bfloat16': torch.bfloat16}
+RECOMPUTE = {
+    'nothing': [],
+    'whole': ['all', 'decode_head'],
+    'stepwise': ['all:stepwise', 'decode_head:stepwise'],
+}
+PLANNED = ('least', 'cheaper')
+# Each dtype and each way to recompute comes many times.
+SAMPLE = [
+    (name, list(DTYPES)[i % 2], (*RECOMPUTE, *PLANNED)[i // 2 % 5])
+    for i, name in enumerate(sorted(FAMILIES.values()))
+]
+
+
+@functools.cache
+def network(name):
+    """A stock segmentor on a backbone, and the names of its units."""
+    model = localized(segmentor(name), splits=[])
+    backbone = dict(model['backbone'])
+    for size in {'img_size', 'pretrain_img_size'} & backbone.keys():
+        backbone[size] = CROP
+    model['backbone'] = backbone
+    return model, [unit.name for unit in units_of(MODELS.build(backbone))]
+
+
+@functools.lru_cache(maxsize=2)
+def measured(name, dtype):
+    model, _ = network(name)
+    chain = profile_chain(
+        model, batch_size=BATCH, crop_size=CROP, amp_dtype=DTYPES[dtype]
+    )
+    return with_factors(chain, OPTIMIZERS['momentum'])
+
+
+def plans(name, dtype, recompute):
+    """Splits and recompute of the plans to check."""
+    if recompute in RECOMPUTE:
+        names = network(name)[1]
+        cuts = sorted({len(names) * i // 3 for i in (1, 2)})
+        cut = [names[i] for i in cuts], RECOMPUTE[recompute]
+        return [cut, ([], [])] if recompute == 'nothing' else [cut]
+    chain = measured(name, dtype)
+    partition = smallest(chain, recompute=AUTO)
+    if recompute == 'cheaper':
+        # Mixes of all ways to recompute come from a budget in between.
+        least, whole = (
+            predicted_peak(chain, part)
+            for part in (partition, partition_of(chain, [], []))
+        )
+        found = [cheapest(chain, int(least + 0.1 * (whole - least)))]
+    else:
+        found = [partition]
+    return [
+        (
+            [chain.units[end - 1].name for end in plan.ends[:-1]],
+            list(spelled_recompute(chain, plan)),
+        )
+        for plan in found
+        if plan is not None
+    ]
+
+
+def errors(name, dtype, recompute):
+    """Relative errors of predicted peaks, by plan; FLOPs are checked on the way."""
+    found = {}
+    for splits, again in plans(name, dtype, recompute):
+        model = copy.deepcopy(network(name)[0])
+        model['local'].update(splits=splits, recompute=again)
+        step = track_step(
+            model, batch_size=BATCH, crop_size=CROP, amp_dtype=DTYPES[dtype]
+        )
+        chain = measured(name, dtype)
+        partition = partition_of(chain, splits, again)
+        peak = predicted_peak(chain, partition)
+        found[f'{splits} {again}'] = peak / step.peak_bytes - 1
+        assert total_flops(chain, partition) == pytest.approx(step.flops, rel=0.003)
+    return found
+
+
+def outside(found):
+    """The errors that break the promise."""
+    return {plan: f'{e:+.2%}' for plan, e in found.items() if not -0.01 <= e <= 0.03}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('name', 'dtype', 'recompute'), SAMPLE)
+def test_a_sample_of_the_product(name, dtype, recompute):
+    found = errors(name, dtype, recompute)
+    assert found
+    assert not outside(found)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize('dtype', DTYPES)
+@pytest.mark.parametrize('name', FAMILIES.values())
+def test_every_family_in_every_precision_with_every_recompute(name, dtype):
+    wrong = {
+        recompute: outside(errors(name, dtype, recompute))
+        for recompute in (*RECOMPUTE, *PLANNED)
+    }
+    assert not any(wrong.values()), wrong
+
+
+def test_the_sample_has_every_family_dtype_and_recompute():
+    names, dtypes, recompute = map(set, zip(*SAMPLE, strict=True))
+    assert names == set(FAMILIES.values())
+    assert dtypes == set(DTYPES)
+    assert recompute == {*RECOMPUTE, *PLANNED}
+
+
+def test_the_bounds_are_those_that_are_promised():
+    found = {'low': -0.011, 'lowest': -0.0099, 'highest': 0.0299, 'high': 0.031}
+    assert outside(found) == {'low': '-1.10%', 'high': '+3.10%'}
