@@ -25,6 +25,10 @@ _NO_MODEL: Any = None
 class LocalBackwardHook(Hook):
     """Runs the backward pass of a local module as soon as its losses are known.
 
+    Where the model says ``end_to_end_every=n``, it also tells the model which steps are
+    exact end-to-end training: every n-th step of the optimizer, counted by the runner's
+    iterations, so that a resumed run goes on where it was.
+
     Its activations are freed before the next module runs; this is where the memory is
     saved. The runner's own backward is left with the last module, and everything
     after it (clipping, the optimizer step, gradient scaling, hooks) with the runner.
@@ -54,7 +58,8 @@ class LocalBackwardHook(Hook):
         model = _unwrap(runner.model)
         _check_optim_wrapper(runner.optim_wrapper)
         _check_checkpointing(getattr(runner, 'cfg', None) or {})
-        if isinstance(runner.model, MMDistributedDataParallel):
+        is_local = model.end_to_end_every != 1
+        if is_local and isinstance(runner.model, MMDistributedDataParallel):
             _check_distributed(runner.model)
         model.local_backward = functools.partial(local_backward, runner.optim_wrapper)
         self._loss_guard.install(model, runner.optim_wrapper)
@@ -63,13 +68,19 @@ class LocalBackwardHook(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
-        """Keep in mind which batch the next losses belong to."""
+        """Say whether gradients cross the walls, and which batch the losses are of."""
+        model = _unwrap(runner.model)
+        if model.end_to_end_every is not None:
+            counts = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+            step = runner.iter // counts + 1
+            model.is_end_to_end = step % model.end_to_end_every == 0
         self._loss_guard.start_iteration(runner.iter, data_batch)
 
     def after_train(self, runner: Runner) -> None:
         """Remove all callbacks, so that the model can be used elsewhere."""
         model = _unwrap(runner.model)
         model.local_backward = None
+        model.is_end_to_end = model.end_to_end_every == 1
         self._loss_guard.remove(runner.optim_wrapper)
         self._memory_advice.remove(runner.model, model)
 

@@ -185,13 +185,10 @@ def _unwrap(model: nn.Module) -> InfoProEncoderDecoder:
 def _parameters_of(model: InfoProEncoderDecoder) -> dict[str, list[nn.Parameter]]:
     """Parameters by the module that trains them; the last has all heads."""
     *local, last = model.local_modules
-    owned = {
-        module.name: [
-            *module.parameters(model.backbone),
-            *model.local_heads[module.index].parameters(),
-        ]
-        for module in local
-    }
+    owned = {module.name: module.parameters(model.backbone) for module in local}
+    # None of them where every step is end-to-end.
+    for module, head in zip(local, model.local_heads, strict=False):
+        owned[module.name] += head.parameters()
     taken = {id(p) for parameters in owned.values() for p in parameters}
     owned[last.name] = [p for p in model.parameters() if id(p) not in taken]
     return owned

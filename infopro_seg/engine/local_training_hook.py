@@ -78,6 +78,7 @@ class LocalTrainingHook(Hook):
         model = _local_model(runner)
         if model is not None:
             cut = {key: model.local[key] for key in ('splits', 'recompute')}
+            cut['end_to_end_every'] = model.end_to_end_every
             checkpoint.setdefault('meta', {})[LOCAL_META] = cut
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -96,6 +97,13 @@ class LocalTrainingHook(Hook):
                 f'the checkpoint was trained with splits={list(splits)}, this run has '
                 f'splits={model.local["splits"]}. To resume, set '
                 f'model.local=dict(splits={list(splits)}).'
+            )
+        earlier = cut.get('end_to_end_every')
+        if (earlier == 1) != (model.end_to_end_every == 1):
+            raise ValueError(
+                f'the checkpoint was trained with end_to_end_every={earlier}, this run '
+                f'has {model.end_to_end_every}: only one of them has local heads. To '
+                f'resume, set model.local=dict(end_to_end_every={earlier}).'
             )
 
 

@@ -61,6 +61,8 @@ class MemoryAdvice:
         try:
             return train_step(*args, **kwargs)
         except OutOfMemoryError as error:
+            # A segment that ran again in backward names itself.
+            self._running = getattr(error, 'module', self._running)
             raise type(error)(f'{error}\n{self._advice()}') from error
 
     def _advice(self) -> str:

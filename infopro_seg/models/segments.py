@@ -48,8 +48,8 @@ def run_segment(module: LocalModule, backbone: nn.Module, state: State) -> State
 class _Segment:
     """One run of a module: how to repeat it, and what its tensors are.
 
-    A map that is read again behind the segment passes through it: gradients are added up
-    in the order of stock training only if those from behind are there first.
+    A map that is read again behind the segment passes through it: gradients are added
+    up in the order of stock training only if those from behind are there first.
 
     Args:
         module: See `run_segment`.

@@ -53,8 +53,18 @@ class Setting:
     )
 
     def measured(self) -> Chain:
-        """Costs of the network, from the cache if it was measured before."""
+        """Costs of the network, from the cache if it was measured before.
+
+        Raises:
+            ValueError: if gradients are to cross the walls, which is not planned yet.
+        """
         model = planned_model(self.model)
+        period = model['local'].get('end_to_end_every')
+        if period is not None:
+            raise ValueError(
+                f'local.end_to_end_every={period}: the planner knows local modules '
+                'only. Name splits (docs/dial.md has some), or plan without it.'
+            )
         key = {
             'model': model,
             'batch_size': self.batch_size,
