@@ -18,6 +18,8 @@ CASES = {
     'plain': {},
     'accumulation': {'accumulative_counts': 2},
     'recompute': {'local': {'recompute': 'all'}},
+    'end-to-end': {'local': {'end_to_end_every': 1, 'recompute': 'all'}},
+    'every other step': {'local': {'end_to_end_every': 2}},
     'clipping': {'clip_grad': {'max_norm': 0.1}},
     # local_0 and its head have nothing to train.
     'frozen': {'local': {'splits': ['layer1.1', 'layer3.0']}, 'frozen_stages': 1},

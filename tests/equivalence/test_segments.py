@@ -207,7 +207,5 @@ def test_memory_that_runs_out_in_backward_names_the_segment(tmp_path):
             raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 1 GiB')
 
     runner.model.backbone.layer2[0].register_forward_hook(fail)
-    with pytest.raises(
-        torch.OutOfMemoryError, match=r'backward.*after local_1 '
-    ):
+    with pytest.raises(torch.OutOfMemoryError, match=r'backward.*after local_1 '):
         runner.train()
