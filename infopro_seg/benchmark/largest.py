@@ -46,13 +46,15 @@ def largest_sizes(
     """The largest batch and crop of every method, for every card.
 
     Args:
-        methods: Each keeps its cuts and what it recomputes.
+        methods: Each keeps its cuts and what it recomputes. Those that the planner has
+            no prediction of are left out.
         cards: Bytes of memory.
         reserve: Bytes of a card that the model may not use.
     """
     return [
         Largest(method.name, card, batch_size, crop_size)
         for method in methods
+        if method.counted is None
         for card, batch_size, crop_size in _sizes_of(method, cards, reserve)
     ]
 

@@ -11,18 +11,21 @@ from ..models.build import accepted_settings
 from ..models.recompute import ALL
 from ..planner.costs import Chain, Partition
 from ..planner.describe import spelled_recompute
+from ..planner.fake_step import TrackedStep
 from ..planner.make import Setting, planned_model
 from ..planner.partition import cheapest, most_even, smallest
 from ..planner.peaks import predicted_peak, total_flops
 from ..planner.search import AUTO
+from ..settings import LocalSettings
 from ..settings.localize import stock_model_config
 
 END_TO_END = 'end_to_end'
 CHECKPOINTING = 'checkpointing'
 LOCAL = 'local'
 LOCAL_RECOMPUTE = 'local+recompute'
+EXACT = 'exact'
 _NEAR_SMALLEST = 1.1
-KINDS = (END_TO_END, CHECKPOINTING, LOCAL, LOCAL_RECOMPUTE)
+KINDS = (END_TO_END, CHECKPOINTING, EXACT, LOCAL, LOCAL_RECOMPUTE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Method:
         partition: Cuts and recompute.
         chain: Costs of the network.
         how: What it is, in words.
+        counted: A step on fake tensors, where the planner has no prediction.
     """
 
     kind: str
@@ -44,6 +48,7 @@ class Method:
     partition: Partition
     chain: Chain
     how: str
+    counted: TrackedStep | None = None
 
     @property
     def num_modules(self) -> int:
@@ -60,11 +65,15 @@ class Method:
     @property
     def predicted_peak_bytes(self) -> int:
         """Of a training step."""
+        if self.counted is not None:
+            return self.counted.peak_bytes
         return predicted_peak(self.chain, self.partition)
 
     @property
     def flops(self) -> int:
         """Of a training step, 2 a multiply-add."""
+        if self.counted is not None:
+            return self.counted.flops
         return total_flops(self.chain, self.partition)
 
 
@@ -81,6 +90,8 @@ def methods(
     End-to-end training and checkpointing use the stock model, without the ``local``
     settings. The local methods are cut as ``num_modules`` of a config is; with
     recompute, so that they need the fewest FLOPs within 10% of the least memory.
+    Exact training by segments has the splits and the recompute of the config, and is
+    left out where that does not set ``end_to_end_every=1``.
 
     Args:
         setting: The network, with the ``local`` settings of the local methods.
@@ -99,7 +110,7 @@ def methods(
             raise ValueError(
                 f'method {kind!r} is unknown; allowed: {", ".join(KINDS)}.'
             )
-    setting = _padding_to_crop(setting)
+    setting, exact = _without_end_to_end(_padding_to_crop(setting))
     stock = dataclasses.replace(setting, model=stock_model_config(setting.model))
     if not keeps_auxiliary_heads:
         model = {**setting.model, 'auxiliary_head': None}
@@ -113,12 +124,38 @@ def methods(
     makers: dict[str, Callable[[], list[Method]]] = {
         END_TO_END: lambda: [_end_to_end(stock, stock_chain)],
         CHECKPOINTING: lambda: [_checkpointing(stock, stock_chain)],
+        EXACT: lambda: [] if exact is None else [_exact(exact, local_chain)],
         LOCAL: lambda: [_local(setting, local_chain, LOCAL, k) for k in num_modules],
         LOCAL_RECOMPUTE: lambda: [
             _local(setting, local_chain, LOCAL_RECOMPUTE, k) for k in num_modules
         ],
     }
     return [method for kind in kinds for method in makers[kind]()]
+
+
+def _without_end_to_end(setting: Setting) -> tuple[Setting, Setting | None]:
+    """The setting with local modules, and the one of exact training if it is that."""
+    local = dict(setting.model.get('local') or {})
+    period = local.pop('end_to_end_every', None)
+    if period is None:
+        return setting, None
+    model = {**setting.model, 'local': local}
+    return dataclasses.replace(setting, model=model), setting if period == 1 else None
+
+
+def _exact(setting: Setting, chain: Chain) -> Method:
+    model = _without_weights(setting.model)
+    settings = LocalSettings.parse(model['local'])
+    names = [unit.name for unit in chain.units]
+    splits = settings.splits or ()
+    ends = (*(names.index(split) + 1 for split in splits), len(names))
+    how = f'segments that end with {", ".join(splits)} run again in backward'
+    if settings.recompute:
+        recompute = settings.recompute
+        named = recompute if isinstance(recompute, str) else ', '.join(recompute)
+        how += f'; {named} recomputed'
+    step = setting.tracked_step_of(model)
+    return Method(EXACT, setting, model, Partition(ends), chain, how, step)
 
 
 def _end_to_end(stock: Setting, chain: Chain) -> Method:

@@ -12,7 +12,7 @@ from ..settings.localize import local_type
 from .cache import cached
 from .costs import Chain, Partition
 from .describe import described_modules, spelled_recompute
-from .fake_step import fake_tensors, track_step
+from .fake_step import TrackedStep, fake_tensors, track_step
 from .optimizers import SGD_MOMENTUM, optimizer_factors
 from .partition import cheapest, most_even, smallest
 from .peaks import extra_flops, predicted_peak, total_flops
@@ -90,15 +90,25 @@ class Setting:
         """The peak of a step of a model config, counted on fake tensors."""
 
         def track(batch_size: int) -> int:
-            return track_step(
-                model,
-                batch_size=batch_size,
-                crop_size=self.crop_size,
-                optim_wrapper=self.optim_wrapper,
-                amp_dtype=self._dtype,
-            ).peak_bytes
+            return self.tracked_step_of(model, batch_size).peak_bytes
 
         return self._or_extrapolated(track, lambda two, three: 2 * two - three)
+
+    def tracked_step_of(
+        self, model: Mapping, batch_size: int | None = None
+    ) -> TrackedStep:
+        """A step of a model config on fake tensors; by default of the setting's batch.
+
+        Raises:
+            ValueError: if the network cannot be trained on this batch.
+        """
+        return track_step(
+            model,
+            batch_size=batch_size or self.batch_size,
+            crop_size=self.crop_size,
+            optim_wrapper=self.optim_wrapper,
+            amp_dtype=self._dtype,
+        )
 
     @property
     def _dtype(self) -> torch.dtype | None:

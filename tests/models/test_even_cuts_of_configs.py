@@ -27,7 +27,11 @@ NAMES = [
 FAST = ('infopro_pspnet_r50_from-mmseg.py',)
 # The best eight modules of nine units on small crops, where weights of heads count,
 # keep stem and layer1 apart (24% less).
-TOO_SMALL = {('infopro_deeplabv3_r18_streets.py', 8): 1.25}
+MORE = {
+    ('infopro_deeplabv3_r18_streets.py', 8): 1.25,
+    # Attention grows faster than the area, from 512x512 to this config's 1024x1024.
+    ('infopro_segformer_mit-b2_cityscapes.py', 2): 1.11,
+}
 
 
 def params():
@@ -55,4 +59,4 @@ def test_the_largest_module_is_within_a_tenth_of_the_best(name, tmp_path, monkey
         ends = (*(names.index(split) + 1 for split in splits), len(names))
         own = predicted_peak(chain, Partition(ends)) - weights
         best = predicted_peak(chain, smallest(chain, num_modules=count)) - weights
-        assert own <= TOO_SMALL.get((name, count), 1.1) * best, (count, splits)
+        assert own <= MORE.get((name, count), 1.1) * best, (count, splits)
