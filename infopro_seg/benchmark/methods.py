@@ -16,7 +16,7 @@ from ..planner.make import Setting, planned_model
 from ..planner.partition import cheapest, most_even, smallest
 from ..planner.peaks import predicted_peak, total_flops
 from ..planner.search import AUTO
-from ..settings import LocalSettings
+from ..settings import LocalSettings, without_end_to_end
 from ..settings.localize import stock_model_config
 
 END_TO_END = 'end_to_end'
@@ -135,8 +135,7 @@ def methods(
 
 def _without_end_to_end(setting: Setting) -> tuple[Setting, Setting | None]:
     """The setting with local modules, and the one of exact training if it is that."""
-    local = dict(setting.model.get('local') or {})
-    period = local.pop('end_to_end_every', None)
+    local, period = without_end_to_end(setting.model.get('local'))
     if period is None:
         return setting, None
     model = {**setting.model, 'local': local}

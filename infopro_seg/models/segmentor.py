@@ -102,6 +102,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
         )
         ends = [probe.boundaries[names.index(split)] for split in splits]
         self.end_to_end_every = settings.end_to_end_every
+        self.lean_loss = settings.lean_loss
         #: Whether gradients cross the walls in the next step. `LocalBackwardHook`
         #: counts the steps where only some are like this.
         self.is_end_to_end = settings.end_to_end_every == 1
@@ -285,7 +286,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
     @contextlib.contextmanager
     def _exact_losses(self) -> Iterator[None]:
         """The stock losses, bit for bit, unless losses in chunks were asked for."""
-        if self.local.get('lean_loss'):
+        if self.lean_loss:
             yield
             return
         heads = self._stock_heads().values()

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from ..settings import with_cuts, without_cuts
+from ..settings import with_cuts, without_cuts, without_end_to_end
 from ..settings.localize import local_type
 from .cache import cached
 from .costs import Chain, Partition
@@ -59,7 +59,7 @@ class Setting:
             ValueError: if gradients are to cross the walls, which is not planned yet.
         """
         model = planned_model(self.model)
-        period = model['local'].get('end_to_end_every')
+        _, period = without_end_to_end(model['local'])
         if period is not None:
             raise ValueError(
                 f'local.end_to_end_every={period}: the planner knows local modules '

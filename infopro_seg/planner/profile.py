@@ -159,7 +159,7 @@ class _Profile:
 
     def _is_lean_behind_walls(self) -> bool:
         """Let heads take their loss as in a network with walls; whether any does."""
-        if self.network.local.get('lean_loss') is not None:
+        if self.network.lean_loss is not None:
             return False
         return None in self.network.use_lean_losses().values()
 

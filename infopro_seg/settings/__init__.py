@@ -3,6 +3,20 @@
 Pure data and checks. Nothing here builds a network.
 """
 
-from .local import CUTS, LocalSettings, merged_local, with_cuts, without_cuts
+from .local import (
+    CUTS,
+    LocalSettings,
+    merged_local,
+    with_cuts,
+    without_cuts,
+    without_end_to_end,
+)
 
-__all__ = ['CUTS', 'LocalSettings', 'merged_local', 'with_cuts', 'without_cuts']
+__all__ = [
+    'CUTS',
+    'LocalSettings',
+    'merged_local',
+    'with_cuts',
+    'without_cuts',
+    'without_end_to_end',
+]

@@ -108,6 +108,12 @@ def without_cuts(local: Mapping | None) -> dict[str, Any]:
     return {k: v for k, v in plain.items() if k not in (*CUTS, 'recompute')}
 
 
+def without_end_to_end(local: Mapping | None) -> tuple[dict[str, Any], int | None]:
+    """A ``local`` setting of local modules alone, and its ``end_to_end_every``."""
+    plain = _nested(local or {})
+    return plain, _period(plain.pop('end_to_end_every', None))
+
+
 def with_cuts(
     local: Mapping | None,
     splits: Sequence[str],
