@@ -3,7 +3,7 @@
 #
 # DeepLabV3+ with ResNet-101 on Cityscapes in K=4 local modules. The last module is the
 # decode head alone. Predicted for 2 images of 512x1024, float32: 10.37 GiB end-to-end,
-# 3.61 GiB so (35%), +2.0% FLOPs. Not yet trained here.
+# 3.51 GiB so (34%), +2.0% FLOPs. Not yet trained here.
 # Splits from
 #   python tools/plan.py mmseg::deeplabv3plus/deeplabv3plus_r101-d8_4xb2-40k_cityscapes-512x1024.py \
 #       --num-modules 4 --recompute never

@@ -3,7 +3,7 @@
 #
 # OCRNet with HRNet-W48 on Cityscapes in K=4 local modules. The last module is the
 # cascade of decode heads alone. Predicted for 2 images of 512x1024, float32: 7.53 GiB
-# end-to-end, 3.76 GiB so (50%), +2.6% FLOPs. Not yet trained here.
+# end-to-end, 3.66 GiB so (49%), +2.6% FLOPs. Not yet trained here.
 # Splits from
 #   python tools/plan.py mmseg::ocrnet/ocrnet_hr48_4xb2-40k_cityscapes-512x1024.py \
 #       --num-modules 4 --recompute never

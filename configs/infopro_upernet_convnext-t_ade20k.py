@@ -2,10 +2,10 @@
 # on 8 GPUs: tools/dist_train.sh configs/infopro_upernet_convnext-t_ade20k.py 8
 #
 # UPerNet with ConvNeXt-T on ADE20K in K=4 local modules. Predicted for 2 images of
-# 512x512, float16: 2.98 GiB end-to-end, 1.48 GiB so (50%), +0.8% FLOPs. (lean_loss
-# keeps no maps of 150 classes at image resolution.) Needs mmpretrain ("pip install
-# onedl-mmpretrain"); built, planned and stepped twice with its version 1.3.6. Not yet
-# trained here.
+# 512x512, float16: 2.98 GiB end-to-end, 1.48 GiB so (50%), +0.8% FLOPs. (Losses
+# are taken in chunks: no maps of 150 classes at image resolution.) Needs mmpretrain
+# ("pip install onedl-mmpretrain"); built, planned and stepped twice with its version
+# 1.3.6. Not yet trained here.
 # Splits from
 #   python tools/plan.py mmseg::convnext/convnext-tiny_upernet_8xb2-amp-160k_ade20k-512x512.py \
 #       --num-modules 4 --recompute never

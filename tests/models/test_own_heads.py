@@ -39,7 +39,8 @@ def network(type='FCNHead', num_classes=5, **head):
 
 def losses_like_stock(config, **local):
     """The losses of a cut network, once those of its decode head equal stock's."""
-    model, stock = build(localized(config, splits=SPLITS, **local)), build(config)
+    local = {'splits': SPLITS, 'lean_loss': False, **local}
+    model, stock = build(localized(config, **local)), build(config)
     model.load_state_dict(stock.state_dict(), strict=False)
     ours, theirs = losses_of(model), losses_of(stock)
     assert_equal(

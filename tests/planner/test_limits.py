@@ -53,11 +53,16 @@ def lie(monkeypatch, measured_once):
 
     def start(bytes_an_image):
         def measured(self):
-            chain = honest(self)
             area = self.crop_size[0] * self.crop_size[1]
             images = self.batch_size * area / (CROP[0] * CROP[1])
-            left = chain.start_bytes - round(bytes_an_image * images)
-            return dataclasses.replace(chain, start_bytes=left)
+            return lowered(honest(self), round(bytes_an_image * images))
+
+        def lowered(chain, num_bytes):
+            return dataclasses.replace(
+                chain,
+                start_bytes=chain.start_bytes - num_bytes,
+                end_to_end=chain.end_to_end and lowered(chain.end_to_end, num_bytes),
+            )
 
         monkeypatch.setattr(Setting, 'measured', measured)
 
