@@ -78,7 +78,8 @@ class LocalTrainingHook(Hook):
         model = _local_model(runner)
         if model is not None:
             cut = {key: model.local[key] for key in ('splits', 'recompute')}
-            cut['end_to_end_every'] = model.end_to_end_every
+            if model.end_to_end_every is not None:
+                cut['end_to_end_every'] = model.end_to_end_every
             checkpoint.setdefault('meta', {})[LOCAL_META] = cut
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:

@@ -124,11 +124,11 @@ class Stage(nn.Module):
     def forward(self, state, data):
         (model,), module = self.network, self.module
         inputs, samples = data['inputs'], data['data_samples']
-        state = module(model.backbone, State(inputs) if state is None else state)
+        states = [State(inputs) if state is None else state]
         if module is model.local_modules[-1]:
-            return None, model._last_losses(state, samples)
-        losses = model._local_losses(module, state, inputs, samples)
-        return state.detach().keep(model._read_later[module.index]), losses
+            return None, model._last_losses(module(model.backbone, *states), samples)
+        losses = model._run_local(module, states, inputs, samples)
+        return states.pop(), losses
 
 
 METHODS = {

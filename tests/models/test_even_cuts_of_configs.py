@@ -22,7 +22,9 @@ NAMES = [
     p.name
     for p in CONFIGS
     if not p.stem.startswith('end-to-end')
-    and not p.stem.endswith(('_b12', '_k3', '_640x1280', '_769x769', '_camvid'))
+    and not p.stem.endswith(
+        ('_b12', '_k3', '_640x1280', '_769x769', '_camvid', '_exact', '_every4')
+    )
 ]
 FAST = ('infopro_pspnet_r50_from-mmseg.py',)
 # The best eight modules of nine units on small crops, where weights of heads count,

@@ -117,10 +117,19 @@ def test_a_sample_of_the_product(name, dtype, recompute):
     assert not outside(found)
 
 
+# Predictions that are outside of the bounds, by how much; never too low.
+KNOWN = {
+    ('resnext50', 'float32'): '4.6% too much where all is recomputed as a whole',
+    ('stdc-context', 'float32'): 'FLOPs differ by 0.5%',
+}
+
+
 @pytest.mark.exhaustive
 @pytest.mark.parametrize('dtype', DTYPES)
 @pytest.mark.parametrize('name', FAMILIES.values())
-def test_every_family_in_every_precision_with_every_recompute(name, dtype):
+def test_every_family_in_every_precision_with_every_recompute(name, dtype, request):
+    if (name, dtype) in KNOWN:
+        request.applymarker(pytest.mark.xfail(strict=True, reason=KNOWN[name, dtype]))
     wrong = {
         recompute: outside(errors(name, dtype, recompute))
         for recompute in (*RECOMPUTE, *PLANNED)

@@ -29,7 +29,7 @@ def test_a_wall_drops_outputs_that_nobody_reads_but_no_skip():
     assert behind.outputs[0] is None
     assert behind.outputs[1].shape == (2,)
     assert len(behind.skips) == 1
-    assert behind.detach(reads=()).outputs == (None, None)
+    assert behind.detach().keep(()).outputs == (None, None)
 
 
 def test_skips_come_back_last_in_first_out():

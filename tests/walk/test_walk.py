@@ -233,8 +233,13 @@ def _predictions(folder):
 def test_every_ready_made_config_is_walked():
     walked = {name for name, _ in DEFAULT + REST}
     shipped = {path.name for path in (ROOT / 'configs').glob('*.py')}
-    # It needs mmpretrain, and a GPU for mixed precision.
-    assert shipped - walked == {'infopro_upernet_convnext-t_ade20k.py'}
+    assert shipped - walked == {
+        # It needs mmpretrain, and a GPU for mixed precision.
+        'infopro_upernet_convnext-t_ade20k.py',
+        # Not walked yet; tests/equivalence/test_segments.py compares with stock.
+        'infopro_deeplabv3_r101_cityscapes_every4.py',
+        'infopro_deeplabv3_r101_cityscapes_exact.py',
+    }
 
 
 @pytest.mark.parametrize(('name', 'way'), _params())
