@@ -11,6 +11,7 @@ from mmseg.structures import SegDataSample
 from mmseg.utils import register_all_modules
 
 import infopro_seg  # noqa: F401  registers everything
+from infopro_seg.engine.local_backward_hook import local_backward
 
 register_all_modules()
 # init_weights logs three lines a parameter.
@@ -122,6 +123,19 @@ def losses_of(model, data=None, seed=1):
     data = model.data_preprocessor(copy.deepcopy(data or batch()), training=True)
     torch.manual_seed(seed)
     return model.loss(**data)
+
+
+class _PlainWrapper:
+    """An optimizer wrapper without accumulation or scaling."""
+
+    @staticmethod
+    def scale_loss(loss):
+        return loss
+
+
+def early_backward(module, losses):
+    """What LocalBackwardHook does about a module's losses."""
+    return local_backward(_PlainWrapper, module, losses)
 
 
 def gradients(model):

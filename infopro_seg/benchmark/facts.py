@@ -58,20 +58,26 @@ def facts_of_run(args: Any, setting: Setting) -> dict[str, Any]:
         ),
         'date': datetime.date.today().isoformat(),
         'git_commit': _commit(),
-        'versions': installed_versions(_PACKAGES),
+        'versions': versions(),
         'network': f'{backbone["type"]}{depth} + {head["type"]}',
         'batch_size': setting.batch_size,
         'crop_size': list(setting.crop_size),
         'precision': setting.amp_dtype or 'float32',
         'optimizer': setting.optim_wrapper['optimizer']['type'],
-        'device': _device(args.device) if args.steps else 'predicted',
+        'device': device_name(args.device) if args.steps else 'predicted',
         'steps': args.steps,
         'warmup': args.warmup,
         'seed': args.seed,
     }
 
 
-def _device(device: str) -> str:
+def versions() -> dict[str, str]:
+    """Of the packages that numbers depend on."""
+    return installed_versions(_PACKAGES)
+
+
+def device_name(device: str) -> str:
+    """The card, or the CPU with its number of threads."""
     if device == 'cuda':
         return torch.cuda.get_device_name()
     num_threads = torch.get_num_threads()

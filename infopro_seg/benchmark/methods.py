@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from mmengine.config import ConfigDict
 from mmseg.registry import MODELS
 
 from ..models.build import accepted_settings
@@ -15,8 +16,9 @@ from ..planner.fake_step import TrackedStep
 from ..planner.make import Setting, planned_model
 from ..planner.partition import cheapest, most_even, smallest
 from ..planner.peaks import predicted_peak, total_flops
+from ..planner.plan import Plan
 from ..planner.search import AUTO
-from ..settings import LocalSettings, without_end_to_end
+from ..settings import without_end_to_end
 from ..settings.localize import stock_model_config
 
 END_TO_END = 'end_to_end'
@@ -144,15 +146,13 @@ def _without_end_to_end(setting: Setting) -> tuple[Setting, Setting | None]:
 
 def _exact(setting: Setting, chain: Chain) -> Method:
     model = _without_weights(setting.model)
-    settings = LocalSettings.parse(model['local'])
+    # Cuts by num_modules or a plan are settled by the network.
+    local = MODELS.build(ConfigDict(copy.deepcopy(model))).local
     names = [unit.name for unit in chain.units]
-    splits = settings.splits or ()
-    ends = (*(names.index(split) + 1 for split in splits), len(names))
-    how = f'segments that end with {", ".join(splits)} run again in backward'
-    if settings.recompute:
-        recompute = settings.recompute
-        named = recompute if isinstance(recompute, str) else ', '.join(recompute)
-        how += f'; {named} recomputed'
+    ends = (*(names.index(split) + 1 for split in local['splits']), len(names))
+    how = f'segments that end with {", ".join(local["splits"])} run again in backward'
+    if local['recompute']:
+        how += f'; recompute={local["recompute"]}'
     step = setting.tracked_step_of(model)
     return Method(EXACT, setting, model, Partition(ends), chain, how, step)
 
@@ -197,6 +197,17 @@ def planned(setting: Setting, chain: Chain, budget: int, kind: str) -> Method | 
     """
     partition = cheapest(chain, budget)
     return None if partition is None else _cut(setting, chain, kind, partition)
+
+
+def from_plan(setting: Setting, plan: Plan) -> Method:
+    """A plan as it was decided and checked."""
+    chain = setting.measured()
+    names = [unit.name for unit in chain.units]
+    ends = (*(names.index(split) + 1 for split in plan.splits), len(names))
+    model = planned_model(setting.model, plan.splits, plan.recompute)
+    how = f'cut after {", ".join(plan.splits) or "nothing"}'
+    counted = setting.tracked_step_of(model)
+    return Method('plan', setting, model, Partition(ends), chain, how, counted)
 
 
 def _cut(setting: Setting, chain: Chain, kind: str, partition: Partition) -> Method:

@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 
-from ..benchmark.facts import require_device
-from ..host import installed_versions
+from ..benchmark.facts import device_name, require_device, versions
 from ..planner.sizes import gib
 from ..proof.job import Job
 from ..proof.report import reserve_of, write_page
@@ -18,7 +17,6 @@ from ..proof.runner import run_parts, with_tuples
 from .run import make_parser
 
 _CONFIG = Path(__file__).parents[2] / 'configs/infopro_deeplabv3_r101_cityscapes_k4.py'
-_PACKAGES = ('torch', 'onedl-mmsegmentation', 'mmsegmentation', 'onedl-mmengine')
 EXAMPLE = """Parts run in order of worth until the time is over; the next call with the
 same --out goes on behind them. Images are random, so no data set is needed.
 
@@ -74,12 +72,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _facts(job: Job) -> dict[str, Any]:
-    card = 'CPU'
-    if job.device == 'cuda':
-        card = f'{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}'
     return {
-        'card': card,
-        'versions': installed_versions(_PACKAGES),
+        'card': device_name(job.device),
+        'versions': {**versions(), 'CUDA': torch.version.cuda},
         'date': datetime.date.today().isoformat(),
         'seed': job.seed,
         'command': shlex.join(['python', 'tools/gpu_proof.py', *sys.argv[1:]]),

@@ -25,14 +25,14 @@ _NO_MODEL: Any = None
 class LocalBackwardHook(Hook):
     """Runs the backward pass of a local module as soon as its losses are known.
 
-    Where the model says ``end_to_end_every=n``, it also tells the model which steps are
-    exact end-to-end training: every n-th step of the optimizer, counted by the runner's
-    iterations, so that a resumed run goes on where it was.
-
     Its activations are freed before the next module runs; this is where the memory is
     saved. The runner's own backward is left with the last module, and everything
     after it (clipping, the optimizer step, gradient scaling, hooks) with the runner.
     Gradients equal those of one backward over the sum of all losses.
+
+    Where the model says ``end_to_end_every=n``, it is told which steps are exact
+    end-to-end training: every n-th step of the optimizer, counted by the runner's
+    iterations, so that a resumed run goes on where it was.
 
     Args:
         on_divergence: What to do about a loss that is NaN or infinite: ``stop`` or

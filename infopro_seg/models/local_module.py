@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from ..recompute_mode import RecomputeMode
-from ..units import State, Unit
+from ..units import State, Unit, parameters_of
 from .recompute import run_unit
 
 
@@ -55,4 +55,4 @@ class LocalModule:
 
     def parameters(self, backbone: nn.Module) -> list[nn.Parameter]:
         """The backbone parameters that this module trains."""
-        return [p for unit in self.units for p in unit.parameters(backbone)]
+        return parameters_of(self.units, backbone)

@@ -291,10 +291,12 @@ class InfoProEncoderDecoder(EncoderDecoder):
             return
         heads = self._stock_heads().values()
         lean = [(head, vars(head).pop('loss_by_feat', None)) for head in heads]
-        yield
-        for head, loss_by_feat in lean:
-            if loss_by_feat is not None:
-                head.loss_by_feat = loss_by_feat
+        try:
+            yield
+        finally:
+            for head, loss_by_feat in lean:
+                if loss_by_feat is not None:
+                    head.loss_by_feat = loss_by_feat
 
     def _decode_head_forward_train(
         self, inputs: tuple[Tensor, ...], data_samples: list

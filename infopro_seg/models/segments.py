@@ -3,7 +3,8 @@
 Of a segment only its input is kept. In backward it is run once more, with whatever its
 units recompute themselves, and differentiated at once. Its parameters are arguments of
 one autograd function, so that the host (optimizer wrapper, DistributedDataParallel)
-sees them get their gradients as ever.
+sees them get their gradients as ever. (PyTorch's checkpointing will not do: what units
+recompute stepwise is kept past its hooks.)
 """
 
 import contextlib

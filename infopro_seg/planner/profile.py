@@ -127,7 +127,6 @@ class _Profile:
                 for output in state.outputs[len(outputs) :]
             ]
         tail_reads, auxiliaries = self._readers(state, reads)
-        tail = self._tail(state)
         for reader in auxiliaries:
             last = outputs[max(reader.reads)]
             if last.is_flow:
@@ -139,7 +138,7 @@ class _Profile:
         chain = Chain(
             units=tuple(units),
             heads=tuple(candidates),
-            tail=tail,
+            tail=self._tail(state),
             tail_reads=tail_reads,
             auxiliaries=auxiliaries,
             outputs=tuple(outputs),

@@ -1,7 +1,7 @@
 """The parts of the proof, in order of worth."""
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from ..benchmark.methods import (
     LOCAL,
     LOCAL_RECOMPUTE,
     Method,
+    from_plan,
     methods,
     planned,
 )
@@ -120,49 +121,33 @@ def _cards(job: Job, records: Records) -> None:
     what can be limited, is taken off.
     """
     set_precision('float32')
-    for name, setting, method in _largest(job):
-        if name in records:
-            continue
-        free, total = torch.cuda.mem_get_info()
-        context = total - free - torch.cuda.memory_reserved()
-        card = float(name.split()[0])
-        allowed = (card * 2**30 - context) / total
-        torch.cuda.set_per_process_memory_fraction(min(1.0, allowed))
-        contender: Contender | None = None
-        fits = True
-        try:
-            contender = Contender(method, job.device, job.seed)
-            for _ in range(3):
-                contender.timed_step()
-        except torch.OutOfMemoryError:
-            fits = False
-        contender = None
-        gc.collect()
-        torch.cuda.empty_cache()
-        torch.cuda.set_per_process_memory_fraction(1.0)
-        records.add(
-            name,
-            {
-                'batch_size': setting.batch_size,
-                'crop_size': setting.crop_size,
-                'predicted_bytes': method.predicted_peak_bytes,
-                'fits': fits,
-            },
-        )
+    for card in job.cards:
+        for method in _largest(job, card):
+            name = f'{card:g} GiB, {method.name}'
+            if name not in records:
+                records.add(name, _trial(job, card, method))
     records.finish()
 
 
-def _largest(job: Job) -> Iterator[tuple[str, Any, Method]]:
-    """For each card: the largest batch of a plan, by plan and end-to-end."""
-    for card in job.cards:
-        memory = round(card * 2**30)
-        best = largest_batch(job.setting('float32'), memory)
-        if best is None:
-            continue
-        setting = job.setting('float32', batch_size=best.batch_size)
-        chain = setting.measured()
-        plan = planned(setting, chain, memory - RESERVE_BYTES, 'plan')
-        whole = methods(setting, (END_TO_END,), ())
-        for method in (plan, *whole):
-            if method is not None:
-                yield f'{card:g} GiB, {method.name}', setting, method
+def _trial(job: Job, card: float, method: Method) -> dict[str, Any]:
+    free, total = torch.cuda.mem_get_info()
+    context = total - free - torch.cuda.memory_reserved()
+    allowed = (card * 2**30 - context) / total
+    torch.cuda.set_per_process_memory_fraction(min(1.0, allowed))
+    used = _used(job, method)
+    torch.cuda.set_per_process_memory_fraction(1.0)
+    return {
+        'batch_size': method.setting.batch_size,
+        'crop_size': method.setting.crop_size,
+        'predicted_bytes': method.predicted_peak_bytes,
+        'fits': 'is_out_of_memory' not in used,
+    }
+
+
+def _largest(job: Job, card: float) -> list[Method]:
+    """The largest batch of a plan for a card, so planned and end-to-end."""
+    plan = largest_batch(job.setting('float32'), round(card * 2**30))
+    if plan is None:
+        return []
+    setting = job.setting('float32', batch_size=plan.batch_size)
+    return [from_plan(setting, plan), *methods(setting, (END_TO_END,), ())]

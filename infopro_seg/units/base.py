@@ -7,7 +7,7 @@ or re-parented. Nothing here knows about losses, heads or devices.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -50,12 +50,18 @@ class Unit:
 
     def parameters(self, backbone: nn.Module) -> list[nn.Parameter]:
         """The parameters of the backbone that this unit trains."""
-        prefixes = tuple(f'{prefix}.' for prefix in self.owns)
-        return [
-            parameter
-            for name, parameter in backbone.named_parameters()
-            if name in self.owns or name.startswith(prefixes)
-        ]
+        return parameters_of((self,), backbone)
+
+
+def parameters_of(units: Iterable[Unit], backbone: nn.Module) -> list[nn.Parameter]:
+    """The parameters of the backbone that some units train, in its order."""
+    owned = {name for unit in units for name in unit.owns}
+    prefixes = tuple(f'{name}.' for name in owned)
+    return [
+        parameter
+        for name, parameter in backbone.named_parameters()
+        if name in owned or name.startswith(prefixes)
+    ]
 
 
 @functools.singledispatch

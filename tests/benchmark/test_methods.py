@@ -1,8 +1,8 @@
 import pytest
 
-from infopro_seg.benchmark.methods import KINDS, methods
+from infopro_seg.benchmark.methods import KINDS, from_plan, methods
 from infopro_seg.models import InfoProEncoderDecoder
-from infopro_seg.planner.make import Setting
+from infopro_seg.planner.make import Setting, make_plan
 from infopro_seg.planner.peaks import predicted_peak
 from tests.backbones import BACKBONES
 from tests.helpers import build, deeplabv3, localized
@@ -87,3 +87,32 @@ def test_local_methods_can_do_without_auxiliary_heads():
 def test_an_unknown_method_is_refused():
     with pytest.raises(ValueError, match=r"'magic' is unknown; allowed: end_to_end"):
         methods(Setting(tiny(), BATCH, CROP), ['magic'], [2])
+
+
+@pytest.mark.parametrize(
+    'cut', [{'splits': ['layer2.1', 'layer3.1']}, {'num_modules': 3}]
+)
+def test_exact_training_is_a_method_where_the_config_asks_for_it(cut):
+    model = localized(tiny(), **cut, recompute=['decode_head'], end_to_end_every=1)
+    setting = Setting(model, BATCH, CROP)
+    found = {m.kind: m for m in methods(setting, KINDS, [3])}
+    exact, stock = found['exact'], found['end_to_end']
+    assert exact.num_modules == 3
+    assert exact.model['local']['end_to_end_every'] == 1
+    assert exact.predicted_peak_bytes == setting.tracked_peak_of(exact.model)
+    assert exact.predicted_peak_bytes < stock.predicted_peak_bytes
+    # The other methods are those of the config without it.
+    assert found['local'].model['local'].get('end_to_end_every') is None
+    assert exact.flops > stock.flops
+    assert 'exact' not in {
+        m.kind for m in methods(Setting(tiny(), BATCH, CROP), KINDS, [])
+    }
+
+
+def test_a_plan_is_a_method_as_it_was_checked():
+    setting = Setting(tiny(), BATCH, CROP)
+    plan = make_plan(setting, num_modules=3, recompute='least')
+    method = from_plan(setting, plan)
+    assert method.model['local']['splits'] == list(plan.splits)
+    assert method.num_modules == 3
+    assert method.predicted_peak_bytes == plan.tracked_peak_bytes

@@ -77,6 +77,23 @@ def test_an_exact_step_has_the_stock_losses_and_gradients():
     assert all(found[n].any() for n in found if n.endswith('conv_seg.weight'))
 
 
+def test_a_step_that_fails_leaves_the_losses_as_they_were():
+    model = build(dialled(4))
+    before = losses_of(copy.deepcopy(model))
+
+    def fail(*_):
+        raise torch.OutOfMemoryError('CUDA out of memory')
+
+    model.is_end_to_end = True
+    handle = model.decode_head.conv_seg.register_forward_hook(fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        losses_of(model)
+    handle.remove()
+    assert {'loss_by_feat'} <= set(vars(model.decode_head))
+    model.is_end_to_end = False
+    assert list(losses_of(model)) == list(before)
+
+
 def test_other_steps_are_those_of_local_modules():
     local, ours = build(MODEL), build(dialled(4))
     losses, expected = losses_of(ours), losses_of(local)

@@ -5,8 +5,13 @@ import weakref
 import pytest
 import torch
 
-from infopro_seg.engine.local_backward_hook import local_backward
-from tests.helpers import build, deeplabv3, localized, losses_of
+from tests.helpers import (
+    build,
+    deeplabv3,
+    early_backward,
+    localized,
+    losses_of,
+)
 
 
 class Saved:
@@ -14,14 +19,6 @@ class Saved:
 
     def __init__(self, tensor):
         self.tensor = tensor
-
-
-class PlainWrapper:
-    """An optimizer wrapper without accumulation or scaling."""
-
-    @staticmethod
-    def scale_loss(loss):
-        return loss
 
 
 def count_alive_at_module_starts(model):
@@ -61,7 +58,7 @@ def test_no_activation_outlives_its_module(preset):
     model = build(localized(deeplabv3(), num_modules=4, head={'preset': preset}))
 
     def callback(module, losses):
-        return local_backward(PlainWrapper, module, losses)
+        return early_backward(module, losses)
 
     model.local_backward = callback
     counts = count_alive_at_module_starts(model)

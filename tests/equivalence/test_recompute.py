@@ -10,7 +10,6 @@ import torch
 from mmengine.model import MMDistributedDataParallel
 from torch import nn
 
-from infopro_seg.engine.local_backward_hook import local_backward
 from infopro_seg.models.local_module import LocalModule
 from infopro_seg.models.recompute import recomputed, run_recomputed
 from infopro_seg.recompute_mode import RecomputeMode
@@ -22,6 +21,7 @@ from tests.helpers import (
     batch,
     build,
     deeplabv3,
+    early_backward,
     gradients,
     localized,
     losses_of,
@@ -36,18 +36,6 @@ MODELS = {
     'resnet50': deeplabv3(BACKBONES['resnet50'], widths=(32, 64, 128, 256)),
     'mobilenet_v2': deeplabv3(BACKBONES['mobilenet_v2'], widths=(8, 8, 24, 80)),
 }
-
-
-class PlainWrapper:
-    """An optimizer wrapper without accumulation or scaling."""
-
-    @staticmethod
-    def scale_loss(loss):
-        return loss
-
-
-def early_backward(module, losses):
-    return local_backward(PlainWrapper, module, losses)
 
 
 def step(model, *, early=True):

@@ -5,12 +5,12 @@ import copy
 import pytest
 import torch
 
-from infopro_seg.engine.local_backward_hook import local_backward
 from tests.helpers import (
     assert_equal,
     batch,
     build,
     deeplabv3,
+    early_backward,
     gradients,
     localized,
     resnet,
@@ -20,18 +20,6 @@ CUTS = ['layer2.1', 'layer3.0']
 # Without dropout, whose draws on a GPU depend on where a kernel starts.
 STOCK = deeplabv3()
 STOCK['decode_head']['dropout_ratio'] = STOCK['auxiliary_head']['dropout_ratio'] = 0.0
-
-
-class PlainWrapper:
-    """An optimizer wrapper without accumulation or scaling."""
-
-    @staticmethod
-    def scale_loss(loss):
-        return loss
-
-
-def early_backward(module, losses):
-    return local_backward(PlainWrapper, module, losses)
 
 
 def model_on(device, stock=STOCK, **local):

@@ -8,7 +8,6 @@ from mmengine.config import Config, ConfigDict
 from mmseg.models.decode_heads import point_head
 from mmseg.registry import MODELS
 
-from infopro_seg.engine.local_backward_hook import local_backward
 from infopro_seg.export import export
 from infopro_seg.models import InfoProCascadeEncoderDecoder
 from infopro_seg.models.probe import probe_backbone
@@ -20,7 +19,14 @@ from infopro_seg.planner.peaks import predicted_peak, total_flops
 from infopro_seg.settings.localize import localize, stock_model_config
 from infopro_seg.units import units_of
 from tests.equivalence.test_end_to_end import step
-from tests.helpers import assert_equal, batch, build, gradients, losses_of
+from tests.helpers import (
+    assert_equal,
+    batch,
+    build,
+    early_backward,
+    gradients,
+    losses_of,
+)
 from tests.models.cascades import CASCADES, point_sample
 from tests.runs import run_training
 
@@ -37,14 +43,6 @@ def local_cascade(name, **local):
         'type': 'InfoProCascadeEncoderDecoder',
         'local': local or {'num_modules': 3},
     }
-
-
-class PlainWrapper:
-    """An optimizer wrapper without accumulation or scaling."""
-
-    @staticmethod
-    def scale_loss(loss):
-        return loss
 
 
 @pytest.mark.parametrize('name', CASCADES)
@@ -65,7 +63,7 @@ def test_one_module_is_the_stock_cascade_bit_for_bit(name):
 def test_early_backward_gives_the_gradients_of_the_summed_losses(name, recompute):
     late = build(local_cascade(name, num_modules=3, recompute=recompute))
     early = copy.deepcopy(late)
-    early.local_backward = lambda *args: local_backward(PlainWrapper, *args)
+    early.local_backward = early_backward
     assert_equal(
         *({**step(model)[1], **dict(model.named_buffers())} for model in (late, early))
     )

@@ -7,11 +7,14 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmseg.models.decode_heads import point_head
 
-from infopro_seg.engine.local_backward_hook import local_backward
 from infopro_seg.export import export
 from infopro_seg.settings.localize import local_type
 from tests.equivalence.test_end_to_end import step
-from tests.helpers import assert_equal, build
+from tests.helpers import (
+    assert_equal,
+    build,
+    early_backward,
+)
 from tests.models.cascades import point_sample
 from tests.models.heads import HEADS
 
@@ -20,14 +23,6 @@ from tests.models.heads import HEADS
 def _operators(monkeypatch):
     if point_head.point_sample is None:
         monkeypatch.setattr(point_head, 'point_sample', point_sample)
-
-
-class PlainWrapper:
-    """An optimizer wrapper without accumulation or scaling."""
-
-    @staticmethod
-    def scale_loss(loss):
-        return loss
 
 
 def local_form(name, **local):
@@ -48,7 +43,7 @@ def test_one_module_is_the_stock_segmentor_bit_for_bit(name):
 def test_early_backward_gives_the_gradients_of_the_summed_losses(name):
     late = build(local_form(name, num_modules=3))
     early = copy.deepcopy(late)
-    early.local_backward = lambda *args: local_backward(PlainWrapper, *args)
+    early.local_backward = early_backward
     late_losses, *late_step = step(late)
     early_losses, *early_step = step(early)
     for left, right in zip(late_step, early_step, strict=True):

@@ -9,19 +9,18 @@ from mmseg.registry import MODELS
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from infopro_seg.engine.local_backward_hook import local_backward
 from infopro_seg.planner.fake_step import track_step
 from tests.helpers import (
     assert_equal,
     batch,
     build,
     deeplabv3,
+    early_backward,
     gradients,
     localized,
     losses_of,
     resnet,
 )
-from tests.models.test_heads import PlainWrapper
 
 WIDTHS = (8, 16, 32, 64)
 SPLITS = ['layer2.1', 'layer3.0']
@@ -155,7 +154,7 @@ def test_several_losses_and_lists_of_them_are_all_trained(where, head):
         local = {'head': {'segmentation': {'type': 'FCNHead', 'channels': 8, **head}}}
     model = build(localized(config, splits=SPLITS, **local))
     early = copy.deepcopy(model)
-    early.local_backward = lambda *args: local_backward(PlainWrapper, *args)
+    early.local_backward = early_backward
     for part in (model, early):
         part.parse_losses(losses_of(part))[0].backward()
     assert_equal(gradients(early), gradients(model))

@@ -50,7 +50,7 @@ class ForeignAct(NumpyForwardAct):
     """Calls an operator that PyTorch knows nothing about."""
 
     def forward(self, x):
-        return torch.ops.infopro_seg_tests.twice(x)
+        return torch.ops.stubborn.twice(x)
 
 
 @MODELS.register_module()
@@ -82,10 +82,10 @@ class SlicingAct(NumpyForwardAct):
         return x[:, :num]
 
 
-torch.library.define('infopro_seg_tests::twice', '(Tensor x) -> Tensor')
+torch.library.define('stubborn::twice', '(Tensor x) -> Tensor')
 
 
-@torch.library.impl('infopro_seg_tests::twice', 'CPU')
+@torch.library.impl('stubborn::twice', 'CPU')
 def _twice(x):
     return 2 * x
 

@@ -28,7 +28,7 @@ CULPRITS = {
 REASONS = {
     'NumpyForwardAct': 'numpy',
     'NumpyBackwardAct': 'numpy',
-    'ForeignAct': r'infopro_seg_tests[.:]+twice',
+    'ForeignAct': r'stubborn[.:]+twice',
     'HalvingAct': 'a loop that ends by the value of a tensor does not end here',
     'SlicingAct': 'channels',
 }

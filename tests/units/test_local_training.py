@@ -6,11 +6,18 @@ import pytest
 import torch
 from mmseg.registry import MODELS
 
-from infopro_seg.engine.local_backward_hook import local_backward
 from infopro_seg.models.probe import probe_backbone
 from infopro_seg.units import State, units_of
 from tests.backbones import BACKBONES, SIZE
-from tests.helpers import assert_equal, batch, build, gradients, localized, losses_of
+from tests.helpers import (
+    assert_equal,
+    batch,
+    build,
+    early_backward,
+    gradients,
+    localized,
+    losses_of,
+)
 from tests.units.networks import TRAINED, segmentor
 
 HEADS = {
@@ -20,14 +27,6 @@ HEADS = {
 # Norm layers of stage outputs that are not on the way to the next stage: trained
 # only by a head that reads the output in the same module.
 OUTPUT_NORMS = dict.fromkeys(('swin', 'convnext', 'poolformer'), ('backbone.norm',))
-
-
-class PlainWrapper:
-    """An optimizer wrapper without accumulation or scaling."""
-
-    @staticmethod
-    def scale_loss(loss):
-        return loss
 
 
 def cut_everywhere(name, preset='lean'):
@@ -82,7 +81,7 @@ def test_early_backward_gives_the_gradients_of_the_summed_losses(name, preset):
     early = copy.deepcopy(late)
     losses = losses_of(late, data)
     late.parse_losses(losses)[0].backward()
-    early.local_backward = lambda *args: local_backward(PlainWrapper, *args)
+    early.local_backward = early_backward
     early_losses = losses_of(early, data)
     early.parse_losses(early_losses)[0].backward()
     assert_equal(gradients(late), gradients(early))

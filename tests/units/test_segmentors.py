@@ -8,22 +8,21 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmseg.registry import MODELS
 
-from infopro_seg.engine.local_backward_hook import local_backward
 from infopro_seg.export import export
 from infopro_seg.settings.splits import even_splits
 from infopro_seg.units import units_of
 from tests.backbones import BACKBONES, SIZE
 from tests.equivalence.test_end_to_end import step
-from tests.helpers import assert_equal, batch, build, gradients, localized, losses_of
+from tests.helpers import (
+    assert_equal,
+    batch,
+    build,
+    early_backward,
+    gradients,
+    localized,
+    losses_of,
+)
 from tests.units.networks import TRAINED, segmentor
-
-
-class PlainWrapper:
-    """An optimizer wrapper without accumulation or scaling."""
-
-    @staticmethod
-    def scale_loss(loss):
-        return loss
 
 
 @pytest.mark.parametrize('name', TRAINED)
@@ -48,7 +47,7 @@ def test_a_few_steps_with_early_backward_lower_the_loss_of_every_module(name):
                 setattr(module, attribute, 0.0)
     data = batch(size=SIZE)
     before = losses_of(model, data)
-    model.local_backward = lambda *args: local_backward(PlainWrapper, *args)
+    model.local_backward = early_backward
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     for _ in range(4):
         model.parse_losses(losses_of(model, data))[0].backward()
