@@ -118,7 +118,8 @@ def measure(
     try:
         _, _, reason = classify_model(read_config(config).model)
     except ImportError as error:  # custom_imports of a package that is not installed
-        reason = first_sentence(error)
+        # mmengine adds the whole path behind it.
+        reason = first_sentence(error).partition(', the current sys.path')[0]
     if reason:
         return Row(config, reason=reason)
     sizes = {'batch_size': batch_size, 'crop_size': crop_size}
