@@ -117,6 +117,8 @@ def test_the_monitor_and_the_policy_are_settings_of_the_entry(tmp_path):
 def test_a_checkpoint_hook_of_the_users_stays_and_that_is_said(tmp_path, capsys):
     settings = {'checkpoint': {'type': 'OwnCheckpointHook', 'by_epoch': False}}
     cfg = config(tmp_path / 'run', default_hooks=settings, log_level='WARNING')
+    # Loggers are shared by all runs that start in the same second.
+    cfg.experiment_name = tmp_path.name
     runner = Runner.from_cfg(cfg)
     runner.train()
     said = capsys.readouterr().out
