@@ -27,10 +27,7 @@ NAMES = [
     )
 ]
 FAST = ('infopro_pspnet_r50_from-mmseg.py',)
-# The best eight modules of nine units on small crops, where weights of heads count,
-# keep stem and layer1 apart (24% less).
 MORE = {
-    ('infopro_deeplabv3_r18_streets.py', 8): 1.25,
     # Attention grows faster than the area, from 512x512 to this config's 1024x1024.
     ('infopro_segformer_mit-b2_cityscapes.py', 2): 1.11,
 }
