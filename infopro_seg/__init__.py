@@ -6,13 +6,13 @@ Importing the package registers everything in mmseg's registries; configs do it 
 
 import torch
 
-from . import host
+from . import compat
 from .version import __version__
 
-host.require_torch(torch.__version__)
-host.require_mmseg()
-host.find_mmseg_configs()
-host.import_formatter()
+compat.require_torch(torch.__version__)
+compat.require_mmseg()
+compat.find_mmseg_configs()
+compat.import_formatter()
 
 from . import datasets, engine, models, units  # noqa: E402
 from .engine import LocalBackwardHook  # noqa: E402

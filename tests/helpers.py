@@ -11,7 +11,7 @@ from mmseg.structures import SegDataSample
 from mmseg.utils import register_all_modules
 
 import infopro_seg  # noqa: F401  registers everything
-from infopro_seg.engine.local_backward_hook import local_backward
+from infopro_seg.models.local_backward import local_backward
 
 register_all_modules()
 # init_weights logs three lines a parameter.

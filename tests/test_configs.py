@@ -8,12 +8,12 @@ from mmengine.config import Config
 from mmseg.registry import MODELS
 
 import tests.helpers  # noqa: F401  registers everything
-from infopro_seg.analysis.classify import missing_packages
 from infopro_seg.models.weightless import WithoutStorage
 from infopro_seg.planner.from_config import setting_of
 from infopro_seg.planner.make import make_plan
 from infopro_seg.settings.config import read_config
 from infopro_seg.settings.localize import localize
+from infopro_seg.zoo.classify import missing_packages
 
 CONFIGS = sorted((Path(__file__).parents[1] / 'configs').glob('*.py'))
 PAGE = CONFIGS[0].parents[1] / 'docs' / 'models.md'

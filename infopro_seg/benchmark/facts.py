@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..host import installed_versions
+from ..compat import installed_versions
 from ..planner.make import Setting
 
 _PACKAGES = (

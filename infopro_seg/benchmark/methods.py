@@ -9,17 +9,17 @@ from mmengine.config import ConfigDict
 from mmseg.registry import MODELS
 
 from ..models.build import accepted_settings
-from ..models.recompute import ALL
+from ..models.recompute.run import ALL
 from ..planner.costs import Chain, Partition
 from ..planner.describe import spelled_recompute
 from ..planner.fake_step import TrackedStep
 from ..planner.make import Setting, planned_model
 from ..planner.partition import cheapest, most_even, smallest
 from ..planner.peaks import predicted_peak, total_flops
-from ..planner.plan import Plan
 from ..planner.search import AUTO
 from ..settings import without_end_to_end
 from ..settings.localize import stock_model_config
+from ..settings.plan import Plan
 
 END_TO_END = 'end_to_end'
 CHECKPOINTING = 'checkpointing'

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..planner.report import table
-from ..planner.sizes import gib
+from ..settings.sizes import gib
 from .largest import Largest
 from .methods import END_TO_END, Method
 from .steps import Measured

@@ -11,7 +11,7 @@ from ..benchmark.report import largest_report, methods_report, summarised
 from ..benchmark.steps import measure
 from ..planner.from_config import setting_of
 from ..planner.make import RESERVE_BYTES
-from ..planner.sizes import gib, parse_bytes
+from ..settings.sizes import gib, parse_bytes
 from .run import KeyValues, make_parser, reserve_bytes
 
 EXAMPLE = """examples:

@@ -51,9 +51,9 @@ def main(argv: list[str] | None = None) -> int:
     import mmseg
     from mmseg.utils import register_all_modules
 
-    from ..analysis.classify import as_markdown, classify_folder
-    from ..analysis.pages import fill_page
-    from ..host import installed_versions
+    from ..compat import installed_versions
+    from ..report.pages import fill_page
+    from ..zoo.classify import as_markdown, classify_folder
 
     warnings.simplefilter('ignore')
     register_all_modules()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mmengine.runner import Runner
 
-from ..analysis.pictures import save_grid, see
+from ..report.pictures import save_grid, see
 from .config import add_config_arguments, load_config
 from .run import make_parser
 

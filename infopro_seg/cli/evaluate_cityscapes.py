@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.json:
             check_writable(args.json, force=args.force)
-        from ..analysis import cityscapes_scores as scoring
+        from ..evaluation import cityscapes_scores as scoring
 
         scores = scoring.evaluate_predictions(
             args.data_root,

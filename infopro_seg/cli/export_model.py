@@ -2,7 +2,7 @@
 
 import argparse
 
-from ..export import export, find_checkpoint, read_trained_config
+from ..checkpoints.export import export, find_checkpoint, read_trained_config
 from .config import add_trust_argument
 from .run import make_parser
 

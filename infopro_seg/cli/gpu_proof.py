@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from ..benchmark.facts import device_name, require_device, versions
-from ..planner.sizes import gib
 from ..proof.job import Job
 from ..proof.report import reserve_of, write_page
 from ..proof.runner import run_parts, with_tuples
+from ..settings.sizes import gib
 from .run import make_parser
 
 _CONFIG = Path(__file__).parents[2] / 'configs/infopro_deeplabv3_r101_cityscapes_k4.py'

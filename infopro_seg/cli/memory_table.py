@@ -7,8 +7,8 @@ import sys
 import warnings
 from pathlib import Path
 
-from ..analysis.memory_table import REPRESENTATIVES, as_markdown, measure
-from ..analysis.pages import fill_page
+from ..report.pages import fill_page
+from ..zoo.memory_table import REPRESENTATIVES, as_markdown, measure
 from .run import KeyValues, make_parser
 
 _EPILOG = """\

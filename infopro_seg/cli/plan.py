@@ -6,10 +6,10 @@ from pathlib import Path
 from ..planner.from_config import setting_of
 from ..planner.limits import largest_batch, largest_crop, what_fits
 from ..planner.make import RESERVE_BYTES, Setting, make_plan
-from ..planner.plan import Plan
 from ..planner.report import fits_report, plan_report
 from ..planner.search import CHOICES, LEAST
-from ..planner.sizes import gib, parse_bytes
+from ..settings.plan import Plan
+from ..settings.sizes import gib, parse_bytes
 from .run import KeyValues, make_parser, reserve_bytes
 
 EXAMPLE = """examples:
@@ -138,7 +138,7 @@ def main() -> int:
         plan.save(args.out)
         print(f'\nwrote {args.out}')
     if args.plot:
-        from ..analysis.plots import plot_plan
+        from ..report.plots import plot_plan
 
         plot_plan(plan, args.plot)
         print(f'wrote {args.plot}')

@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from ..analysis.plots import plot_benchmark
+from ..report.plots import plot_benchmark
 from .run import make_parser
 
 EXAMPLE = """example:

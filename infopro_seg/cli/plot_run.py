@@ -31,8 +31,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if out.exists() and not args.force:
             raise FileExistsError(f'{out} exists; give --force to replace it.')
-        from ..analysis.run_log import read_run
-        from ..analysis.run_plots import plot_run
+        from ..report.run_log import read_run
+        from ..report.run_plots import plot_run
 
         panels = plot_run(read_run(args.run), out, args.run.resolve().name)
     except (OSError, ImportError, ValueError) as error:

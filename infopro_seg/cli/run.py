@@ -94,7 +94,7 @@ def reserve_bytes(text: str) -> int:
     Raises:
         argparse.ArgumentTypeError: if it is no amount of memory.
     """
-    from ..planner.sizes import parse_bytes
+    from ..settings.sizes import parse_bytes
 
     try:
         if float(text.lower().rstrip('kmgtib ')) == 0:

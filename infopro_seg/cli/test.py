@@ -6,8 +6,8 @@ from pathlib import Path
 
 from mmengine.runner import Runner
 
+from ..checkpoints.loading import weights_only_loading
 from ..datasets import check_data, loaders_of
-from ..loading import weights_only_loading
 from .config import (
     add_config_arguments,
     add_trust_argument,

@@ -4,8 +4,8 @@ import argparse
 
 from mmengine.runner import Runner
 
+from ..checkpoints.loading import resume_last_checkpoint, weights_only_loading
 from ..datasets import check_data, loaders_of
-from ..loading import resume_last_checkpoint, weights_only_loading
 from .check_model import check_model
 from .config import (
     add_config_arguments,

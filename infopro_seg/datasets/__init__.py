@@ -5,12 +5,12 @@ Importing this package registers ``DrawnStreetDataset``, ``CamVidDataset``,
 """
 
 from .camvid import CamVidDataset
-from .check import check_data, check_datasets, check_images
-from .check_labels import CheckLabelsHook
+from .check.datasets import check_data, check_datasets, check_images
+from .check.labels import CheckLabelsHook
 from .data_root import set_data_root
 from .dataset_configs import loaders_of
-from .drawing import draw_scene
-from .streets import DrawnStreetDataset, DrawScene
+from .streets.dataset import DrawnStreetDataset, DrawScene
+from .streets.drawing import draw_scene
 
 __all__ = [
     'CamVidDataset',

@@ -7,7 +7,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from .dataset_configs import LOADERS, DatasetConfig, dataset_configs, takes
-from .streets import DrawnStreetDataset
+from .streets.dataset import DrawnStreetDataset
 
 # An argument named like this is where a class of its own kind has its data.
 _OWN_ROOTS = ('root', 'dir', 'folder', 'path')

@@ -14,7 +14,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from mmseg.registry import HOOKS
 from torch import Tensor, nn
 
-from ..checkpoint import LOCAL_PREFIX
+from ..checkpoints.files import LOCAL_PREFIX
 
 #: What a network does not need to predict.
 TRAINING_ONLY = (LOCAL_PREFIX, 'auxiliary_head.')

@@ -9,7 +9,7 @@ from mmseg.evaluation import IoUMetric
 from mmseg.registry import HOOKS
 from torch.utils.data import DataLoader, Dataset
 
-from ..datasets.sizes import POSITIONAL, is_scaled, is_shifted
+from ..datasets.check.sizes import POSITIONAL, is_scaled, is_shifted
 from .numbered_batches import number_batches
 from .seeded_sampler import SeededSampler
 

@@ -2,23 +2,18 @@
 
 import functools
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import BaseModel, MMDistributedDataParallel, is_model_wrapper
+from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
-from torch import Tensor
 
-from ..models import InfoProEncoderDecoder, LocalModule
-from ..models.segmentor import Losses
+from ..models import InfoProEncoderDecoder
+from ..models.local_backward import local_backward
 from .loss_guard import LossGuard
 from .memory_advice import MemoryAdvice
-
-# parse_losses is a method that uses nothing of its model.
-_NO_MODEL: Any = None
 
 
 @HOOKS.register_module()
@@ -83,50 +78,6 @@ class LocalBackwardHook(Hook):
         model.is_end_to_end = model.end_to_end_every == 1
         self._loss_guard.remove(runner.optim_wrapper)
         self._memory_advice.remove(runner.model, model)
-
-
-def local_backward(
-    optim_wrapper: OptimWrapper, module: LocalModule, losses: Losses
-) -> Losses:
-    """Differentiate the losses of one module as the optimizer wrapper would.
-
-    The wrapper's own ``backward`` is not called: it counts calls, and more than one an
-    iteration breaks gradient accumulation.
-
-    Args:
-        optim_wrapper: Gives the accumulation factor and the gradient scaler.
-        module: The module; for the callback's signature.
-        losses: What mmengine's ``parse_losses`` takes: tensors, of which the mean
-            counts, and lists of tensors, which are summed. Those with ``loss`` in
-            their name are differentiated.
-
-    Returns:
-        The same entries without history.
-
-    Raises:
-        TypeError: if an entry is neither a tensor nor a list of tensors.
-    """
-    total, _ = BaseModel.parse_losses(_NO_MODEL, losses)
-    if not isinstance(total, Tensor) or not total.requires_grad:
-        # Nothing is trained here: no loss, or one of frozen heads on frozen units.
-        return _without_history(losses)
-    total = optim_wrapper.scale_loss(total)
-    scaler = getattr(optim_wrapper, 'loss_scaler', None)
-    if scaler is not None:
-        total = scaler.scale(total)
-    # The forward pass runs under autocast; backward must not, as in the runner.
-    with torch.autocast(total.device.type, enabled=False):
-        total.backward()
-    return _without_history(losses)
-
-
-def _without_history(losses: Losses) -> Losses:
-    return {
-        name: [part.detach() for part in value]
-        if isinstance(value, list)
-        else value.detach()
-        for name, value in losses.items()
-    }
 
 
 def _unwrap(model: torch.nn.Module) -> InfoProEncoderDecoder:

@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
 from mmseg.registry import HOOKS
 
-from ..checkpoint import LOCAL_META
+from ..checkpoints.files import LOCAL_META
 from ..models import InfoProEncoderDecoder
 from ..settings.config import type_name
 from .safe_checkpoint_hook import SafeCheckpointHook

@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from torch.utils.data import Sampler
 
-from ..checkpoint import SAVED_AT
+from ..checkpoints.files import SAVED_AT
 from .accumulated_gradients import gather_gradients, set_gradients
 from .loop_position import epoch_position, go_on_inside, leave_epoch
 from .numbered_batches import number_batches, sampler_of

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
 
-from ..checkpoint import write_whole
+from ..checkpoints.files import write_whole
 
 BACKEND_NAME = 'whole_file'
 

@@ -2,14 +2,14 @@
 
 from ..settings.heads import PRESETS
 from .cascade import InfoProCascadeEncoderDecoder
-from .local_head import LocalHead
-from .local_module import LocalModule
-from .losses.contrast import PixelContrastHead
-from .reconstruction_head import (
+from .heads.contrast import PixelContrastHead
+from .heads.local_head import LocalHead
+from .heads.reconstruction import (
     InterpolatingReconstructionHead,
     SubpixelReconstructionHead,
 )
-from .segmentation_head import LocalSegmentationHead
+from .heads.segmentation import LocalSegmentationHead
+from .local_module import LocalModule
 from .segmentor import InfoProEncoderDecoder
 
 __all__ = [

@@ -13,8 +13,8 @@ from ..settings import LocalSettings
 from ..settings.config import type_name
 from ..settings.heads import CROSS_ENTROPY, PARTS
 from ..settings.splits import linear_weights
+from .heads.local_head import LocalHead
 from .hollow import meta_copy
-from .local_head import LocalHead
 from .local_module import LocalModule
 from .probe import Boundary
 

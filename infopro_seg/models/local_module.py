@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from ..recompute_mode import RecomputeMode
+from ..settings.recompute_mode import RecomputeMode
 from ..units import State, Unit, parameters_of
-from .recompute import run_unit
+from .recompute.run import run_unit
 
 
 @dataclasses.dataclass(frozen=True)

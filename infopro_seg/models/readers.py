@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from ..recompute_mode import DECODE_HEAD
+from ..settings.recompute_mode import DECODE_HEAD
 from .hollow import hollow_copy, meta_copy
 
 

@@ -11,18 +11,18 @@ from mmseg.registry import MODELS
 from mmseg.utils import add_prefix
 from torch import Tensor, nn
 
-from ..recompute_mode import DECODE_HEAD, RecomputeMode
 from ..settings import LocalSettings, with_cuts
+from ..settings.recompute_mode import DECODE_HEAD, RecomputeMode
 from ..settings.splits import module_ranges
 from ..units import State, units_of
 from .build import build_local_heads, require_losses
+from .heads.reconstruction import valid_pixels
 from .image_range import check_range, known_range, recovered, to_unit_range
 from .local_module import LocalModule
 from .losses.chunked import use_lean_loss, warn_of
 from .probe import input_channels, probe_backbone
 from .readers import auxiliary_heads, find_readers, stages_of
-from .recompute import check_recompute, head_recompute, resolve_recompute
-from .reconstruction_head import valid_pixels
+from .recompute.run import check_recompute, head_recompute, resolve_recompute
 from .segments import run_segment
 from .splitting import resolve_splits
 

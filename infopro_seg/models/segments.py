@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ..units import State
 from .local_module import LocalModule
-from .recompute import EarlierBuffers, modules_of
+from .recompute.run import EarlierBuffers, modules_of
 
 
 def run_segment(module: LocalModule, backbone: nn.Module, state: State) -> State:

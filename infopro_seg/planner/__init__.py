@@ -4,7 +4,7 @@
 puts both together; the rest is in their service. Nothing of it needs a GPU.
 """
 
-from .plan import Plan, PlannedModule
-from .sizes import parse_bytes
+from ..settings.plan import Plan, PlannedModule
+from ..settings.sizes import parse_bytes
 
 __all__ = ['Plan', 'PlannedModule', 'parse_bytes']

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from ..host import installed_versions
+from ..compat import installed_versions
 from .costs import Chain, HeadCost, Output, Pass, Reader, Skip, UnitCost, Variants
 
 _SWITCH = 'INFOPRO_SEG_CACHE'
@@ -59,8 +59,8 @@ def digest(key: Mapping[str, Any]) -> str:
     """A name for a key and the versions of the code that measures."""
     versions = str(torch.__version__), installed_versions(_PACKAGES)
     hashed = hashlib.sha256(repr(versions).encode())
-    sources = [_PACKAGE / 'recompute_mode.py', *own_sources()]
-    for folder in ('engine', 'models', 'planner', 'units'):
+    sources = [_PACKAGE / 'compat.py', *own_sources()]
+    for folder in ('models', 'planner', 'settings', 'units'):
         sources += sorted((_PACKAGE / folder).rglob('*.py'))
     for source in sources:
         hashed.update(source.read_bytes())

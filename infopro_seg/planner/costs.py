@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ..recompute_mode import RecomputeMode
+from ..settings.recompute_mode import RecomputeMode
 
 MODES = tuple(RecomputeMode)
 

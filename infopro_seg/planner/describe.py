@@ -1,9 +1,9 @@
 """What each module of a partition consists of, for tables and plots. Pure numbers."""
 
-from ..recompute_mode import DECODE_HEAD
+from ..settings.plan import PlannedModule
+from ..settings.recompute_mode import DECODE_HEAD
 from .costs import Chain, Partition
 from .peaks import base_bytes, module_peaks, total_flops
-from .plan import PlannedModule
 from .room import unit_step
 
 

@@ -21,9 +21,9 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
-from ..engine.local_backward_hook import local_backward
 from ..models import InfoProEncoderDecoder, LocalModule
 from ..models.hollow import hollow_copy
+from ..models.local_backward import local_backward
 from ..models.probe import input_channels
 from .allocation import AllocationTracker, autocast
 from .assumed_shapes import AssumedShapes

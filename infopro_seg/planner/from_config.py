@@ -16,9 +16,9 @@ from ..settings.config import (
     read_config,
 )
 from ..settings.localize import is_local, localize
+from ..settings.sizes import gib
 from .make import RESERVE_BYTES, Setting, make_plan
 from .optimizers import SGD_MOMENTUM
-from .sizes import gib
 
 
 def setting_of(

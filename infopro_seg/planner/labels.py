@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..recompute_mode import RecomputeMode
+from ..settings.recompute_mode import RecomputeMode
 from .costs import Skip, Waiting
 from .room import Effect
 

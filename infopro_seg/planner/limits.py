@@ -4,12 +4,12 @@ import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..models.recompute import ALL
-from ..recompute_mode import DECODE_HEAD, parsed
+from ..models.recompute.run import ALL
+from ..settings.plan import Plan
+from ..settings.recompute_mode import DECODE_HEAD, parsed
 from .costs import Chain
 from .make import RESERVE_BYTES, Setting, make_plan
 from .partition import cheapest
-from .plan import Plan
 from .scaling import interpolate
 from .search import AUTO
 

@@ -9,6 +9,8 @@ import torch
 
 from ..settings import with_cuts, without_cuts, without_end_to_end
 from ..settings.localize import local_type
+from ..settings.plan import Plan
+from ..settings.sizes import gib
 from .cache import cached
 from .costs import Chain, Partition
 from .describe import described_modules, spelled_recompute
@@ -16,11 +18,9 @@ from .fake_step import TrackedStep, fake_tensors, track_step
 from .optimizers import SGD_MOMENTUM, optimizer_factors
 from .partition import cheapest, most_even, smallest
 from .peaks import extra_flops, predicted_peak, total_flops
-from .plan import Plan
 from .profile import profile_chain
 from .scaling import interpolate
 from .search import AUTO, LEAST, NEVER
-from .sizes import gib
 
 # Context, libraries and workspaces: what the memory that the paper reports exceeds our
 # prediction by, for its four settings, at most (docs/planner.md).

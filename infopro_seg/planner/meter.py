@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..engine.local_backward_hook import local_backward
 from ..models import LocalModule
+from ..models.local_backward import local_backward
 from ..units import State
 from .allocation import AllocationTracker, autocast, num_bytes_of, storages_of
 from .assumed_shapes import AssumedShapes

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..recompute_mode import RecomputeMode
+from ..settings.recompute_mode import RecomputeMode
 from .costs import Chain, Waiting
 from .peaks import base_bytes
 from .room import (

@@ -1,6 +1,6 @@
 """Where to cut, and what to recompute: the decisions of the planner. Pure numbers."""
 
-from ..recompute_mode import RecomputeMode
+from ..settings.recompute_mode import RecomputeMode
 from .costs import Chain, Partition
 from .peaks import extra_flops, predicted_peak
 from .search import ALWAYS, AUTO, NEVER, cheapest_within, even_cuts, least_peaks

@@ -22,9 +22,9 @@ from ..models.build import build_local_heads
 from ..models.losses.chunked import use_lean_loss
 from ..models.probe import Probe, probe_backbone
 from ..models.readers import auxiliary_heads, reads_by_head, stages_of
-from ..models.recompute import run_unit
-from ..recompute_mode import DECODE_HEAD, RecomputeMode
+from ..models.recompute.run import run_unit
 from ..settings import LocalSettings, with_cuts, without_cuts
+from ..settings.recompute_mode import DECODE_HEAD, RecomputeMode
 from ..units import State, Unit, units_of
 from .allocation import num_bytes_of
 from .costs import Chain, HeadCost, Output, Pass, Reader, Skip, UnitCost, Variants

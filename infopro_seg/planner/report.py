@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from ..settings.plan import Plan, PlannedModule
+from ..settings.sizes import gib
 from .limits import Fit
-from .plan import Plan, PlannedModule
-from .sizes import gib
 
 _HEADER = (
     'module',

@@ -8,7 +8,7 @@ The backward of the last module runs after autocast has ended.
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from ..recompute_mode import RecomputeMode
+from ..settings.recompute_mode import RecomputeMode
 from .costs import Chain, Pass, Skip, Waiting
 
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 import numpy as np
 
-from ..recompute_mode import RecomputeMode
+from ..settings.recompute_mode import RecomputeMode
 from .costs import MODES, Chain, Partition
 from .fold import Fold
 from .labels import LINK, NO_LINK, WORST, Closed, Kind, Labels, Trunk

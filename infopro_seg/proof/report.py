@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..analysis.pages import fill_page
-from ..planner.sizes import gib
+from ..report.pages import fill_page
+from ..settings.sizes import gib
 from .job import PRECISIONS, Records
 
 

@@ -9,9 +9,9 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..planner.plan import Plan
-from ..planner.sizes import parse_bytes
 from .heads import PARTS, complete_head
+from .plan import Plan
+from .sizes import parse_bytes
 from .splits import linear_weights
 
 #: The ways to say where to cut; exactly one is given.
@@ -44,7 +44,7 @@ class LocalSettings:
             splits.
         head: Configs of both halves of a local head, see `complete_head`.
         weights: (first, last but one) of both losses, see `linear_weights`.
-        recompute: See `infopro_seg.models.recompute.resolve_recompute`.
+        recompute: See `infopro_seg.models.recompute.run.resolve_recompute`.
         lean_loss: Whether heads take their loss in chunks; None is yes wherever there
             is a wall and the loss allows it.
         image_range: (black, white) of the images before the data preprocessor's mean

@@ -1,6 +1,5 @@
 import pytest
 
-from infopro_seg.analysis.plots import plot_benchmark
 from infopro_seg.benchmark.largest import Largest, best_plans, largest_sizes
 from infopro_seg.benchmark.methods import methods
 from infopro_seg.benchmark.report import largest_report, methods_report, summarised
@@ -8,6 +7,7 @@ from infopro_seg.benchmark.steps import Measured
 from infopro_seg.planner.limits import chain_by_batch
 from infopro_seg.planner.make import Setting
 from infopro_seg.planner.peaks import predicted_peak
+from infopro_seg.report.plots import plot_benchmark
 from tests.planner.networks import tiny
 
 SETTING = Setting(tiny(), 2, (64, 96))

@@ -15,7 +15,7 @@ from mmseg.registry import DATASETS, HOOKS, MODELS
 from mmseg.structures import SegDataSample
 
 from infopro_seg.datasets import CheckLabelsHook
-from infopro_seg.datasets.label_rules import LabelRule, head_rules
+from infopro_seg.datasets.check.label_rules import LabelRule, head_rules
 
 from .. import helpers  # registers mmseg's modules
 from ..engine.runs import BACKBONE

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from mmseg.datasets import CityscapesDataset
 
-from infopro_seg.datasets.brush import Brush
-from infopro_seg.datasets.drawing import PAINTERS, draw_scene, paint_things
-from infopro_seg.datasets.street_plan import make_side, place_things
-from infopro_seg.datasets.street_terms import Camera, Label, Thing
+from infopro_seg.datasets.streets.brush import Brush
+from infopro_seg.datasets.streets.drawing import PAINTERS, draw_scene, paint_things
+from infopro_seg.datasets.streets.plan import make_side, place_things
+from infopro_seg.datasets.streets.terms import Camera, Label, Thing
 
 
 def blank_brush(size=(64, 128), *, seed=0):

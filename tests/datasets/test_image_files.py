@@ -9,7 +9,7 @@ import PIL.Image
 import PIL.ImageFile
 import pytest
 
-from infopro_seg.datasets.image_files import Decoder, look_at
+from infopro_seg.datasets.check.image_files import Decoder, look_at
 
 DECODERS = [
     Decoder(backend, flag)

@@ -14,7 +14,7 @@ from mmseg.visualization import SegLocalVisualizer
 from PIL import Image
 
 from infopro_seg.datasets import DrawnStreetDataset, DrawScene, draw_scene
-from infopro_seg.datasets.scene_files import scene_name
+from infopro_seg.datasets.streets.scene_files import scene_name
 
 from .. import helpers  # noqa: F401  registers mmseg's modules
 

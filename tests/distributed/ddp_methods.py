@@ -5,8 +5,8 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from torch import nn
 
-from infopro_seg.engine.local_backward_hook import local_backward
 from infopro_seg.engine.local_module_monitor_hook import _parameters_of
+from infopro_seg.models.local_backward import local_backward
 from infopro_seg.settings.splits import even_splits
 from infopro_seg.units import State, units_of
 from tests.helpers import build, deeplabv3, localized, resnet

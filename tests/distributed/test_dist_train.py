@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from infopro_seg.checkpoint import read_checkpoint
+from infopro_seg.checkpoints.files import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = f"""

@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.runner import Runner
 
-from infopro_seg.checkpoint import last_whole_checkpoint, read_checkpoint
+from infopro_seg.checkpoints.files import last_whole_checkpoint, read_checkpoint
 from tests.helpers import batch, deeplabv3, localized, resnet
 
 BACKBONE = resnet(stem_channels=8, base_channels=8)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
-from infopro_seg.checkpoint import last_whole_checkpoint
+from infopro_seg.checkpoints.files import last_whole_checkpoint
 from tests.engine.runs import MODEL, Killed, KillHook, runner_of
 from tests.helpers import assert_equal, build, gradients, losses_of
 from tests.runs import run_training

@@ -7,9 +7,9 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from infopro_seg.analysis.run_log import read_run
-from infopro_seg.analysis.run_plots import plot_run
 from infopro_seg.engine import LocalModuleMonitorHook
+from infopro_seg.report.run_log import read_run
+from infopro_seg.report.run_plots import plot_run
 from tests.engine.runs import MODEL, assert_same_checkpoint, loader, runner_of
 
 DEFAULT_RUNTIME = (

@@ -9,7 +9,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 from mmseg.registry import DATASETS, HOOKS
 
-from infopro_seg.checkpoint import read_checkpoint
+from infopro_seg.checkpoints.files import read_checkpoint
 from infopro_seg.engine import LocalTrainingHook, SafeCheckpointHook
 from tests.helpers import deeplabv3, localized, resnet
 from tests.runs import RandomScenes

@@ -3,7 +3,7 @@
 import pytest
 from mmengine.hooks import Hook
 
-from infopro_seg.checkpoint import read_checkpoint
+from infopro_seg.checkpoints.files import read_checkpoint
 from infopro_seg.engine import LocalBackwardHook
 from tests.engine.runs import CpuAmpOptimWrapper, assert_same, loader, runner_of
 

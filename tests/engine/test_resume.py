@@ -10,7 +10,7 @@ from mmengine.runner import EpochBasedTrainLoop, loops
 from mmengine.runner.base_loop import BaseLoop
 from mmseg.registry import DATA_SAMPLERS
 
-from infopro_seg.checkpoint import read_checkpoint
+from infopro_seg.checkpoints.files import read_checkpoint
 from tests.engine.runs import (
     Augment,
     CpuAmpOptimWrapper,

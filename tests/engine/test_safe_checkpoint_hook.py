@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from infopro_seg import checkpoint as checkpoint_module
-from infopro_seg.checkpoint import last_whole_checkpoint, read_checkpoint
+from infopro_seg.checkpoints import files as checkpoint_module
+from infopro_seg.checkpoints.files import last_whole_checkpoint, read_checkpoint
 from tests.engine.runs import resume, runner_of
 from tests.engine.test_resume import VALIDATION
 

@@ -1,7 +1,7 @@
 """SyncBN in a config: one process trains with BN, in the local heads too.
 
 torch has no SyncBN for CPUs, so that what several GPUs do is not tested here; what CPU
-processes get is in tests/test_config.py, the order of the collectives of a stand-in
+processes get is in tests/cli/test_config.py, the order of the collectives of a stand-in
 in tests/distributed/.
 """
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from infopro_seg.checkpoint import stock_state_dict
-from infopro_seg.export import export
+from infopro_seg.checkpoints.export import export
+from infopro_seg.checkpoints.files import stock_state_dict
 from infopro_seg.settings.localize import stock_model_config
 from tests.helpers import build, deeplabv3, localized, resnet
 from tests.runs import run_training

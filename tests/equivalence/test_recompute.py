@@ -11,8 +11,8 @@ from mmengine.model import MMDistributedDataParallel
 from torch import nn
 
 from infopro_seg.models.local_module import LocalModule
-from infopro_seg.models.recompute import recomputed, run_recomputed
-from infopro_seg.recompute_mode import RecomputeMode
+from infopro_seg.models.recompute.run import recomputed, run_recomputed
+from infopro_seg.settings.recompute_mode import RecomputeMode
 from infopro_seg.units import State, fold, units_of
 from tests.backbones import BACKBONES
 from tests.equivalence.test_unit_fold import run as run_network

@@ -33,7 +33,7 @@ os.environ['CUDA_VISIBLE_DEVICES'] = ''
 
 import torch  # noqa: E402
 
-from infopro_seg.checkpoint import last_whole_checkpoint  # noqa: E402
+from infopro_seg.checkpoints.files import last_whole_checkpoint  # noqa: E402
 from infopro_seg.cli.run import run  # noqa: E402
 from tests.engine.runs import assert_same_checkpoint  # noqa: E402
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from infopro_seg.checkpoint import last_whole_checkpoint
+from infopro_seg.checkpoints.files import last_whole_checkpoint
 from tests.engine.runs import Killed, KillHook, runner_of
 from tests.equivalence.test_hook_equals_sum import MODEL
 from tests.helpers import assert_equal

@@ -8,7 +8,7 @@ from mmengine.config import Config, ConfigDict
 from mmseg.models.decode_heads import point_head
 from mmseg.registry import MODELS
 
-from infopro_seg.export import export
+from infopro_seg.checkpoints.export import export
 from infopro_seg.models import InfoProCascadeEncoderDecoder
 from infopro_seg.models.probe import probe_backbone
 from infopro_seg.models.readers import outputs_read

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from infopro_seg.models.losses.contrast import (
+from infopro_seg.models.heads.contrast import (
     PixelContrastHead,
     sample_pixels,
     supervised_contrast,

@@ -7,7 +7,6 @@ import pytest
 from mmengine.config import Config
 
 import tests.helpers  # noqa: F401  registers everything
-from infopro_seg.analysis.classify import missing_packages
 from infopro_seg.cli.check_model import build_weightless
 from infopro_seg.planner.costs import Partition
 from infopro_seg.planner.from_config import setting_of
@@ -15,6 +14,7 @@ from infopro_seg.planner.partition import smallest
 from infopro_seg.planner.peaks import predicted_peak
 from infopro_seg.settings.config import read_config
 from infopro_seg.settings.localize import localize
+from infopro_seg.zoo.classify import missing_packages
 
 CONFIGS = sorted((Path(__file__).parents[2] / 'configs').glob('*.py'))
 # The same networks at other batches, crops or numbers of modules are left out.

@@ -7,9 +7,7 @@ import torch
 from mmengine.config import ConfigDict
 from mmseg.registry import MODELS
 
-from infopro_seg.analysis.classify import classify_model
-from infopro_seg.analysis.memory_table import REPRESENTATIVES
-from infopro_seg.models.segmentation_head import LocalSegmentationHead
+from infopro_seg.models.heads.segmentation import LocalSegmentationHead
 from infopro_seg.models.weightless import WithoutStorage
 from infopro_seg.planner.allocation import AllocationTracker
 from infopro_seg.planner.fake_step import fake_batch, fake_segmentor, fake_tensors
@@ -17,6 +15,8 @@ from infopro_seg.planner.from_config import setting_of
 from infopro_seg.planner.make import planned_model
 from infopro_seg.settings.config import read_config
 from infopro_seg.units import State, units_of
+from infopro_seg.zoo.classify import classify_model
+from infopro_seg.zoo.memory_table import REPRESENTATIVES
 
 # Networks of about 50 000 multiply-adds an image pixel, or fewer.
 REAL_TIME = (

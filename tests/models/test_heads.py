@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmseg.models.decode_heads import point_head
 
-from infopro_seg.export import export
+from infopro_seg.checkpoints.export import export
 from infopro_seg.settings.localize import local_type
 from tests.equivalence.test_end_to_end import step
 from tests.helpers import (

@@ -8,8 +8,8 @@ from mmengine.config import ConfigDict
 from mmseg.registry import MODELS
 from torch.nn import functional
 
-from infopro_seg.models.reconstruction_head import reconstruction_loss, valid_mask
-from infopro_seg.models.segmentation_head import subsample_labels
+from infopro_seg.models.heads.reconstruction import reconstruction_loss, valid_mask
+from infopro_seg.models.heads.segmentation import subsample_labels
 from infopro_seg.settings.heads import complete_head
 from tests.helpers import batch, build, deeplabv3, localized, losses_of
 

@@ -1,7 +1,7 @@
 import pytest
 
-from infopro_seg.models.recompute import resolve_recompute
-from infopro_seg.recompute_mode import RecomputeMode, parsed
+from infopro_seg.models.recompute.run import resolve_recompute
+from infopro_seg.settings.recompute_mode import RecomputeMode, parsed
 from tests.helpers import build, deeplabv3, localized, resnet
 
 NAMES = ('stem', 'layer1.0', 'layer1.1', 'layer2.0')

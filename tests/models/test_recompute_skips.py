@@ -6,7 +6,7 @@ import weakref
 import pytest
 import torch
 
-from infopro_seg.models.recompute import run_recomputed
+from infopro_seg.models.recompute.run import run_recomputed
 from infopro_seg.units import State, Unit
 from tests.helpers import build, localized, losses_of
 from tests.units.networks import segmentor

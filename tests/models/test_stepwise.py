@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from infopro_seg.models.stepwise import stepwise_recompute
+from infopro_seg.models.recompute.stepwise import stepwise_recompute
 from infopro_seg.planner.allocation import AllocationTracker
 
 CONVOLUTION = torch.ops.aten.convolution.default

@@ -16,7 +16,7 @@ from infopro_seg.planner.costs import (
     UnitCost,
     Variants,
 )
-from infopro_seg.recompute_mode import RecomputeMode
+from infopro_seg.settings.recompute_mode import RecomputeMode
 
 _SMALL = st.integers(0, 6)
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.distributed._tools.mem_tracker import MemTracker
 
-from infopro_seg.engine.local_backward_hook import local_backward
+from infopro_seg.models.local_backward import local_backward
 from infopro_seg.planner.allocation import AllocationTracker, num_bytes_of
 from infopro_seg.planner.fake_step import (
     fake_batch,

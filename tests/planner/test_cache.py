@@ -14,7 +14,7 @@ from infopro_seg.planner.costs import (
     UnitCost,
     Variants,
 )
-from infopro_seg.recompute_mode import RecomputeMode
+from infopro_seg.settings.recompute_mode import RecomputeMode
 
 STEP = Pass(1, 2, -3, 4, 5, 6, 7, 8)
 THREE = (STEP, STEP, STEP)

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from infopro_seg.models.recompute import resolve_recompute
+from infopro_seg.models.recompute.run import resolve_recompute
 from infopro_seg.planner.costs import Partition
 from infopro_seg.planner.fake_step import fake_tensors, track_step
 from infopro_seg.planner.make import Setting
@@ -18,7 +18,7 @@ from infopro_seg.planner.peaks import (
 )
 from infopro_seg.planner.profile import profile_chain
 from infopro_seg.planner.scaling import interpolate
-from infopro_seg.recompute_mode import RecomputeMode
+from infopro_seg.settings.recompute_mode import RecomputeMode
 from tests.helpers import build, gradients
 from tests.planner.networks import BATCH, CROP, tiny
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from infopro_seg.planner.plan import Plan
+from infopro_seg.settings.plan import Plan
 from tests.planner.networks import BATCH, CROP, tiny
 
 ROOT = Path(__file__).resolve().parents[2]

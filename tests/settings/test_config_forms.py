@@ -7,6 +7,7 @@ from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmseg.evaluation import IoUMetric
 from mmseg.models import EncoderDecoder
 
+from infopro_seg.checkpoints.export import stock_run_config
 from infopro_seg.cli.check_model import build_weightless
 from infopro_seg.cli.config import (
     complete_test,
@@ -15,7 +16,6 @@ from infopro_seg.cli.config import (
     save_predictions,
 )
 from infopro_seg.engine import LocalTrainingHook
-from infopro_seg.export import stock_run_config
 from infopro_seg.models import InfoProEncoderDecoder
 from infopro_seg.planner.from_config import setting_of
 from infopro_seg.settings.config import (

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from infopro_seg.recompute_mode import RecomputeMode
 from infopro_seg.settings import merged_local, with_cuts, without_cuts
+from infopro_seg.settings.recompute_mode import RecomputeMode
 from infopro_seg.units import units_of
 from tests.backbones import BACKBONES
 from tests.helpers import build, deeplabv3, localized, losses_of, resnet

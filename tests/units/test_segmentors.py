@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmseg.registry import MODELS
 
-from infopro_seg.export import export
+from infopro_seg.checkpoints.export import export
 from infopro_seg.settings.splits import even_splits
 from infopro_seg.units import units_of
 from tests.backbones import BACKBONES, SIZE

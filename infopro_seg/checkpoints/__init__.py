@@ -1,0 +1,1 @@
+"""Checkpoint files: read, write, resume, export to stock mmseg."""

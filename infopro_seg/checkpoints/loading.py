@@ -1,0 +1,184 @@
+"""What the command lines load: checkpoints without code, and the last whole one.
+
+mmengine reads a checkpoint with ``weights_only=True`` first, and if that fails, without
+(0.10.12). In a file from a stranger the failure is the attack.
+"""
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+from unittest import mock
+
+import torch
+from mmengine.config import Config
+from mmengine.hooks import CheckpointHook
+from mmengine.runner.checkpoint import CheckpointLoader
+from mmseg.registry import HOOKS
+
+from ..settings import LocalSettings, with_cuts
+from ..settings.localize import is_local
+from .files import (
+    LOCAL_META,
+    last_whole_checkpoint,
+    read_checkpoint,
+    read_file,
+    safe_globals,
+    why_unreadable,
+)
+
+
+@contextlib.contextmanager
+def weights_only_loading(*, trust_pickle: bool = False) -> Iterator[None]:
+    """While this lasts, nothing that is loaded can run code.
+
+    Args:
+        trust_pickle: Leave loading as the host does it; for files from a source you
+            trust.
+    """
+    if trust_pickle:
+        yield
+        return
+    schemes = CheckpointLoader._schemes
+    CheckpointLoader._schemes = type(schemes)(
+        (prefix, _explained(loader)) for prefix, loader in schemes.items()
+    )
+    CheckpointLoader.register_scheme('', load_from_local, force=True)
+    # Also for loaders that name weights_only=False themselves.
+    force = mock.patch.dict(os.environ, TORCH_FORCE_WEIGHTS_ONLY_LOAD='1')
+    try:
+        with force, torch.serialization.safe_globals(safe_globals()):
+            yield
+    finally:
+        CheckpointLoader._schemes = schemes
+
+
+def load_from_local(filename: str, map_location: Any = None) -> Any:
+    """Read a checkpoint file to the CPU; see `read_file`."""
+    return read_file(Path(filename).expanduser())
+
+
+def _explained(loader: Callable) -> Callable:
+    """A loader of the host whose refusal says what to do."""
+
+    @functools.wraps(loader)
+    def load(filename: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return loader(filename, *args, **kwargs)
+        except UnpicklingError as error:
+            raise ValueError(f'{filename} {why_unreadable(error)}') from error
+
+    return load
+
+
+def resume_last_checkpoint(cfg: Config, *, trust_pickle: bool = False) -> None:
+    """Let a run go on from its last whole checkpoint, and print which that is.
+
+    Args:
+        cfg: Changed in place (``resume``, ``load_from``).
+        trust_pickle: See `read_checkpoint`.
+
+    Raises:
+        RuntimeError: if there are checkpoints, but none that can be read; to start
+            again would write over them.
+    """
+    folder, _ = checkpoint_names(cfg)
+    if '://' in folder:
+        # Not a disk: the host keeps the name of the last one in the work dir.
+        cfg.resume, cfg.load_from = True, None
+        return
+    path, problems = last_checkpoint_of(cfg, trust_pickle=trust_pickle)
+    if path is None and problems:
+        raise RuntimeError(
+            f'--resume: no checkpoint in {folder} can be used:\n'
+            + '\n'.join(problems)
+            + '\nTo start again, take another --work-dir or move them away.'
+        )
+    cfg.resume = path is not None
+    lines = [f'left out: {problem}' for problem in problems]
+    if path is None:
+        lines.append(f'no checkpoint in {folder}; training starts at iteration 0.')
+    else:
+        cfg.load_from = str(path)
+        lines += _cut_as_before(cfg, path, trust_pickle=trust_pickle)
+        lines.append(f'going on from {path}, the last whole checkpoint.')
+    if int(os.environ.get('RANK', 0)) == 0:
+        print('\n'.join(f'--resume: {line}' for line in lines))
+
+
+def _cut_as_before(cfg: Config, path: Path, *, trust_pickle: bool) -> list[str]:
+    """Let a config that leaves the splits open resume with those of its checkpoint."""
+    model = cfg.get('model')
+    if not is_local(model) or model.get('local') is None:
+        return []
+    settings = LocalSettings.parse(model.local)
+    meta = read_checkpoint(path, trust_pickle=trust_pickle).get('meta') or {}
+    local = meta.get(LOCAL_META)
+    if settings.splits is not None or local is None:
+        return []
+    model.local = with_cuts(model.local, local['splits'], local['recompute'])
+    return [f'splits of the checkpoint: {local["splits"]}.']
+
+
+def last_checkpoint_of(
+    cfg: Config, *, trust_pickle: bool = False
+) -> tuple[Path | None, list[str]]:
+    """The last whole checkpoint of a run, wherever its checkpoint hook wrote it.
+
+    Args:
+        cfg: With ``work_dir``.
+        trust_pickle: See `read_checkpoint`.
+
+    Returns:
+        As `last_whole_checkpoint`.
+    """
+    folder, template = checkpoint_names(cfg)
+    return last_whole_checkpoint(
+        folder,
+        template=template,
+        also=_noted_by_host(cfg.work_dir),
+        trust_pickle=trust_pickle,
+    )
+
+
+def checkpoint_names(cfg: Config) -> tuple[str, str | None]:
+    """Where a run's checkpoint hook writes, and how it calls the files.
+
+    Args:
+        cfg: With ``work_dir``.
+
+    Returns:
+        Folder and ``filename_tmpl``, None for the host's.
+    """
+    hooks = [
+        *(cfg.get('default_hooks') or {}).values(),
+        *(cfg.get('custom_hooks') or []),
+    ]
+    for hook in hooks:
+        if isinstance(hook, CheckpointHook):
+            out_dir, template = hook.out_dir, hook.filename_tmpl
+        elif isinstance(hook, dict) and _writes_checkpoints(hook.get('type')):
+            out_dir, template = hook.get('out_dir'), hook.get('filename_tmpl')
+        else:
+            continue
+        work_dir = os.path.abspath(cfg.work_dir)
+        if out_dir and out_dir != work_dir:
+            # As the host puts it together.
+            return os.path.join(str(out_dir), os.path.basename(work_dir)), template
+        return cfg.work_dir, template
+    return cfg.work_dir, None
+
+
+def _writes_checkpoints(kind: str | type | None) -> bool:
+    if isinstance(kind, str):
+        kind = HOOKS.get(kind)
+    return isinstance(kind, type) and issubclass(kind, CheckpointHook)
+
+
+def _noted_by_host(work_dir: str) -> list[str]:
+    """The checkpoint that ``last_checkpoint`` names, wherever it is."""
+    note = Path(work_dir) / 'last_checkpoint'
+    return [note.read_text().strip()] if note.is_file() else []

@@ -1,0 +1,215 @@
+"""Checks the data on disk before anything else is built.
+
+So that a tool can say all that is missing in its first second. A check refuses only
+what would fail: the host builds each data set, and what it can build and load passes.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+from mmseg.datasets import CityscapesDataset
+
+from ..camvid import CAMVID_LAYOUT, CamVidDataset
+from ..data_root import set_data_root
+from ..dataset_configs import LOADERS, DatasetConfig, loaders_of
+from ..samples import BuiltDataset, built_datasets, file_reads, paths_of, samples_of
+from .images import check_built_images
+
+__all__ = [
+    'check_data',
+    'check_datasets',
+    'check_images',
+    'loaders_of',
+    'set_data_root',
+]
+
+_CITYSCAPES_LAYOUT = """\
+DATA_ROOT/
+  leftImg8bit/
+    train/<city>/<city>_000000_000019_leftImg8bit.png, ...
+    val/<city>/...
+  gtFine/
+    train/<city>/<city>_000000_000019_gtFine_labelTrainIds.png, ...
+    val/<city>/..."""
+_KINDS = {
+    'img_path': 'image',
+    'seg_map_path': 'label',
+    'depth_map_path': 'depth map',
+}
+
+
+def check_data(cfg: Config, *, loaders: Sequence[str] = LOADERS) -> None:
+    """Check the files of a config, by name first and then each image file.
+
+    Of several processes only the first looks.
+
+    Args:
+        cfg: A complete config; it is not changed.
+        loaders: The dataloaders to look at, see ``loaders_of``.
+
+    Raises:
+        FileNotFoundError: if anything is missing; one message for all of it.
+        ValueError: if there is any problem with an image or label file.
+    """
+    if _is_first_process():
+        built = built_datasets(cfg, loaders)
+        _check_files(built)
+        check_built_images(cfg, built)
+
+
+def check_datasets(cfg: Config, *, loaders: Sequence[str] = LOADERS) -> None:
+    """Check that every file that the data sets of a config will read is on disk.
+
+    Looks at names only, no image is opened. What cannot be judged is left to the
+    host: data sets that it cannot build for another reason, that are of a kind of
+    their own, or that read from remote storage.
+
+    Args:
+        cfg: A complete config; it is not changed.
+        loaders: The dataloaders to look at, see ``loaders_of``.
+
+    Raises:
+        FileNotFoundError: if anything is missing; one message for all of it.
+    """
+    if _is_first_process():
+        _check_files(built_datasets(cfg, loaders))
+
+
+def check_images(cfg: Config, *, loaders: Sequence[str] = LOADERS) -> None:
+    """Check that image and label files are whole, and fit each other in size.
+
+    Args:
+        cfg: A complete config; it is not changed.
+        loaders: The dataloaders to look at, see ``loaders_of``.
+
+    Raises:
+        ValueError: if there is any problem; one message for the first ten.
+    """
+    if _is_first_process():
+        check_built_images(cfg, built_datasets(cfg, loaders))
+
+
+def _is_first_process() -> bool:
+    return int(os.environ.get('RANK', 0)) == 0
+
+
+def _check_files(built: Sequence[BuiltDataset]) -> None:
+    places: dict[str, list[str]] = {}
+    hints: dict[str, None] = {}
+    for part in built:
+        for problem in _problems(part):
+            where = f'{part.origin.place} ({part.origin.name})'
+            places.setdefault(problem, []).append(where)
+            hints[_hint(part.origin)] = None
+    if places:
+        lines = [f'{len(places)} problem(s) with the data of this config:']
+        for number, (problem, where) in enumerate(places.items(), 1):
+            lines.append(f'{number}. {", ".join(where)}: {problem}')
+        lines += [hint for hint in hints if hint]
+        lines.append('Where the data lie elsewhere, say so with --data-root DATA_ROOT.')
+        raise FileNotFoundError('\n'.join(lines))
+
+
+def _problems(part: BuiltDataset) -> list[str]:
+    if part.dataset is None:
+        return []
+    if part.error is not None:
+        return _why_not_built(part.dataset, part.error)
+    if not len(part.dataset) and part.origin.place == 'train_dataloader.dataset':
+        return [_no_image(part.dataset)]  # the host would look for one forever
+    samples = samples_of(part.dataset)
+    problems = []
+    listed: dict[Path, set[str]] = {}
+    for key in dict.fromkeys(read.key for read in file_reads(part.dataset)):
+        folder = _missing_folders(part.dataset, [key])
+        if samples and folder:
+            problems += folder
+            continue
+        paths = [Path(path) for path in paths_of(samples, key) if path]
+        missing = [path for path in paths if not _lies_there(path, listed)]
+        if missing:
+            first = ', '.join(map(str, missing[:3]))
+            problems.append(
+                f'{len(missing)} of {len(samples)} {_KINDS[key]} files are missing, '
+                f'first: {first}'
+            )
+    return problems
+
+
+def _why_not_built(dataset: BaseDataset, error: Exception) -> list[str]:
+    """What is missing, if that is why the host cannot build a data set."""
+    backend = getattr(dataset, 'backend_args', None) or {}
+    is_remote = backend.get('backend', 'local') != 'local'
+    # The host joins paths with the root before it builds the pipeline.
+    if is_remote or not hasattr(dataset, 'pipeline'):
+        return []
+    ann_file = getattr(dataset, 'ann_file', None)
+    missing = []
+    if ann_file and isinstance(ann_file, str) and not _exists(ann_file):
+        missing.append(f'no {ann_file} (ann_file)')
+    keys = {'img_path': None} | {read.key: None for read in file_reads(dataset)}
+    missing += _missing_folders(dataset, list(keys))
+    if missing:
+        root = getattr(dataset, 'data_root', None)
+        is_lost = isinstance(root, str) and root and not _exists(root)
+        return [f'no folder {root} (data_root)'] if is_lost else missing
+    if _has_no_sample(error):
+        return [_no_image(dataset)]
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return [str(error).partition(' Expected layout')[0]]
+    return []
+
+
+def _no_image(dataset: BaseDataset) -> str:
+    source = dataset.ann_file or dataset.data_prefix.get('img_path')
+    return f'no image *{getattr(dataset, "img_suffix", "")} in {source}'
+
+
+def _has_no_sample(error: Exception) -> bool:
+    """Whether an error comes from packing an empty list of samples."""
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_name == '_serialize_data':
+            return not trace.tb_frame.f_locals['self'].data_list
+        trace = trace.tb_next
+    return False
+
+
+def _missing_folders(dataset: BaseDataset, keys: Sequence[str]) -> list[str]:
+    prefixes = getattr(dataset, 'data_prefix', None) or {}
+    folders = {key: prefixes.get(key) for key in keys}
+    return [
+        f'no {folder} (data_prefix.{key})'
+        for key, folder in folders.items()
+        if folder and isinstance(folder, str) and not _exists(folder)
+    ]
+
+
+def _exists(path: str) -> bool:
+    return '://' in path or Path(path).exists()
+
+
+def _lies_there(path: Path, listed: dict[Path, set[str]]) -> bool:
+    """Whether a file exists; lists each folder once, quicker than asking for each."""
+    folder = path.parent
+    if folder not in listed:
+        names = folder.iterdir() if folder.is_dir() else ()
+        listed[folder] = {entry.name for entry in names}
+    return path.name in listed[folder] or path.exists()
+
+
+def _hint(origin: DatasetConfig) -> str:
+    """What a ready data set of this class looks like and how to get there."""
+    if origin.cls is CityscapesDataset:
+        root = origin.config.get('data_root') or 'DATA_ROOT'
+        return (
+            f'Expected layout of Cityscapes:\n{_CITYSCAPES_LAYOUT}\n'
+            'The labelTrainIds files are not in the download; make them with: '
+            f'python tools/prepare_cityscapes.py {root}'
+        )
+    if issubclass(origin.cls, CamVidDataset):
+        return f'Expected layout of CamVid:\n{CAMVID_LAYOUT}'
+    return ''

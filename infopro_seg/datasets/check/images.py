@@ -1,0 +1,119 @@
+"""Looks at the image files themselves before training: whole, and fitting in size.
+
+Only the first and last bytes of a file are read, nothing is decoded; a file that
+seems to be cut off is looked at more closely.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import PIL.Image
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+
+from ..samples import BuiltDataset, file_reads, paths_of, samples_of
+from .image_files import Decoder, look_at
+from .sizes import is_scored, mismatch_matters
+
+_NUM_THREADS = 16
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Files of one sample that are decoded, and how; the label may be missing."""
+
+    image: str | None
+    label: str | None
+    image_decoder: Decoder
+    label_decoder: Decoder
+
+
+def check_built_images(cfg: Config, built: Sequence[BuiltDataset]) -> None:
+    """Check that images and labels are whole files, and fit each other in size.
+
+    Args:
+        cfg: The config of the data sets.
+        built: From ``built_datasets``.
+
+    Raises:
+        ValueError: if there is any problem; one message for the first ten.
+    """
+    problems: dict[str, None] = {}
+    for part in built:
+        if part.dataset is not None and part.error is None:
+            scored = is_scored(cfg, part.origin.loader)
+            for problem in _problems(part.dataset, scored):
+                problems[problem] = None
+    if problems:
+        more = f'\n... and {len(problems) - 10} more' if len(problems) > 10 else ''
+        raise ValueError(
+            f'{len(problems)} problem(s) with the images of this config:\n'
+            + '\n'.join(list(problems)[:10])
+            + more
+            + '\nCopy these files again, or leave them out of the data set.'
+        )
+
+
+def _problems(dataset: BaseDataset, scored: bool) -> Iterator[str]:
+    """Damaged files, and labels that do not fit their image, as sentences."""
+    pairs = _pairs(dataset)
+    # The limit is Pillow's guard against files from strangers; it is not OpenCV's.
+    limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None
+    try:
+        with ThreadPoolExecutor(_NUM_THREADS) as pool:
+            found = list(pool.map(_look_at_pair, pairs))
+    finally:
+        PIL.Image.MAX_IMAGE_PIXELS = limit
+    verdicts: dict[Any, bool] = {}
+    for pair, (problem, sizes) in zip(pairs, found, strict=True):
+        if problem is not None:
+            yield problem
+        elif sizes is not None:
+            if sizes not in verdicts:
+                verdicts[sizes] = mismatch_matters(dataset, *sizes, scored=scored)
+            if verdicts[sizes]:
+                yield _other_size(pair, *sizes)
+
+
+def _pairs(dataset: BaseDataset) -> list[_Pair]:
+    reads = {
+        read.key: (Decoder.of(read.reader))
+        for read in file_reads(dataset)
+        if Decoder.of(read.reader) is not None
+    }
+    if not reads:
+        return []
+    samples = samples_of(dataset)
+    columns = [
+        paths_of(samples, key) if key in reads else [None] * len(samples)
+        for key in ('img_path', 'seg_map_path')
+    ]
+    image, label = (reads.get(key, Decoder()) for key in ('img_path', 'seg_map_path'))
+    pairs = [_Pair(*paths, image, label) for paths in zip(*columns, strict=True)]
+    return list(dict.fromkeys(pairs))
+
+
+def _look_at_pair(pair: _Pair) -> tuple[str | None, tuple | None]:
+    """A problem of the files, and sizes of image and label where they differ."""
+    sizes = []
+    for path, decoder in (
+        (pair.image, pair.image_decoder),
+        (pair.label, pair.label_decoder),
+    ):
+        if path is not None:
+            problem, size = look_at(path, decoder)
+            if problem is not None:
+                return f'{path} {problem}', None
+            sizes.append(size)
+    if len(sizes) == 2 and None not in sizes and sizes[0] != sizes[1]:
+        return None, tuple(sizes)
+    return None, None
+
+
+def _other_size(pair: _Pair, image: tuple[int, int], label: tuple[int, int]) -> str:
+    return (
+        f'image {pair.image} has {image[0]}x{image[1]} pixels (height x width), its '
+        f'label {pair.label} has {label[0]}x{label[1]}; they must be equal'
+    )

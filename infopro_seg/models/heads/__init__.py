@@ -1,0 +1,1 @@
+"""Local heads: what a module reconstructs and predicts from its own output."""

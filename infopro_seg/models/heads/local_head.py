@@ -1,0 +1,79 @@
+"""A local head: what a local module is trained with instead of a later gradient.
+
+It exists only for training. Its loss is ``lambda1 * reconstruction + lambda2 *
+segmentation`` (Wang et al., ICLR 2021, equation 5 and section 4.3).
+"""
+
+from typing import Any
+
+from mmengine.model import BaseModule
+from mmseg.registry import MODELS
+from torch import Tensor
+
+from .reconstruction import reconstruction_loss, valid_pixels
+
+
+@MODELS.register_module()
+class LocalHead(BaseModule):
+    """Reconstructs the image from a feature map and predicts the labels from it.
+
+    Args:
+        reconstruction: Config of the reconstruction half, called as
+            ``half(feature_map, size) -> logits``; None to do without.
+        segmentation: Config of the segmentation half: any mmseg decode head or
+            anything with its ``loss``; None to do without.
+        reconstruction_weight: lambda1 of this module.
+        segmentation_weight: lambda2 of this module.
+        init_cfg: mmengine initialisation.
+    """
+
+    def __init__(
+        self,
+        reconstruction: dict | None,
+        segmentation: dict | None,
+        reconstruction_weight: float = 1.0,
+        segmentation_weight: float = 1.0,
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(init_cfg)
+        self.reconstruction = reconstruction and MODELS.build(reconstruction)
+        self.segmentation = segmentation and MODELS.build(segmentation)
+        self.reconstruction_weight = reconstruction_weight
+        self.segmentation_weight = segmentation_weight
+
+    def loss(
+        self, feature_map: Tensor, image: Tensor, data_samples: list, train_cfg: Any
+    ) -> dict[str, Tensor]:
+        """The InfoPro loss of one local module.
+
+        Args:
+            feature_map: Output of the module (N, C, h, w), with gradient.
+            image: Reconstruction target (N, C, H, W) in [0, 1].
+            data_samples: N samples with ``gt_sem_seg`` (1, H, W).
+            train_cfg: Passed on to the segmentation half.
+
+        Returns:
+            ``loss_recon`` and the entries of the segmentation half (``loss_seg``,
+            ``acc_seg``, ...), each a tensor or a list of them. Losses are weighted.
+        """
+        losses = {}
+        if self.reconstruction is not None:
+            size = tuple(image.shape[-2:])
+            losses['loss_recon'] = self.reconstruction_weight * reconstruction_loss(
+                self.reconstruction(feature_map, size),
+                image,
+                valid_pixels(data_samples, size, image.device),
+            )
+        if self.segmentation is not None:
+            entries = self.segmentation.loss((feature_map,), data_samples, train_cfg)
+            for name, value in entries.items():
+                weight = self.segmentation_weight if 'loss' in name else 1
+                losses[name] = _weighted(value, weight)
+        return losses
+
+
+def _weighted(value: Tensor | list[Tensor], weight: float) -> Tensor | list[Tensor]:
+    """Entries are what mmengine's ``parse_losses`` takes."""
+    if isinstance(value, list):
+        return [weight * part for part in value]
+    return value if weight == 1 else weight * value

@@ -1,0 +1,58 @@
+"""How the losses of one local module are differentiated, while the others wait."""
+
+from typing import Any
+
+import torch
+from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper
+from torch import Tensor
+
+from .local_module import LocalModule
+from .segmentor import Losses
+
+# parse_losses is a method that uses nothing of its model.
+_NO_MODEL: Any = None
+
+
+def local_backward(
+    optim_wrapper: OptimWrapper, module: LocalModule, losses: Losses
+) -> Losses:
+    """Differentiate the losses of one module as the optimizer wrapper would.
+
+    The wrapper's own ``backward`` is not called: it counts calls, and more than one an
+    iteration breaks gradient accumulation.
+
+    Args:
+        optim_wrapper: Gives the accumulation factor and the gradient scaler.
+        module: The module; for the callback's signature.
+        losses: What mmengine's ``parse_losses`` takes: tensors, of which the mean
+            counts, and lists of tensors, which are summed. Those with ``loss`` in
+            their name are differentiated.
+
+    Returns:
+        The same entries without history.
+
+    Raises:
+        TypeError: if an entry is neither a tensor nor a list of tensors.
+    """
+    total, _ = BaseModel.parse_losses(_NO_MODEL, losses)
+    if not isinstance(total, Tensor) or not total.requires_grad:
+        # Nothing is trained here: no loss, or one of frozen heads on frozen units.
+        return _without_history(losses)
+    total = optim_wrapper.scale_loss(total)
+    scaler = getattr(optim_wrapper, 'loss_scaler', None)
+    if scaler is not None:
+        total = scaler.scale(total)
+    # The forward pass runs under autocast; backward must not, as in the runner.
+    with torch.autocast(total.device.type, enabled=False):
+        total.backward()
+    return _without_history(losses)
+
+
+def _without_history(losses: Losses) -> Losses:
+    return {
+        name: [part.detach() for part in value]
+        if isinstance(value, list)
+        else value.detach()
+        for name, value in losses.items()
+    }

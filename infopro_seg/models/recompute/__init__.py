@@ -1,0 +1,1 @@
+"""Units and heads that run again in backward instead of keeping activations."""

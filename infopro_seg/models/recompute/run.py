@@ -1,0 +1,233 @@
+"""Recompute: what a unit computes is forgotten and computed again in backward.
+
+Activation checkpointing inside a local module. It changes memory and time, and nothing
+else: losses, gradients and buffers keep every bit.
+"""
+
+import contextlib
+import dataclasses
+import difflib
+import functools
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ...settings.recompute_mode import DECODE_HEAD, RecomputeMode, parsed
+from ...units import State, Unit
+from .stepwise import stepwise_recompute
+
+ALL = 'all'
+
+
+def resolve_recompute(
+    recompute: str | Sequence[str] | None, unit_names: Sequence[str]
+) -> dict[str, RecomputeMode]:
+    """What the ``recompute`` setting asks for.
+
+    Args:
+        recompute: Names of units, ``all`` for all of them (alone it needs no list),
+            and ``decode_head`` for the network's own head; each also with
+            ``:stepwise`` behind it for that mode. A name goes before ``all``. None:
+            nothing.
+        unit_names: Names of all units of the backbone, in order.
+
+    Returns:
+        How each unit, or ``decode_head``, is recomputed; what is not named is not.
+
+    Raises:
+        TypeError: if it is a string other than ``all``.
+        ValueError: if a name is unknown (the nearest valid ones are listed), or named
+            in both modes.
+    """
+    if recompute is None:
+        return {}
+    if isinstance(recompute, str):
+        if parsed(recompute)[0] != ALL:
+            raise TypeError(
+                f'recompute={recompute!r} must be a list: recompute=[{recompute!r}], '
+                f'or {ALL!r} for all units.'
+            )
+        recompute = [recompute]
+    special = (ALL, DECODE_HEAD)
+    modes: dict[str, RecomputeMode] = {}
+    for spelled in map(str, recompute):
+        name, mode = parsed(spelled)
+        if name not in unit_names and name not in special:
+            near = difflib.get_close_matches(
+                name, [*unit_names, *special], n=3, cutoff=0.5
+            )
+            hint = f'Nearest: {", ".join(near)}. ' if near else ''
+            raise ValueError(
+                f'recompute names {spelled!r}, which is not a unit of this backbone. '
+                f'{hint}Allowed: {", ".join((*special, *unit_names))}; each also with '
+                '":stepwise" behind it.'
+            )
+        if modes.setdefault(name, mode) is not mode:
+            raise ValueError(
+                f'recompute names {name!r} with and without ":stepwise"; keep one.'
+            )
+    everything = modes.pop(ALL, None)
+    if everything is None:
+        return modes
+    return {**dict.fromkeys(unit_names, everything), **modes}
+
+
+def check_recompute(names: Collection[str], backbone: nn.Module) -> None:
+    """Check that the network can be recomputed.
+
+    Args:
+        names: Of what is recomputed.
+        backbone: The network's backbone.
+
+    Raises:
+        ValueError: if the backbone's blocks already checkpoint themselves.
+    """
+    if names and any(getattr(m, 'with_cp', False) for m in backbone.modules()):
+        raise ValueError(
+            f'recompute={sorted(names)} and with_cp=True of the backbone would both '
+            "compute the same blocks again. Set with_cp=False; recompute='all' takes "
+            'its place.'
+        )
+
+
+def run_unit(
+    unit: Unit, backbone: nn.Module, state: State, mode: RecomputeMode
+) -> State:
+    """Run a unit and keep for backward what its mode says.
+
+    Returns:
+        What ``unit(backbone, state)`` returns, bit for bit.
+    """
+    if mode is RecomputeMode.WHOLE:
+        return run_recomputed(unit, backbone, state)
+    if mode is RecomputeMode.STEPWISE:
+        with stepwise_recompute() as recorder:
+            state = unit(backbone, state)
+            recorder.keep(state.tensors())
+        return state
+    return unit(backbone, state)
+
+
+def head_recompute(mode: RecomputeMode) -> contextlib.AbstractContextManager:
+    """While active, a head and its losses keep for backward what the mode says.
+
+    A head's backward follows its forward at once: to run it again as a whole would
+    leave the peak where it is. So ``WHOLE`` is stepwise, too, and computes norms and
+    activations again, but no convolution.
+    """
+    if mode is RecomputeMode.NOTHING:
+        return contextlib.nullcontext()
+    return stepwise_recompute(keep_products=mode is RecomputeMode.WHOLE)
+
+
+def run_recomputed(unit: Unit, backbone: nn.Module, state: State) -> State:
+    """Run a unit, keeping only its input for backward.
+
+    The form without reentrance also covers the first unit behind a wall, whose input
+    needs no gradient. Random draws and autocast are repeated as they were.
+
+    Args:
+        unit: May append to ``state.outputs``, but sees none of the earlier ones: they
+            would stay alive. Maps that it needs again are those of ``state.skips``
+            that it takes away.
+        backbone: The backbone that it is a unit of.
+        state: What flows in.
+
+    Returns:
+        What ``unit(backbone, state)`` returns, bit for bit.
+    """
+    is_single = isinstance(state.x, Tensor)
+    maps = (state.x,) if is_single else state.x
+    # Tensors must be arguments: whatever is reached in another way stays alive.
+    kept = [dataclasses.replace(state, x=(), outputs=())]
+
+    def run(*maps: Tensor) -> State:
+        x = maps[0] if is_single else maps
+        return unit(backbone, dataclasses.replace(kept[0], x=x))
+
+    after = recomputed(run, *maps, modules=tuple(modules_of(unit, backbone)))
+    kept[0] = _without_skips_of(after, kept[0])
+    return dataclasses.replace(after, outputs=(*state.outputs, *after.outputs))
+
+
+def _without_skips_of(after: State, before: State) -> State:
+    """What a unit needs again: skips that later units take would stay alive with it."""
+    passed = {id(skip) for skip in after.skips}
+    skips = tuple(() if id(skip) in passed else skip for skip in before.skips)
+    return dataclasses.replace(before, skips=skips)
+
+
+def recomputed(
+    function: Callable[..., Any], *args: Tensor | None, modules: Sequence[nn.Module]
+) -> Any:
+    """Call a function, keeping only its arguments for backward.
+
+    Args:
+        function: Called with ``args``, now and again in backward.
+        args: The tensors it needs.
+        modules: Modules that it runs and whose buffers it may change; a submodule
+            must be listed itself.
+
+    Returns:
+        What the function returns.
+    """
+    if not torch.is_grad_enabled():
+        return function(*args)
+    return checkpoint(
+        function,
+        *args,
+        use_reentrant=False,
+        context_fn=functools.partial(_contexts, modules),
+    )
+
+
+def _contexts(
+    modules: Sequence[nn.Module],
+) -> tuple[contextlib.AbstractContextManager, contextlib.AbstractContextManager]:
+    return contextlib.nullcontext(), EarlierBuffers(modules)
+
+
+class EarlierBuffers:
+    """Lends modules the buffers that they had when this object was made.
+
+    Without it the second forward would update running statistics again. They cannot
+    be left out instead (``track_running_stats = False``): autograd saves them, and
+    checkpointing demands the same number of saved tensors. Only modules in training
+    mode change their buffers.
+
+    The same object may be entered again: graphs can be differentiated twice.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module]):
+        self._earlier = [
+            (module, name, buffer.clone())
+            for module in modules
+            if module.training
+            for name, buffer in module.named_buffers(recurse=False)
+        ]
+        self._own = []
+
+    def __enter__(self) -> None:
+        self._own = [
+            (module, name, getattr(module, name)) for module, name, _ in self._earlier
+        ]
+        for module, name, buffer in self._earlier:
+            setattr(module, name, buffer.clone())
+
+    def __exit__(self, *exception: object) -> None:
+        for module, name, buffer in self._own:
+            setattr(module, name, buffer)
+        self._own = []
+
+
+def modules_of(unit: Unit, backbone: nn.Module) -> Iterator[nn.Module]:
+    """The modules that a unit runs, submodules included."""
+    for prefix in unit.owns:
+        try:
+            part = backbone.get_submodule(prefix)
+        except AttributeError:  # a parameter of the backbone itself
+            continue
+        yield from part.modules()

@@ -1,0 +1,1 @@
+"""Draws and prints what others computed; computes nothing."""

@@ -1,0 +1,145 @@
+"""Draws numbers that other modules computed; nothing is computed here."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use('Agg')
+
+from matplotlib import pyplot as plt  # noqa: E402
+
+from ..benchmark.front import pareto_front  # noqa: E402
+from ..settings.plan import Plan, PlannedModule  # noqa: E402
+
+_GIB = 2**30
+_KINDS = {
+    'end_to_end': ('end-to-end', '#4a5560', 's'),
+    'checkpointing': ('end-to-end, checkpointing', '#b03030', 'D'),
+    'local': ('local modules', '#3b7dd8', 'o'),
+    'local+recompute': ('local modules, recompute', '#e3a23c', '^'),
+}
+_LAYERS = (
+    ('weights, gradients, optimizer, batch', '#9aa5b1'),
+    ('activations of the units', '#3b7dd8'),
+    ('local or decode head and loss', '#e3a23c'),
+    ('at the peak besides', '#c7d7ee'),
+)
+
+
+def plot_plan(plan: Plan, path: str | Path) -> None:
+    """Draw the memory of end-to-end training against that of the local modules.
+
+    Args:
+        plan: From `Plan.load` or the planner.
+        path: Picture file to write.
+    """
+    bars = [('end-to-end', plan.end_to_end)]
+    bars += [(module.name, module) for module in plan.modules]
+    figure, axes = plt.subplots(
+        figsize=(2.0 + 0.9 * len(bars), 4.2), layout='constrained'
+    )
+    bottom = [0.0] * len(bars)
+    names = [name for name, _ in bars]
+    parts = [_parts(module) for _, module in bars]
+    for layer, (label, color) in enumerate(_LAYERS):
+        heights = [part[layer] / _GIB for part in parts]
+        axes.bar(names, heights, bottom=bottom, label=label, color=color)
+        bottom = [b + h for b, h in zip(bottom, heights, strict=True)]
+    if plan.gpu_memory_bytes is not None:
+        budget = (plan.gpu_memory_bytes - plan.reserve_bytes) / _GIB
+        card = plan.gpu_memory_bytes / _GIB
+        axes.axhline(budget, color='#b03030', linestyle='--', linewidth=1)
+        axes.annotate(
+            f'{card:g} GiB card less the reserve',
+            (len(bars) - 0.6, budget),
+            ha='right',
+            va='bottom',
+            fontsize=8,
+            color='#b03030',
+        )
+    height, width = plan.crop_size
+    axes.set_title(
+        f'{plan.batch_size} images of {height}x{width}, {plan.amp_dtype or "float32"}',
+        fontsize=10,
+    )
+    axes.set_ylabel('predicted peak memory (GiB)')
+    axes.tick_params(axis='x', labelrotation=30)
+    axes.legend(fontsize=8, frameon=False)
+    axes.spines[['top', 'right']].set_visible(False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def plot_benchmark(result: Mapping[str, Any], path: str | Path) -> None:
+    """Draw memory against time, a point a method, and the Pareto front.
+
+    Args:
+        result: What ``tools/benchmark.py --json`` wrote.
+        path: Picture file to write.
+    """
+    entries = [m for m in result['methods'] if 'time_ratio' in m and 'peak_ratio' in m]
+    figure, axes = plt.subplots(figsize=(6.4, 4.4), layout='constrained')
+    for kind in dict.fromkeys(entry['kind'] for entry in entries):
+        own = [entry for entry in entries if entry['kind'] == kind]
+        label, color, marker = _KINDS[kind]
+        times = [entry['time_ratio'] for entry in own]
+        low, high = zip(*(entry['time_ratio_quartiles'] for entry in own), strict=True)
+        axes.errorbar(
+            [100 * entry['peak_ratio'] for entry in own],
+            times,
+            yerr=[
+                [t - q for t, q in zip(times, low, strict=True)],
+                [q - t for t, q in zip(times, high, strict=True)],
+            ],
+            fmt=marker,
+            color=color,
+            label=label,
+            markersize=7,
+            capsize=2,
+            linewidth=1,
+        )
+        for entry in own:
+            if entry['num_modules'] > 1:
+                axes.annotate(
+                    f'K={entry["num_modules"]}',
+                    (100 * entry['peak_ratio'], entry['time_ratio']),
+                    textcoords='offset points',
+                    xytext=(7, 5),
+                    fontsize=8,
+                )
+    front = pareto_front(
+        [(100 * entry['peak_ratio'], entry['time_ratio']) for entry in entries]
+    )
+    axes.plot(*zip(*front, strict=True), color='#9aa5b1', linewidth=1, zorder=0)
+    axes.axhline(1, color='#c9ced4', linewidth=0.8, linestyle=':', zorder=0)
+    height, width = result['crop_size']
+    axes.set_title(
+        f'{result["network"]}, {result["batch_size"]} images of {height}x{width}, '
+        f'{result["precision"]}, {result["device"]}\n'
+        f'medians and quartiles of {result["steps"]} steps in turns',
+        fontsize=9,
+    )
+    axes.set_xlabel('peak memory of a training step (% of end-to-end)')
+    axes.set_ylabel('time of a training step (end-to-end = 1)')
+    axes.set_xlim(left=0)
+    axes.legend(fontsize=8, frameon=False)
+    axes.spines[['top', 'right']].set_visible(False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def _parts(module: PlannedModule) -> tuple[int, int, int, int]:
+    """Bytes of the layers of a bar; together the peak.
+
+    The activations are those kept at the end of the forward passes. Where the peak is
+    at another time, less of them is alive.
+    """
+    free = module.peak_bytes
+    parts = []
+    for num_bytes in (module.start_bytes, module.activation_bytes, module.head_bytes):
+        part = max(0, min(num_bytes, free))
+        parts.append(part)
+        free -= part
+    return (*parts, free)
