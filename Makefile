@@ -32,10 +32,11 @@ test-gpu: .venv/installed  ## run the tests that need a CUDA device
 test-fast: .venv/installed  ## run the tests that take under a second each
 	$(PY) -m pytest --numprocesses auto -m 'not slow and not dist and not exhaustive'
 
-lint: .venv/installed  ## ruff (lint, imports, format, docstrings) and mypy
+lint: .venv/installed  ## ruff (lint, format, docstrings), mypy, who may import whom
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	.venv/bin/lint-imports --no-logo
 
 format: .venv/installed  ## rewrite files in the project's format
 	$(PY) -m ruff check --fix .

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from mmengine.runner import Runner
 
-from ..report.pictures import save_grid, see
+from ..evaluation.samples import render_samples
+from ..report.pictures import save_grid
 from .config import add_config_arguments, load_config
 from .run import make_parser
 
@@ -51,7 +52,7 @@ def main() -> None:
     print(f'\nmIoU on {len(runner.val_dataloader.dataset)} unseen scenes: ', end='')
     print(f'{scalars["val/mIoU"].current():.2f} %')
     dataset = runner.val_dataloader.dataset
-    rows = see(runner.model, dataset, range(4))
+    rows = render_samples(runner.model, dataset, range(4))
     reconstructions = [m.name for m in runner.model.local_modules[:-1]]
     folder = Path(cfg.work_dir)
     for name, columns in (
