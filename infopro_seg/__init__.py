@@ -6,13 +6,13 @@ Importing the package registers everything in mmseg's registries; configs do it 
 
 import torch
 
-from . import compat
+from . import install
 from .version import __version__
 
-compat.require_torch(torch.__version__)
-compat.require_mmseg()
-compat.find_mmseg_configs()
-compat.import_formatter()
+install.require_torch(torch.__version__)
+install.require_mmseg()
+install.find_mmseg_configs()
+install.import_formatter()
 
 from . import datasets, engine, models, units  # noqa: E402
 from .engine import LocalBackwardHook  # noqa: E402

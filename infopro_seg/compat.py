@@ -1,126 +1,182 @@
-"""What the package needs from its host libraries, checked once at import.
+"""Every private part of torch, mmengine, mmseg and numpy that the package uses.
 
-Two families provide mmengine, mmcv and mmseg under the same import names: the
-OpenMMLab originals and the maintained ``onedl-*`` forks. Nothing else in the package
-knows which one is installed.
+No other file touches one (ruff's SLF001 and PLC2701 see to it). Each has a canary in
+tests/compat/test_canaries.py, which fails with the name of what a new version moved.
 """
 
 import contextlib
-import io
-import warnings
-from collections.abc import Iterable, Iterator
-from importlib import metadata
-from pathlib import Path
-from pickle import UnpicklingError
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-_INSTALL = (
-    'Install the tested set with "pip install -r requirements.txt", or one family of '
-    'host libraries with "pip install infopro-seg[onedl]" (maintained forks, '
-    'recommended) or "pip install infopro-seg[openmmlab]" (originals). Never install '
-    'both: they own the same import folders.'
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.hooks import CheckpointHook
+from mmengine.optim import OptimWrapper
+from mmengine.runner import BaseLoop, Runner
+from mmengine.runner.checkpoint import CheckpointLoader
+from mmseg.models import EncoderDecoder
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+from torch.nn.modules.batchnorm import _NormBase as NormBase
+from torch.nn.modules.conv import _ConvNd as ConvNd
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
+
+try:
+    from numpy._core import multiarray
+except ImportError:  # numpy 1
+    from numpy.core import multiarray
+
+__all__ = [
+    'NUMPY_PICKLES',
+    'OVERRIDDEN',
+    'READ_VALUE',
+    'TO_COPY',
+    'UNIQUE',
+    'ConvNd',
+    'FakeTensorMode',
+    'NormBase',
+    'TorchDispatchMode',
+    'accumulative_counts',
+    'check_divisible',
+    'config_dict',
+    'copy_versions',
+    'is_mutable',
+    'is_pure_python',
+    'is_resumed',
+    'is_training',
+    'labels_of',
+    'loading_schemes',
+    'packet_of',
+    'set_epoch',
+    'storage_key',
+    'tree_leaves',
+    'tree_map',
+    'tree_map_only',
+    'unset_fake_temporarily',
+    'version_of',
+    'with_positions',
+    'written_tensors',
+]
+
+#: Private methods of the hosts that our classes override, (class, method). Under
+#: another name in the host, ours would be passed over without a word.
+OVERRIDDEN = (
+    (BaseDecodeHead, '_stack_batch_gt'),
+    (CheckpointHook, '_save_best_checkpoint'),
+    (CheckpointHook, '_save_checkpoint_with_step'),
+    (EncoderDecoder, '_decode_head_forward_train'),
 )
-_MIN_TORCH = (2, 4)
+
+#: Operators whose names in torch begin with an underscore.
+TO_COPY = torch.ops.aten._to_copy.default
+READ_VALUE = torch.ops.aten._local_scalar_dense.default
+UNIQUE = torch.ops.aten._unique2.default
+
+#: Functions through which numpy pickles arrays and scalars.
+NUMPY_PICKLES = (multiarray._reconstruct, multiarray.scalar)
 
 
-def require_torch(version: str) -> None:
-    """Check the version of torch.
+def storage_key(tensor: Tensor) -> int:
+    """Tells the storage of a tensor from all others that are alive.
 
-    Older reducers leave the gradients of modules that ran backward early without
-    averaging them over the processes, silently (PyTorch PR #124193).
-
-    Args:
-        version: ``torch.__version__``, such as ``2.14.1+cu130``.
-
-    Raises:
-        ImportError: if the version is older than 2.4.
+    It is an address: once the storage is freed, another one may get it. Whoever keeps
+    keys keeps the tensors alive, or drops a key when `weakref.ref` of the storage calls
+    back, which happens when the storage is freed and not before: torch keeps the Python
+    object of a storage as long as the storage.
     """
-    major, minor = version.split('.')[:2]
-    if (int(major), int(minor)) < _MIN_TORCH:
-        raise ImportError(
-            f'infopro_seg needs torch >= {_MIN_TORCH[0]}.{_MIN_TORCH[1]} (older '
-            'versions silently skip averaging early gradients in distributed '
-            f'training), found torch {version}. {_INSTALL}'
-        )
+    return tensor.untyped_storage()._cdata
 
 
-def require_mmseg() -> None:
-    """Check that mmsegmentation can be imported, with its models.
+def version_of(tensor: Tensor) -> int:
+    """How often a tensor was written to in place."""
+    return tensor._version
 
-    Raises:
-        ImportError: if it is missing or cannot be loaded; the cause is chained.
-    """
-    try:
-        with _without_complaints():
-            import mmseg.datasets
-            import mmseg.models  # noqa: F401
-    except Exception as error:  # its version checks raise AssertionError
-        raise ImportError(
-            f'infopro_seg extends mmsegmentation, which cannot be imported: '
-            f'{type(error).__name__}: {error}. {_INSTALL}'
-        ) from error
+
+def packet_of(func: Any) -> Any:
+    """An operator without its overload: ``aten.add`` of ``aten.add.Tensor``."""
+    return func._overloadpacket
+
+
+def is_mutable(func: Any) -> bool:
+    """Whether an operator writes to any of its arguments."""
+    return func._schema.is_mutable
+
+
+def written_tensors(func: Any, args: Any, kwargs: Mapping) -> Iterator[Tensor]:
+    """The tensors that a call of an operator writes to."""
+    for i, argument in enumerate(func._schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            given = args[i] if i < len(args) else kwargs.get(argument.name)
+            for tensor in given if isinstance(given, list | tuple) else (given,):
+                if isinstance(tensor, Tensor):
+                    yield tensor
+
+
+def copy_versions(source: Mapping, target: OrderedDict) -> None:
+    """Give a state dict the versions of modules, by which they convert old weights."""
+    target._metadata = getattr(  # type: ignore[attr-defined]
+        source, '_metadata', OrderedDict()
+    )
+
+
+def is_resumed(runner: Runner) -> bool:
+    """Whether a run goes on from a checkpoint of its own."""
+    return runner._resume
+
+
+def is_training(runner: Runner) -> bool:
+    """Whether a run trains: its loop has been built."""
+    return isinstance(runner._train_loop, BaseLoop)
+
+
+def accumulative_counts(optim_wrapper: OptimWrapper) -> int:
+    """Iterations per optimizer step."""
+    return getattr(optim_wrapper, '_accumulative_counts', 1)
+
+
+def set_epoch(iterator: Any, epoch: int) -> None:
+    """Say in which epoch the iterator of an iteration-based loop is."""
+    iterator._epoch = epoch
 
 
 @contextlib.contextmanager
-def _without_complaints() -> Iterator[None]:
-    """Leave out what the host says of packages that it can do without."""
-    said = io.StringIO()
-    with warnings.catch_warnings(), contextlib.redirect_stdout(said):
-        warnings.filterwarnings('ignore', message='Fail to import ``MultiScale')
-        yield
-    for line in said.getvalue().splitlines():
-        if line != 'Could not import OneDL':
-            print(line)
-
-
-def installed_versions(packages: Iterable[str]) -> dict[str, str]:
-    """Versions of those of some distributions that are installed."""
-    versions = {}
-    for package in packages:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
-def find_mmseg_configs() -> None:
-    """Let ``_base_ = 'mmseg::...'`` find the configs of the installed family.
-
-    mmengine looks configs up by distribution name and knows only the originals'
-    (measured with onedl-mmengine 0.10.12).
-    """
-    from mmengine.config import utils
-
+def loading_schemes() -> Iterator[dict[str, Any]]:
+    """The host's loaders of checkpoints by prefix; changes last as long as this."""
+    schemes = CheckpointLoader._schemes
+    CheckpointLoader._schemes = type(schemes)(schemes)
     try:
-        metadata.distribution('mmsegmentation')
-    except metadata.PackageNotFoundError:
-        utils.MODULE2PACKAGE['mmseg'] = 'onedl-mmsegmentation'
+        yield CheckpointLoader._schemes
+    finally:
+        CheckpointLoader._schemes = schemes
 
 
-def import_formatter(attempts: int = 20) -> None:
-    """Import yapf, by which mmengine prints configs, in spite of its cache.
+def config_dict(cfg: Config) -> ConfigDict:
+    """The content of a config, to be changed in place."""
+    return cfg._cfg_dict
 
-    yapf shows its cache file to other processes before the content is written (0.43:
-    renamed before it is flushed), and never repairs one that is damaged. The first
-    processes that run side by side in a new environment meet such a file.
+
+def is_pure_python(path: str) -> bool:
+    """Whether a config is written in mmengine's pure-Python style, by imports.
 
     Args:
-        attempts: How often the cache is emptied before the error is raised.
+        path: A file. A name such as ``mmseg::...`` is read as text, always.
     """
-    for left in reversed(range(attempts)):
-        try:
-            import yapf  # noqa: F401
-        except (EOFError, UnpicklingError):
-            if not left:
-                raise
-            _empty_formatter_cache()
-        else:
-            return
+    return '::' not in path and Config._is_lazy_import(path)
 
 
-def _empty_formatter_cache() -> None:
-    from platformdirs import user_cache_dir
+def labels_of(head: BaseDecodeHead, data_samples: list) -> Tensor:
+    """Labels (N, 1, H, W) as a head compares them with its logits."""
+    return head._stack_batch_gt(data_samples)
 
-    folder = user_cache_dir('YAPF', 'Google', version=metadata.version('yapf'))
-    for file in Path(folder).glob('*.pickle'):
-        file.unlink(missing_ok=True)
+
+def check_divisible(backbone: nn.Module, x: Any) -> None:
+    """Refuse images whose sides a U-Net cannot halve as often as it must."""
+    backbone._check_input_divisible(x)
+
+
+def with_positions(backbone: nn.Module, tokens: Tensor, grid: Any) -> Tensor:
+    """Tokens of a vision transformer with its position embedding, resized to a grid."""
+    return backbone._pos_embeding(tokens, grid, backbone.pos_embed)

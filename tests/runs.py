@@ -9,6 +9,8 @@ from torch.utils.data import Dataset
 
 from .helpers import batch
 
+LOCAL_HOOKS = ({'type': 'LocalBackwardHook'},)
+
 
 class RandomScenes(Dataset):
     """Fixed random images with labels; item i is always the same."""
@@ -30,7 +32,7 @@ def run_training(
     model,
     work_dir,
     *,
-    hooks=({'type': 'LocalBackwardHook'},),
+    hooks=LOCAL_HOOKS,
     iterations=4,
     batch_size=2,
     lr=0.05,

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..compat import installed_versions
+from ..install import installed_versions
 from ..planner.make import Setting
 
 _PACKAGES = (

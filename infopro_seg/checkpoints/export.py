@@ -19,6 +19,7 @@ from mmseg import registry as mmseg_registries
 from mmseg.registry import MODELS
 from torch import nn
 
+from ..compat import config_dict
 from ..models.probe import input_channels
 from ..settings.config import as_list, read_config, type_name
 from ..settings.localize import stock_model_config
@@ -109,7 +110,7 @@ def stock_run_config(cfg: Config) -> Config:
         stock.custom_hooks = hooks
     else:
         stock.pop('custom_hooks', None)
-    _rename_types(stock._cfg_dict)
+    _rename_types(config_dict(stock))
     for key in ('resume', 'load_from', 'work_dir', 'launcher', 'total_batch_size'):
         stock.pop(key, None)
     imports = as_list((stock.get('custom_imports') or {}).get('imports'))

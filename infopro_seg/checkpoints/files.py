@@ -20,10 +20,7 @@ from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
-try:
-    from numpy._core import multiarray
-except ImportError:  # numpy 1
-    from numpy.core import multiarray
+from ..compat import NUMPY_PICKLES
 
 LOCAL_PREFIX = 'local_heads.'
 #: Entry of ``meta``: where the model was cut and what it recomputed.
@@ -262,7 +259,7 @@ def safe_globals() -> list:
     # differently in numpy 1 and 2.
     functions = [
         (function, f'numpy.{core}.multiarray.{function.__name__}')
-        for function in (multiarray._reconstruct, multiarray.scalar)
+        for function in NUMPY_PICKLES
         for core in ('core', '_core')
     ]
     dtypes = {type(np.dtype(code)) for code in np.typecodes['All'] if code not in 'OV'}

@@ -19,6 +19,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmseg.registry import HOOKS
 
+from ..compat import loading_schemes
 from ..settings import LocalSettings, with_cuts
 from ..settings.localize import is_local
 from .files import (
@@ -42,18 +43,14 @@ def weights_only_loading(*, trust_pickle: bool = False) -> Iterator[None]:
     if trust_pickle:
         yield
         return
-    schemes = CheckpointLoader._schemes
-    CheckpointLoader._schemes = type(schemes)(
-        (prefix, _explained(loader)) for prefix, loader in schemes.items()
-    )
-    CheckpointLoader.register_scheme('', load_from_local, force=True)
     # Also for loaders that name weights_only=False themselves.
     force = mock.patch.dict(os.environ, TORCH_FORCE_WEIGHTS_ONLY_LOAD='1')
-    try:
-        with force, torch.serialization.safe_globals(safe_globals()):
-            yield
-    finally:
-        CheckpointLoader._schemes = schemes
+    allowed = torch.serialization.safe_globals(safe_globals())
+    with loading_schemes() as schemes, force, allowed:
+        for prefix, loader in schemes.items():
+            schemes[prefix] = _explained(loader)
+        CheckpointLoader.register_scheme('', load_from_local, force=True)
+        yield
 
 
 def load_from_local(filename: str, map_location: Any = None) -> Any:

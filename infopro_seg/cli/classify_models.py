@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     import mmseg
     from mmseg.utils import register_all_modules
 
-    from ..compat import installed_versions
+    from ..install import installed_versions
     from ..report.pages import fill_page
     from ..zoo.classify import as_markdown, classify_folder
 

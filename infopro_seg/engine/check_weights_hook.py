@@ -9,12 +9,12 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.model import BaseModule, BaseTTAModel, PretrainedInit, is_model_wrapper
 from mmengine.runner import Runner
-from mmengine.runner.base_loop import BaseLoop
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmseg.registry import HOOKS
 from torch import Tensor, nn
 
 from ..checkpoints.files import LOCAL_PREFIX
+from ..compat import copy_versions, is_resumed, is_training
 
 #: What a network does not need to predict.
 TRAINING_ONLY = (LOCAL_PREFIX, 'auxiliary_head.')
@@ -48,7 +48,7 @@ class CheckWeightsHook(Hook):
         Raises:
             ValueError: if none fits.
         """
-        if runner._resume or not isinstance(runner._train_loop, BaseLoop):
+        if is_resumed(runner) or not is_training(runner):
             return
         for name, module in _unwrapped(runner.model).named_modules():
             for init_cfg in _pretrained(module):
@@ -62,10 +62,10 @@ class CheckWeightsHook(Hook):
         """
         model = _unwrapped(runner.model)
         state_dict = checkpoint.get('state_dict', checkpoint)
-        is_resumed = runner._resume
-        starts = not is_resumed and isinstance(runner._train_loop, BaseLoop)
+        resumes = is_resumed(runner)
+        starts = not resumes and is_training(runner)
         _delete(state_dict, self._drop)
-        if not is_resumed:
+        if not resumes:
             _leave_out_other_local_heads(runner, model, state_dict)
         given = _as_loaded(state_dict)
         _require_common_names(given, model.state_dict(), checkpoint)
@@ -73,7 +73,7 @@ class CheckWeightsHook(Hook):
         if starts:
             _tell_unused_parts(runner, given, left_over)
         else:
-            unneeded = self._drop if is_resumed else (*self._drop, *TRAINING_ONLY)
+            unneeded = self._drop if resumes else (*self._drop, *TRAINING_ONLY)
             problems += _unfit(model, missing, left_over, unneeded)
         if problems:
             more = f'; and {len(problems) - 3} more' if len(problems) > 3 else ''
@@ -100,8 +100,7 @@ def _as_loaded(state_dict: Mapping) -> OrderedDict:
         for name, value in state_dict.items()
         if isinstance(value, Tensor)
     )
-    # Versions of modules, by which they convert older weights.
-    given._metadata = getattr(state_dict, '_metadata', OrderedDict())
+    copy_versions(state_dict, given)
     return given
 
 

@@ -10,6 +10,7 @@ from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
+from ..compat import accumulative_counts
 from ..models import InfoProEncoderDecoder
 from ..models.local_backward import local_backward
 from .loss_guard import LossGuard
@@ -66,7 +67,7 @@ class LocalBackwardHook(Hook):
         """Say whether gradients cross the walls, and which batch the losses are of."""
         model = _unwrap(runner.model)
         if model.end_to_end_every is not None:
-            counts = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+            counts = accumulative_counts(runner.optim_wrapper)
             step = runner.iter // counts + 1
             model.is_end_to_end = step % model.end_to_end_every == 0
         self._loss_guard.start_iteration(runner.iter, data_batch)

@@ -6,10 +6,10 @@ from typing import Any
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from mmengine.runner.base_loop import BaseLoop
 from mmseg.registry import HOOKS
 
 from ..checkpoints.files import LOCAL_META
+from ..compat import is_resumed, is_training
 from ..models import InfoProEncoderDecoder
 from ..settings.config import type_name
 from .safe_checkpoint_hook import SafeCheckpointHook
@@ -57,7 +57,7 @@ class LocalTrainingHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Register what is missing."""
         wanted = dict(self._hooks)
-        if _is_training(runner) and _local_model(runner) is not None:
+        if is_training(runner) and _local_model(runner) is not None:
             wanted.update(self._local_hooks)
         present = {type_name(type(hook)) for hook in runner.hooks}
         for name, settings in wanted.items():
@@ -90,7 +90,7 @@ class LocalTrainingHook(Hook):
         """
         model = _local_model(runner)
         cut = (checkpoint.get('meta') or {}).get(LOCAL_META)
-        if model is None or cut is None or not runner._resume:
+        if model is None or cut is None or not is_resumed(runner):
             return
         splits = cut['splits']
         if list(splits) != model.local['splits']:
@@ -106,10 +106,6 @@ class LocalTrainingHook(Hook):
                 f'has {model.end_to_end_every}: only one of them has local heads. To '
                 f'resume, set model.local=dict(end_to_end_every={earlier}).'
             )
-
-
-def _is_training(runner: Runner) -> bool:
-    return isinstance(runner._train_loop, BaseLoop)
 
 
 def _local_model(runner: Runner) -> InfoProEncoderDecoder | None:

@@ -13,6 +13,7 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmengine.runner.base_loop import BaseLoop
 from torch.utils.data import SequentialSampler
 
+from ..compat import set_epoch
 from .numbered_batches import NumberedBatches, number_batches, sampler_of
 
 #: Their order follows from the seed and the epoch alone.
@@ -119,7 +120,7 @@ def _skip(batches: NumberedBatches, iterator: Any, num_batches: int) -> None:
         if hasattr(sampler_of(batches), 'set_epoch'):
             sampler_of(batches).set_epoch(epoch)
         num_batches, left = left, batches.go_to(epoch, left)
-    iterator._epoch = epoch
+    set_epoch(iterator, epoch)
 
 
 def _warn_if_unknown(

@@ -179,7 +179,7 @@ def _recall(name: str) -> int:
 def _module_of(model: InfoProEncoderDecoder, loss_name: str) -> str:
     prefix = loss_name.partition('.')[0]
     names = {module.name: module for module in model.local_modules}
-    index = model._auxiliary_module.get(prefix, -1)
+    index = model.auxiliary_module.get(prefix, -1)
     return str(names.get(prefix, model.local_modules[index]))
 
 

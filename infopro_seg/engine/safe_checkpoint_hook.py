@@ -13,6 +13,7 @@ from mmseg.registry import HOOKS
 from torch.utils.data import Sampler
 
 from ..checkpoints.files import SAVED_AT
+from ..compat import accumulative_counts, is_resumed
 from .accumulated_gradients import gather_gradients, set_gradients
 from .loop_position import epoch_position, go_on_inside, leave_epoch
 from .numbered_batches import number_batches, sampler_of
@@ -124,7 +125,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Keep what `before_train` and `before_train_epoch` put back."""
-        if not runner._resume:
+        if not is_resumed(runner):
             return
         self._is_resumed = True
         self._saved_at = checkpoint['meta'].get(SAVED_AT, 0.0)
@@ -146,7 +147,7 @@ class SafeCheckpointHook(CheckpointHook):
         saved = self._to_restore.pop(_GRADIENTS, None)
         if not saved:
             return
-        counts = _accumulative_counts(runner)
+        counts = accumulative_counts(runner.optim_wrapper)
         if saved['accumulative_counts'] != counts:
             runner.logger.log(
                 logging.WARNING,
@@ -166,7 +167,7 @@ class SafeCheckpointHook(CheckpointHook):
         self._to_save = {_RANDOM: all_gather_object(state)}
         if self.save_optimizer and (gradients := gather_gradients(runner.model)):
             self._to_save[_GRADIENTS] = {
-                'accumulative_counts': _accumulative_counts(runner),
+                'accumulative_counts': accumulative_counts(runner.optim_wrapper),
                 'processes': gradients,
             }
         position = epoch_position(runner.train_loop, self._num_batches)
@@ -199,7 +200,3 @@ class SafeCheckpointHook(CheckpointHook):
 def _sampler(runner: Runner) -> Sampler:
     loader = runner.train_dataloader
     return sampler_of(loader.batch_sampler) or loader.sampler
-
-
-def _accumulative_counts(runner: Runner) -> int | None:
-    return getattr(runner.optim_wrapper, '_accumulative_counts', None)

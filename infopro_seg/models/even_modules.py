@@ -17,6 +17,7 @@ from mmengine.model import revert_sync_batchnorm
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from ..compat import storage_key
 from ..settings import LocalSettings
 from ..settings.splits import even_splits, evenest_ends
 from ..units import State, Unit
@@ -95,9 +96,8 @@ class _Measurement:
         self.image = torch.empty(
             _NUM_IMAGES, probe.image_channels, *self.size, device='meta'
         )
-        self.weights = {
-            _storage(t) for t in (*self.network.parameters(), *self.network.buffers())
-        }
+        own = (*self.network.parameters(), *self.network.buffers())
+        self.weights = {storage_key(tensor) for tensor in own}
 
     def module_bytes(self) -> np.ndarray:
         """Bytes of the module of units ``i`` to ``j - 1``, at [i, j].
@@ -176,7 +176,7 @@ class _Measurement:
             (head,) = build_local_heads(settings, [boundary], stages, channels)
         head = revert_sync_batchnorm(head).to('meta').train()
         # Only as long as the head is alive: another storage may get its address.
-        own = {_storage(t) for t in (*head.parameters(), *head.buffers())}
+        own = {storage_key(t) for t in (*head.parameters(), *head.buffers())}
         num_bytes = 0
         feature_map = state.feature_map()
         with _Saved(self.weights | own) as saved:
@@ -276,7 +276,7 @@ class _Saved:
         self._hooks.__exit__(*exception)
 
     def _pack(self, tensor: Tensor) -> Tensor:
-        address = _storage(tensor)
+        address = storage_key(tensor)
         if address not in self._ignored:
             self._tensors[address] = tensor
         return tensor
@@ -329,10 +329,5 @@ def _first_tensor(logits: Any) -> Any:
 
 
 def _bytes_of(tensors: Iterable[Tensor]) -> int:
-    storages = {_storage(t): t.untyped_storage().nbytes() for t in tensors}
+    storages = {storage_key(t): t.untyped_storage().nbytes() for t in tensors}
     return sum(storages.values())
-
-
-def _storage(tensor: Tensor) -> int:
-    """Which storage it is; tensors on the meta device have no address."""
-    return tensor.untyped_storage()._cdata

@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
-from torch.utils._pytree import tree_map_only
 
+from ..compat import ConvNd, tree_map_only
 from ..units import State, Unit
 from .hollow import hollow_copy, meta_copy
 
@@ -188,6 +187,6 @@ def _sizes(
 
 
 def _likely_channels(backbone: nn.Module, expected: int | None) -> list[int]:
-    widths = [m.in_channels for m in backbone.modules() if isinstance(m, _ConvNd)]
+    widths = [m.in_channels for m in backbone.modules() if isinstance(m, ConvNd)]
     first = [expected] if expected else []
     return [c for c in dict.fromkeys((*first, *widths, 3, 1)) if c > 0]

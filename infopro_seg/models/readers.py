@@ -8,10 +8,9 @@ import torch
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves, tree_map_only
 
+from ..compat import NormBase, tree_leaves, tree_map_only
 from ..settings.recompute_mode import DECODE_HEAD
 from .hollow import hollow_copy, meta_copy
 
@@ -168,7 +167,7 @@ def _set_mode(head: nn.Module, training: bool) -> None:
     """Training mode of norm layers asks for devices and sizes that are not here."""
     head.train(training)
     for module in head.modules():
-        if isinstance(module, _NormBase):
+        if isinstance(module, NormBase):
             module.eval()
 
 

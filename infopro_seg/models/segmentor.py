@@ -95,7 +95,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
         self.local = with_cuts(local, splits, settings.recompute)
         recompute = resolve_recompute(settings.recompute, names)
         check_recompute(recompute, self.backbone)
-        self._head_mode = recompute.get(DECODE_HEAD, RecomputeMode.NOTHING)
+        self.head_mode = recompute.get(DECODE_HEAD, RecomputeMode.NOTHING)
         self.local_modules = tuple(
             LocalModule(i, tuple(units[j] for j in indices), recompute)
             for i, indices in enumerate(module_ranges(names, splits))
@@ -116,11 +116,11 @@ class InfoProEncoderDecoder(EncoderDecoder):
         self._image_range = known_range(self.data_preprocessor, settings.image_range)
         self._num_outputs = len(probe.outputs)
         readers = find_readers(self, probe.outputs, [end.num_outputs for end in ends])
-        self._auxiliary_module, self._read_later, self._read_ever = readers
+        self.auxiliary_module, self._read_later, self._read_ever = readers
         require_losses(
             self.local_modules,
             self.local_heads,
-            self._auxiliary_module.values(),
+            self.auxiliary_module.values(),
             self.backbone,
         )
         has_walls = bool(splits) and not self.is_end_to_end
@@ -159,7 +159,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
                 losses.update(run(module, states, inputs, data_samples))
         with self._watched(self.local_modules[-1]):
             state = self.local_modules[-1].consume(self.backbone, states)
-            losses.update(self._last_losses(state, data_samples))
+            losses.update(self.last_losses(state, data_samples))
         return losses
 
     def reconstruction_target(
@@ -268,7 +268,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
             return losses
         return self.local_backward(module, losses)
 
-    def _last_losses(self, state: State, data_samples: list) -> Losses:
+    def last_losses(self, state: State, data_samples: list) -> Losses:
         """The losses of the last module, which ends in the network's own head."""
         features = state.result()
         if self.with_neck:
@@ -301,7 +301,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
     def _decode_head_forward_train(
         self, inputs: tuple[Tensor, ...], data_samples: list
     ) -> Losses:
-        with head_recompute(self._head_mode):
+        with head_recompute(self.head_mode):
             return super()._decode_head_forward_train(inputs, data_samples)
 
     def _auxiliary_losses(
@@ -310,7 +310,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
         """Of the auxiliary heads that train one module; None for all of them."""
         losses = {}
         for prefix, head in auxiliary_heads(self).items():
-            if index in (None, self._auxiliary_module[prefix]):
+            if index in (None, self.auxiliary_module[prefix]):
                 entries = head.loss(features, data_samples, self.train_cfg)
                 losses.update(add_prefix(entries, prefix))
         return losses

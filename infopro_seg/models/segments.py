@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.utils._pytree import tree_leaves, tree_map
 
+from ..compat import tree_leaves, tree_map, version_of
 from ..units import State
 from .local_module import LocalModule
 from .recompute.run import EarlierBuffers, modules_of
@@ -91,11 +91,11 @@ class _Segment:
 
     def first_run(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Run without history; returns what is new and what passes through."""
-        versions = [m._version for m in maps]
+        versions = [version_of(m) for m in maps]
         # A weight that is cast here would be taken for the cast one with a history.
         with self._precision.entered(keeps_casts=False):
             after = self._run(maps)
-        if versions != [m._version for m in maps]:
+        if versions != [version_of(m) for m in maps]:
             raise RuntimeError(
                 f'{self.module} changes in place the map that flows into it, so it '
                 'cannot be run again. Move the split before it by a unit.'

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import conv_flop_count, flop_registry
+
+from ..compat import TorchDispatchMode, packet_of, storage_key, tree_leaves
 
 
 class AllocationTracker(TorchDispatchMode):
@@ -71,7 +71,7 @@ class AllocationTracker(TorchDispatchMode):
         """Run an operator and count what it returns."""
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        count = flop_registry.get(func._overloadpacket)
+        count = flop_registry.get(packet_of(func))
         if func is torch.ops.aten.convolution_backward.default:
             self.flops += _convolution_backward_flops(*args)
         elif count is not None:
@@ -83,7 +83,7 @@ class AllocationTracker(TorchDispatchMode):
 
     def _note(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
-        address = storage._cdata
+        address = storage_key(tensor)
         if address in self._refs:
             return
         num_bytes = storage.nbytes()
@@ -123,14 +123,14 @@ def _convolution_backward_flops(
 
 def num_bytes_of(tensors: Iterable[Tensor]) -> int:
     """Bytes of the distinct storages behind tensors."""
-    storages = {t.untyped_storage()._cdata: t.untyped_storage() for t in tensors}
+    storages = {storage_key(t): t.untyped_storage() for t in tensors}
     return sum(storage.nbytes() for storage in storages.values())
 
 
 def storages_of(tensors: Any) -> set[int]:
     """What tells the storages of (nested) tensors apart, as long as they are alive."""
     return {
-        leaf.untyped_storage()._cdata
+        storage_key(leaf)
         for leaf in tree_leaves(
             list(tensors) if isinstance(tensors, Iterator) else tensors
         )

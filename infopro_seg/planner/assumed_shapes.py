@@ -5,14 +5,13 @@ values to select by. Here every such operator gives its largest possible result 
 pixels selected), so its memory is bounded from above instead of left out.
 """
 
-import sys
-from types import FrameType
+import inspect
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from ..compat import READ_VALUE, UNIQUE, TorchDispatchMode, packet_of
 from .simulation import is_of_the_model, reader_of
 
 _aten = torch.ops.aten
@@ -51,7 +50,7 @@ class AssumedShapes(TorchDispatchMode):
                 if func is _READ:
                     self._note_read()
                 else:
-                    self.operators.add(func._overloadpacket.__name__)
+                    self.operators.add(packet_of(func).__name__)
                 return result
         result = func(*args, **kwargs)
         if func in _EQUAL:
@@ -59,7 +58,7 @@ class AssumedShapes(TorchDispatchMode):
         return result
 
     def _note_read(self) -> None:
-        frame: FrameType | None = sys._getframe(1)
+        frame = inspect.currentframe()
         while frame is not None and not is_of_the_model(frame):
             frame = frame.f_back
         # No reference to the frame: it would keep its tensors alive.
@@ -109,12 +108,12 @@ def _scalar(x: Tensor) -> bool | int | float:
     return 0.5 if x.dtype.is_floating_point else 1
 
 
-_READ = _aten._local_scalar_dense.default
+_READ = READ_VALUE
 _EQUAL = {_aten.eq.Scalar, _aten.eq.Tensor}
 _ASSUMPTIONS = {
     _aten.index.Tensor: _index,
     _aten.nonzero.default: _nonzero,
     _aten.masked_select.default: _masked_select,
-    _aten._unique2.default: _unique,
+    UNIQUE: _unique,
     _READ: _scalar,
 }

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from ..compat import installed_versions
+from ..install import installed_versions
 from .costs import Chain, HeadCost, Output, Pass, Reader, Skip, UnitCost, Variants
 
 _SWITCH = 'INFOPRO_SEG_CACHE'

@@ -19,8 +19,8 @@ from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
+from ..compat import FakeTensorMode, unset_fake_temporarily
 from ..models import InfoProEncoderDecoder, LocalModule
 from ..models.hollow import hollow_copy
 from ..models.local_backward import local_backward

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..compat import storage_key
 from ..models import LocalModule
 from ..models.local_backward import local_backward
 from ..units import State
@@ -59,7 +60,7 @@ class Meter:
             The pass, and the bytes of the gradients of the skips that it takes.
         """
         state = dataclasses.replace(state, outputs=())
-        with self._running():
+        with self.running():
             given = fresh_state(state, not is_first, without_grad=passes_by)
             if is_first:
                 # A skip may be the same map; here it tells which of them is kept.
@@ -133,7 +134,7 @@ class Meter:
             has_reader: Whether a gradient of the same map is there before its own.
         """
         self.tracker.track_module(module)
-        with self._running():
+        with self.running():
             given = fresh_state(state, requires_grad=requires_grad)
             start, flops = self._begin()
             losses = run(given)
@@ -170,7 +171,8 @@ class Meter:
         return before - self.tracker.live_bytes
 
     @contextlib.contextmanager
-    def _running(self) -> Iterator[None]:
+    def running(self) -> Iterator[None]:
+        """While active, what runs is counted, in the precision of the training."""
         with autocast(self.amp_dtype), self.tracker, self.assumed:
             yield
 
@@ -215,7 +217,7 @@ def _noting_grads(skips: tuple, others: Collection[int]) -> dict[int, int]:
 
     def note(grad: Tensor) -> None:
         storage = grad.untyped_storage()
-        noted[storage._cdata] = storage.nbytes()
+        noted[storage_key(grad)] = storage.nbytes()
 
     for tensor in tensors_of(skips):
         if id(tensor) not in others and tensor.requires_grad:

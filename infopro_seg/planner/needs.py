@@ -93,7 +93,7 @@ class _Lanes:
     ) -> '_Lanes':
         """With unit ``i`` put before those modules that end behind it."""
         lanes = self._arrived(i)
-        options = [lanes._with_unit(chain, i, start, choice) for choice in choices]
+        options = [lanes.with_unit(chain, i, start, choice) for choice in choices]
         best = options[0]
         for option in options[1:]:
             is_less = option.room < best.room
@@ -133,7 +133,7 @@ class _Lanes:
             after=np.where(waits, self.after - total, self.after),
         )
 
-    def _with_unit(
+    def with_unit(
         self, chain: Chain, i: int, start: int, mode: RecomputeMode
     ) -> '_Lanes':
         step = unit_step(chain, i, start, mode=mode)

@@ -167,7 +167,7 @@ class _Profile:
 
         Also, for each skip in it, its index in the state before; None for a new one.
         """
-        with self.meter._running(), torch.no_grad():
+        with self.meter.running(), torch.no_grad():
             after = unit(self.backbone, state)
         ids = [id(skip) for skip in state.skips]
         kept = [
@@ -229,7 +229,7 @@ class _Profile:
         auxiliaries = []
         for prefix, head in auxiliary_heads(self.network).items():
             # The tail is measured without it.
-            self.network._auxiliary_module[prefix] = -1
+            self.network.auxiliary_module[prefix] = -1
 
             def run(given: State, head: Any = head) -> dict[str, Tensor]:
                 return head.loss(given.outputs, self.samples, self.network.train_cfg)
@@ -240,9 +240,9 @@ class _Profile:
 
     def _tail(self, state: State) -> Variants:
         def measure(mode: RecomputeMode, is_first: bool) -> Pass:
-            self.network._head_mode = mode
+            self.network.head_mode = mode
             return self.meter.losses(
-                lambda given: self.network._last_losses(given, self.samples),
+                lambda given: self.network.last_losses(given, self.samples),
                 state,
                 self.network,
                 requires_grad=not is_first,

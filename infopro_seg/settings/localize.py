@@ -9,6 +9,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from ..compat import is_pure_python
 from .config import as_list, read_config, type_name
 from .local import merged_local
 
@@ -137,15 +138,6 @@ def write_localized(
         text = pprint.pformat(value, width=84 - len(name), sort_dicts=False)
         lines.append(f'{name} = ' + text.replace('\n', '\n' + ' ' * (len(name) + 3)))
     out.write_text('\n'.join(lines) + '\n', encoding='utf-8')
-
-
-def is_pure_python(path: str) -> bool:
-    """Whether a config is written in mmengine's pure-Python style, by imports.
-
-    Args:
-        path: A file. A name such as ``mmseg::...`` is read as text, always.
-    """
-    return '::' not in path and Config._is_lazy_import(path)
 
 
 def _relative(path: Path, folder: Path) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from mmseg.models.backbones.unet import UNet
 
+from ..compat import check_divisible
 from .base import Unit, describes
 from .state import State
 
@@ -26,7 +27,7 @@ def unet_units(backbone: UNet) -> tuple[Unit, ...]:
 
 def _encode(backbone: Any, state: State, *, stage: int, is_last: bool) -> State:
     if stage == 0:
-        backbone._check_input_divisible(state.x)
+        check_divisible(backbone, state.x)
     state = state.step(backbone.encoder[stage](state.x), emits=is_last)
     return state if is_last else state.push(state.x)
 

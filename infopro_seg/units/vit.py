@@ -7,6 +7,7 @@ import torch
 from mmseg.models.backbones.vit import VisionTransformer
 from torch import Tensor
 
+from ..compat import with_positions
 from .base import Unit, describes
 from .state import State
 
@@ -38,7 +39,7 @@ def _embed(backbone: Any, state: State) -> State:
     tokens, grid = backbone.patch_embed(state.x)
     class_token = backbone.cls_token.expand(tokens.shape[0], -1, -1)
     tokens = torch.cat((class_token, tokens), dim=1)
-    tokens = backbone._pos_embeding(tokens, grid, backbone.pos_embed)
+    tokens = with_positions(backbone, tokens, grid)
     if not backbone.with_cls_token:
         tokens = tokens[:, 1:]
     if backbone.pre_norm:

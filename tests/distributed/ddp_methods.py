@@ -126,7 +126,7 @@ class Stage(nn.Module):
         inputs, samples = data['inputs'], data['data_samples']
         states = [State(inputs) if state is None else state]
         if module is model.local_modules[-1]:
-            return None, model._last_losses(module(model.backbone, *states), samples)
+            return None, model.last_losses(module(model.backbone, *states), samples)
         losses = model._run_local(module, states, inputs, samples)
         return states.pop(), losses
 

@@ -36,7 +36,10 @@ class OwnCheckpointHook(CheckpointHook):
     """What a user may have written."""
 
 
-def config(folder, model=LOCAL, hooks=({'type': 'LocalTrainingHook'},), **settings):
+HOOKS = ({'type': 'LocalTrainingHook'},)
+
+
+def config(folder, model=LOCAL, hooks=HOOKS, **settings):
     return Config(
         {
             'default_scope': 'mmseg',

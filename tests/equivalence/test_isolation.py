@@ -15,7 +15,7 @@ def local_gradients(model, skip=None):
         if name.startswith('local_'):
             return int(name.split('.')[0].removeprefix('local_'))
         if name.startswith('aux'):
-            return model._auxiliary_module[name.split('.')[0]]
+            return model.auxiliary_module[name.split('.')[0]]
         return last
 
     kept = [

@@ -54,7 +54,7 @@ def head_shares(name, head=None):
                 before = tracker.flops
                 local_head.loss(state.feature_map(), inputs, samples, None)
                 costs.append(tracker.flops - before)
-            fake._last_losses(state, samples)
+            fake.last_losses(state, samples)
     flops = tracker.flops - sum(costs)
     return [cost / flops for cost in costs]
 

@@ -83,7 +83,7 @@ def test_the_exported_model_is_a_stock_one(name, tmp_path):
 def test_auxiliary_heads_train_the_first_module_that_has_all_their_maps():
     splits = ['layer1.1', 'layer2.1', 'layer3.0']
     model = build(local_form('four auxiliary heads', splits=splits))
-    assert model._auxiliary_module == {'aux_0': 0, 'aux_1': 1, 'aux_2': 3, 'aux_3': 3}
+    assert model.auxiliary_module == {'aux_0': 0, 'aux_1': 1, 'aux_2': 3, 'aux_3': 3}
     model = build(local_form('an auxiliary head on two outputs', splits=splits))
-    assert model._auxiliary_module == {'aux': 3}
+    assert model.auxiliary_module == {'aux': 3}
     assert model._read_later == ({0, 2, 3},) * 3

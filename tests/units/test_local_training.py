@@ -40,7 +40,7 @@ def module_of(model, loss_name):
     prefix = loss_name.split('.')[0]
     if prefix.startswith('local_'):
         return int(prefix.removeprefix('local_'))
-    return model._auxiliary_module.get(prefix, len(model.local_modules) - 1)
+    return model.auxiliary_module.get(prefix, len(model.local_modules) - 1)
 
 
 def owner_of(model, name, owned):

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from ...compat import labels_of
+
 # Upper bound on the upsampled logits of one chunk; a few maps of this size exist at
 # once. For 19 classes and 1024 columns it is 215 rows, enough work for a GPU.
 CHUNK_BYTES = 16 * 2**20
@@ -69,7 +71,7 @@ def lean_loss_by_feat(
     Returns:
         The loss under the name of ``head.loss_decode``, and ``acc_seg``.
     """
-    labels = head._stack_batch_gt(batch_data_samples).squeeze(1)
+    labels = labels_of(head, batch_data_samples).squeeze(1)
     criterion = head.loss_decode
     weight = criterion.class_weight
     if seg_logits.dtype != torch.float64:

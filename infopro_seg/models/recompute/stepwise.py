@@ -14,8 +14,16 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
+
+from ...compat import (
+    TO_COPY,
+    TorchDispatchMode,
+    is_mutable,
+    storage_key,
+    tree_map_only,
+    version_of,
+    written_tensors,
+)
 
 _aten = torch.ops.aten
 
@@ -26,7 +34,7 @@ _PRODUCTS = frozenset(
 # Repeating these changes nothing but the result: no random draws, no communication.
 _REPEATABLE = frozenset(
     {
-        _aten._to_copy.default,
+        TO_COPY,
         _aten.batch_norm_elemt.default,  # the normalisation of SyncBatchNorm
         _aten.cudnn_batch_norm.default,
         _aten.gelu.default,
@@ -129,9 +137,9 @@ class Recorder(TorchDispatchMode):
         if recipe is not None:
             made = result if isinstance(result, Tensor) else result[0]
             self._note(made, _Value(recipe, made.stride()))
-        elif func._schema.is_mutable:
-            for tensor in _written(func, args, kwargs):
-                self._values.pop(tensor.untyped_storage()._cdata, None)
+        elif is_mutable(func):
+            for tensor in written_tensors(func, args, kwargs):
+                self._values.pop(storage_key(tensor), None)
         return result
 
     def _remakes(self, func: Any, args: Any) -> bool:
@@ -157,12 +165,12 @@ class Recorder(TorchDispatchMode):
         return tree_map_only(Tensor, noted, args)
 
     def _value(self, tensor: Tensor) -> '_Value | None':
-        entry = self._values.get(tensor.untyped_storage()._cdata)
+        entry = self._values.get(storage_key(tensor))
         return None if entry is None else entry[1]
 
     def _note(self, tensor: Tensor, value: '_Value') -> None:
         storage, values = tensor.untyped_storage(), self._values
-        address = storage._cdata
+        address = storage_key(tensor)
         # PyTorch keeps the Python object of a storage as long as the storage itself.
         ref = weakref.ref(storage, lambda _: values.pop(address, None))
         values[address] = ref, value
@@ -201,7 +209,7 @@ class _Value:
         if self._kept is None:
             # Without its history, which would in turn keep this.
             self._kept = tensor.detach()
-            self._original = weakref.ref(tensor), tensor._version
+            self._original = weakref.ref(tensor), version_of(tensor)
             # What it was made of may go.
             self.recipe = None
 
@@ -230,7 +238,7 @@ class _Value:
     def _is_changed(self) -> bool:
         ref, version = self._original
         tensor = ref()
-        return tensor is not None and tensor._version != version
+        return tensor is not None and version_of(tensor) != version
 
     def release(self, slot: '_Slot') -> None:
         self.slots.discard(slot)
@@ -292,13 +300,3 @@ def _is_view(value: Any) -> bool:
 def _is_part(tensor: Tensor) -> bool:
     """Whether a tensor is only a part of its storage."""
     return tensor.untyped_storage().nbytes() != tensor.numel() * tensor.element_size()
-
-
-def _written(func: Any, args: Any, kwargs: Any) -> Iterator[Tensor]:
-    """The tensors that an operator writes to."""
-    for i, argument in enumerate(func._schema.arguments):
-        if argument.alias_info is not None and argument.alias_info.is_write:
-            given = args[i] if i < len(args) else kwargs.get(argument.name)
-            for tensor in given if isinstance(given, list | tuple) else (given,):
-                if isinstance(tensor, Tensor):
-                    yield tensor

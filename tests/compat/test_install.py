@@ -7,18 +7,18 @@ import sys
 import pytest
 from mmengine.config import Config
 
-from infopro_seg import compat
+from infopro_seg import install
 
 
 @pytest.mark.parametrize('version', ['2.4.0', '2.14.1+cu130', '3.0.0a0'])
 def test_supported_torch_is_accepted(version):
-    compat.require_torch(version)
+    install.require_torch(version)
 
 
 @pytest.mark.parametrize('version', ['1.13.1', '2.3.1+cu121'])
 def test_old_torch_is_refused_with_the_way_to_install(version):
     with pytest.raises(ImportError, match=r'torch >= 2.4 .*found.*requirements.txt'):
-        compat.require_torch(version)
+        install.require_torch(version)
 
 
 def test_missing_mmseg_names_both_families(monkeypatch):
@@ -26,7 +26,7 @@ def test_missing_mmseg_names_both_families(monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, 'mmseg', None)
     with pytest.raises(ImportError, match=r'\[onedl\].*\[openmmlab\]'):
-        compat.require_mmseg()
+        install.require_mmseg()
 
 
 def test_configs_inherit_from_the_installed_mmseg(tmp_path):
