@@ -17,7 +17,7 @@ from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
-from ..engine.local_backward_hook import LocalBackwardHook
+from ..engine import LocalBackwardHook, LossGuardHook
 from ..models import InfoProEncoderDecoder
 from ..models.readers import stages_of
 from ..planner.allocation import AllocationTracker, num_bytes_of
@@ -132,9 +132,9 @@ class Contender:
             runner: Any = SimpleNamespace(
                 model=model, optim_wrapper=self._wrapper, iter=0
             )
-            hook = LocalBackwardHook()
-            hook.before_train(runner)
-            hook.before_train_iter(runner, 0, self._batch)
+            for hook in (LocalBackwardHook(), LossGuardHook()):
+                hook.before_train(runner)
+                hook.before_train_iter(runner, 0, self._batch)
 
     def timed_step(self) -> float:
         """Seconds of a training step."""

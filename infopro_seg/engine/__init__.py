@@ -5,6 +5,8 @@ from .data_guard_hook import DataGuardHook
 from .local_backward_hook import LocalBackwardHook
 from .local_module_monitor_hook import LocalModuleMonitorHook
 from .local_training_hook import LocalTrainingHook
+from .loss_guard_hook import LossGuardHook
+from .memory_advice_hook import MemoryAdviceHook
 from .safe_checkpoint_hook import SafeCheckpointHook
 from .seeded_sampler import SeededSampler
 from .whole_file_backend import WholeFileBackend
@@ -15,6 +17,8 @@ __all__ = [
     'LocalBackwardHook',
     'LocalModuleMonitorHook',
     'LocalTrainingHook',
+    'LossGuardHook',
+    'MemoryAdviceHook',
     'SafeCheckpointHook',
     'SeededSampler',
     'WholeFileBackend',

@@ -10,27 +10,20 @@ from mmseg.registry import HOOKS
 from torch.utils.data import DataLoader, Dataset
 
 from ..datasets.check.sizes import POSITIONAL, is_scaled, is_shifted
-from .numbered_batches import number_batches
-from .seeded_sampler import SeededSampler
 
 
 @HOOKS.register_module()
 class DataGuardHook(Hook):
-    """Name the files of a sample that cannot be loaded; seed augmentations.
+    """Name the files of a sample that cannot be loaded.
 
     A worker's error says where in the code, but not for which file. Labels of another
     size than their image are an error, too, where a crop would quietly pair wrong
     pixels or a metric would compare them.
-
-    With a `SeededSampler` every sample draws from random numbers of its own.
     """
 
     def before_train(self, runner: Runner) -> None:
         """Guard the training data; workers start later."""
-        loader = runner.train_dataloader
-        guard(loader)
-        if isinstance(loader.sampler, SeededSampler):
-            number_batches(loader, runner.seed)
+        guard(runner.train_dataloader)
 
     def before_val(self, runner: Runner) -> None:
         """Guard the validation data."""

@@ -1,9 +1,9 @@
 """The only glue between local modules and the runner: who calls backward, and when."""
 
 import functools
+import warnings
 from collections.abc import Mapping
 
-import torch
 from mmengine.hooks import Hook
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
@@ -13,8 +13,9 @@ from mmseg.registry import HOOKS
 from ..compat import accumulative_counts
 from ..models import InfoProEncoderDecoder
 from ..models.local_backward import local_backward
-from .loss_guard import LossGuard
-from .memory_advice import MemoryAdvice
+from .local_model import local_model_of
+from .loss_guard_hook import LossGuardHook
+from .registering import register_missing
 
 
 @HOOKS.register_module()
@@ -30,17 +31,28 @@ class LocalBackwardHook(Hook):
     end-to-end training: every n-th step of the optimizer, counted by the runner's
     iterations, so that a resumed run goes on where it was.
 
+    A run that lists it alone gets `LossGuardHook` and `MemoryAdviceHook` beside it.
+
     Args:
-        on_divergence: What to do about a loss that is NaN or infinite: ``stop`` or
-            ``skip`` (the batch), see `LossGuard`.
+        on_divergence: Of `LossGuardHook`, which is the place to set it.
 
     Raises:
-        ValueError: if ``on_divergence`` is something else.
+        ValueError: if ``on_divergence`` is unknown.
     """
 
-    def __init__(self, on_divergence: str = 'stop') -> None:
-        self._loss_guard = LossGuard(on_divergence)
-        self._memory_advice = MemoryAdvice()
+    def __init__(self, on_divergence: str | None = None) -> None:
+        self._guard = {} if on_divergence is None else {'on_divergence': on_divergence}
+        if self._guard:
+            LossGuardHook(**self._guard)
+            warnings.warn(
+                f'on_divergence of LocalBackwardHook is an old place for it: set '
+                f'LocalTrainingHook(on_divergence={on_divergence!r}).',
+                stacklevel=2,
+            )
+
+    def before_run(self, runner: Runner) -> None:
+        """Register what belongs beside early backward passes."""
+        register_missing(runner, {'LossGuardHook': self._guard, 'MemoryAdviceHook': {}})
 
     def before_train(self, runner: Runner) -> None:
         """Check the set-up and install the callback.
@@ -51,52 +63,41 @@ class LocalBackwardHook(Hook):
             RuntimeError: if the model's wrapper or its settings would give wrong
                 gradients, or ``activation_checkpointing`` is set.
         """
-        model = _unwrap(runner.model)
+        model = self._model_of(runner)
         _check_optim_wrapper(runner.optim_wrapper)
         _check_checkpointing(getattr(runner, 'cfg', None) or {})
         is_local = model.end_to_end_every != 1
         if is_local and isinstance(runner.model, MMDistributedDataParallel):
             _check_distributed(runner.model)
         model.local_backward = functools.partial(local_backward, runner.optim_wrapper)
-        self._loss_guard.install(model, runner.optim_wrapper)
-        self._memory_advice.install(runner.model, model)
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
-        """Say whether gradients cross the walls, and which batch the losses are of."""
-        model = _unwrap(runner.model)
+        """Say whether gradients cross the walls."""
+        model = self._model_of(runner)
         if model.end_to_end_every is not None:
             counts = accumulative_counts(runner.optim_wrapper)
             step = runner.iter // counts + 1
             model.is_end_to_end = step % model.end_to_end_every == 0
-        self._loss_guard.start_iteration(runner.iter, data_batch)
 
     def after_train(self, runner: Runner) -> None:
-        """Remove all callbacks, so that the model can be used elsewhere."""
-        model = _unwrap(runner.model)
+        """Remove the callback, so that the model can be used elsewhere."""
+        model = self._model_of(runner)
         model.local_backward = None
         model.is_end_to_end = model.end_to_end_every == 1
-        self._loss_guard.remove(runner.optim_wrapper)
-        self._memory_advice.remove(runner.model, model)
 
-
-def _unwrap(model: torch.nn.Module) -> InfoProEncoderDecoder:
-    if is_model_wrapper(model):
-        if not isinstance(model, MMDistributedDataParallel):
+    def _model_of(self, runner: Runner) -> InfoProEncoderDecoder:
+        wrapper = runner.model
+        is_known = isinstance(wrapper, MMDistributedDataParallel)
+        if is_model_wrapper(wrapper) and not is_known:
             raise RuntimeError(
                 f'LocalBackwardHook does not support the model wrapper '
-                f'{type(model).__name__}: backward passes inside forward are only '
+                f'{type(wrapper).__name__}: backward passes inside forward are only '
                 'known to be right with MMDistributedDataParallel. Remove '
                 'model_wrapper_cfg or the strategy, or train end-to-end.'
             )
-        model = model.module
-    if not isinstance(model, InfoProEncoderDecoder):
-        raise TypeError(
-            f'LocalBackwardHook needs model.type InfoProEncoderDecoder, got '
-            f'{type(model).__name__}. Set the type and local=..., or remove the hook.'
-        )
-    return model
+        return local_model_of(wrapper, self)
 
 
 def _check_optim_wrapper(optim_wrapper: OptimWrapper) -> None:

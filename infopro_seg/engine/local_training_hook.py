@@ -4,14 +4,15 @@ import logging
 from typing import Any
 
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
 from ..checkpoints.files import LOCAL_META
 from ..compat import is_resumed, is_training
-from ..models import InfoProEncoderDecoder
 from ..settings.config import type_name
+from .local_backward_hook import LocalBackwardHook
+from .local_model import find_local_model
+from .registering import register_missing
 from .safe_checkpoint_hook import SafeCheckpointHook
 
 
@@ -19,7 +20,8 @@ from .safe_checkpoint_hook import SafeCheckpointHook
 class LocalTrainingHook(Hook):
     """Registers the hooks that a run of local modules needs, each where it is missing.
 
-    - `LocalBackwardHook`, where the model has local modules and is trained.
+    - `LocalBackwardHook`, `LossGuardHook` and `MemoryAdviceHook`, where the model has
+      local modules and is trained.
     - `CheckLabelsHook`, `DataGuardHook` and `CheckWeightsHook`: label values, files and
       weights that do not fit stop the run.
     - `LocalModuleMonitorHook`, if ``monitor_interval`` is not 0.
@@ -31,7 +33,7 @@ class LocalTrainingHook(Hook):
     dir and into its checkpoints; a run that resumes with other splits is refused.
 
     Args:
-        on_divergence: See `LocalBackwardHook`.
+        on_divergence: See `LossGuardHook`.
         monitor_interval: See `LocalModuleMonitorHook`; 0 leaves it out.
     """
 
@@ -45,7 +47,9 @@ class LocalTrainingHook(Hook):
             'CheckWeightsHook': {},
         }
         self._local_hooks: dict[str, dict[str, Any]] = {
-            'LocalBackwardHook': {'on_divergence': on_divergence}
+            'LocalBackwardHook': {},
+            'LossGuardHook': {'on_divergence': on_divergence},
+            'MemoryAdviceHook': {},
         }
         if monitor_interval:
             settings = {'interval': monitor_interval}
@@ -57,17 +61,17 @@ class LocalTrainingHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Register what is missing."""
         wanted = dict(self._hooks)
-        if is_training(runner) and _local_model(runner) is not None:
+        if is_training(runner) and find_local_model(runner.model) is not None:
             wanted.update(self._local_hooks)
-        present = {type_name(type(hook)) for hook in runner.hooks}
-        for name, settings in wanted.items():
-            if name not in present:
-                runner.register_hook({'type': name, **settings})
+            if any(isinstance(hook, LocalBackwardHook) for hook in runner.hooks):
+                # One that the config lists brings its own.
+                del wanted['LossGuardHook']
+        register_missing(runner, wanted)
         _make_checkpoints_safe(runner)
 
     def before_train(self, runner: Runner) -> None:
         """Leave a config that says where the model is cut."""
-        model = _local_model(runner)
+        model = find_local_model(runner.model)
         if model is None or not isinstance(runner.cfg.get('model'), dict):
             return
         runner.cfg.model['local'] = model.local
@@ -75,7 +79,7 @@ class LocalTrainingHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Write the splits into the checkpoint."""
-        model = _local_model(runner)
+        model = find_local_model(runner.model)
         if model is not None:
             cut = {key: model.local[key] for key in ('splits', 'recompute')}
             if model.end_to_end_every is not None:
@@ -88,7 +92,7 @@ class LocalTrainingHook(Hook):
         Raises:
             ValueError: if it is not.
         """
-        model = _local_model(runner)
+        model = find_local_model(runner.model)
         cut = (checkpoint.get('meta') or {}).get(LOCAL_META)
         if model is None or cut is None or not is_resumed(runner):
             return
@@ -106,11 +110,6 @@ class LocalTrainingHook(Hook):
                 f'has {model.end_to_end_every}: only one of them has local heads. To '
                 f'resume, set model.local=dict(end_to_end_every={earlier}).'
             )
-
-
-def _local_model(runner: Runner) -> InfoProEncoderDecoder | None:
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    return model if isinstance(model, InfoProEncoderDecoder) else None
 
 
 def _make_checkpoints_safe(runner: Runner) -> None:

@@ -15,9 +15,10 @@ from torch.utils.data import SequentialSampler
 
 from ..compat import set_epoch
 from .numbered_batches import NumberedBatches, number_batches, sampler_of
+from .seeded_sampler import SeededSampler
 
 #: Their order follows from the seed and the epoch alone.
-REPEATABLE = (DefaultSampler, InfiniteSampler, SequentialSampler)
+REPEATABLE = (DefaultSampler, InfiniteSampler, SeededSampler, SequentialSampler)
 
 
 def epoch_position(loop: BaseLoop, num_batches: int) -> dict[str, int] | None:

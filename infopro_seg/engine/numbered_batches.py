@@ -55,7 +55,9 @@ class NumberedBatches:
             yield [
                 # SeedSequence takes a 0 at the end for nothing: numbers of the first
                 # epoch are those of samplers without epochs.
-                NumberedIndex(index, (seed, first + i * self._world_size, epoch))
+                index
+                if isinstance(index, NumberedIndex)  # by the sampler itself
+                else NumberedIndex(index, (seed, first + i * self._world_size, epoch))
                 for i, index in enumerate(batch)
             ]
             num_samples += len(batch)
@@ -109,6 +111,22 @@ class SeededItems:
         return self._own([index])[0] if self._own else self._dataset[index]
 
 
+def seed_items(dataset: Dataset) -> bool:
+    """Let a data set load each `NumberedIndex` from the seeds that it brings.
+
+    Args:
+        dataset: The outermost one; changed in place, once.
+
+    Returns:
+        Whether it can: not if it is iterable, or takes no attributes.
+    """
+    if isinstance(dataset, IterableDataset) or not hasattr(dataset, '__dict__'):
+        return False
+    if not isinstance(getattr(dataset, '__getitems__', None), SeededItems):
+        dataset.__getitems__ = SeededItems(dataset)
+    return True
+
+
 def number_batches(loader: DataLoader, seed: int) -> NumberedBatches | None:
     """Give every sample of a loader random numbers of its own.
 
@@ -128,12 +146,8 @@ def number_batches(loader: DataLoader, seed: int) -> NumberedBatches | None:
     batches = loader.batch_sampler
     if isinstance(batches, NumberedBatches):
         return batches
-    dataset = loader.dataset
-    if batches is None or isinstance(dataset, IterableDataset):
+    if batches is None or not seed_items(loader.dataset):
         return None
-    if not hasattr(dataset, '__dict__'):
-        return None
-    dataset.__getitems__ = SeededItems(dataset)
     # The loader refuses other batch samplers, as they may contradict its batch_size.
     # This one has the same batches.
     vars(loader)['batch_sampler'] = numbered = NumberedBatches(batches, seed)

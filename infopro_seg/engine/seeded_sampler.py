@@ -1,18 +1,45 @@
 """A sampler that asks for random numbers of its own for every sample."""
 
+from collections.abc import Iterator
+
 from mmengine.dataset import InfiniteSampler
 from mmseg.registry import DATA_SAMPLERS
+from torch.utils.data import Dataset
+
+from .numbered_batches import NumberedIndex, seed_items
 
 
 @DATA_SAMPLERS.register_module()
 class SeededSampler(InfiniteSampler):
     """The order of InfiniteSampler; augmentations do not depend on who loads.
 
-    With `DataGuardHook` the random augmentations of the n-th drawn sample follow from
-    the seed and n alone: they are the same for any number of workers or processes, and
-    in a resumed run. `SafeCheckpointHook` does the same for every sampler.
+    The random augmentations of the n-th drawn sample follow from the seed and n alone:
+    they are the same for any number of workers or processes, and in a resumed run.
+    `SafeCheckpointHook` does the same for every sampler.
 
     Args:
-        args: Of InfiniteSampler, as all others.
-        kwargs: Of InfiniteSampler.
+        dataset: The outermost data set; told to load each sample from its own seeds.
+        shuffle: Of InfiniteSampler, as the seed.
+        seed: None for one that all processes agree on.
     """
+
+    def __init__(
+        self, dataset: Dataset, shuffle: bool = True, seed: int | None = None
+    ) -> None:
+        super().__init__(dataset, shuffle, seed)
+        self._seeds_items = seed_items(dataset)
+        self._num_drawn = 0
+
+    def __iter__(self) -> Iterator:
+        """Indices, with the seeds of each draw where the data set can use them."""
+        for index in super().__iter__():
+            draw = self.rank + self._num_drawn * self.world_size
+            self._num_drawn += 1
+            # The 0 is the epoch: the order has no end.
+            seeds = (self.seed, draw, 0)
+            yield NumberedIndex(index, seeds) if self._seeds_items else index
+
+    def skip(self, num_samples: int) -> None:
+        """Let the next draw be the one after ``num_samples`` of this process."""
+        super().skip(num_samples)
+        self._num_drawn = num_samples

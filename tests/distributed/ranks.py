@@ -8,7 +8,7 @@ from mmengine.optim import OptimWrapper
 from torch import nn
 from torch.distributed.nn.functional import all_reduce
 
-from infopro_seg.engine import LocalBackwardHook
+from infopro_seg.engine import LocalBackwardHook, LossGuardHook
 from tests.helpers import batch, build, deeplabv3, localized, resnet
 
 NUM_RANKS = 2
@@ -96,14 +96,17 @@ def train(model, data, *, accumulative_counts=1, clip_grad=None, on_divergence='
         clip_grad=dict(clip_grad) if clip_grad else None,
     )
     wrapper.initialize_count_status(model, 0, len(data))
-    hook = LocalBackwardHook(on_divergence)
+    hooks = [LocalBackwardHook(), LossGuardHook(on_divergence)]
     runner = SimpleNamespace(model=model, optim_wrapper=wrapper, iter=0)
-    hook.before_train(runner)
+    for hook in hooks:
+        hook.before_train(runner)
     for i, item in enumerate(data):
         runner.iter = i
-        hook.before_train_iter(runner, i, item)
+        for hook in hooks:
+            hook.before_train_iter(runner, i, item)
         model.train_step(item, optim_wrapper=wrapper)
-    hook.after_train(runner)
+    for hook in hooks:
+        hook.after_train(runner)
 
 
 def num_iterations(accumulative_counts=1, **_):

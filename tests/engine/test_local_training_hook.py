@@ -75,7 +75,15 @@ def hooks_of(runner):
     return [type(hook).__name__ for hook in runner.hooks]
 
 
-NEEDED = {'LocalBackwardHook', 'CheckLabelsHook', 'DataGuardHook', 'CheckWeightsHook'}
+NEEDED = {
+    'LocalBackwardHook',
+    'LossGuardHook',
+    'MemoryAdviceHook',
+    'CheckLabelsHook',
+    'DataGuardHook',
+    'CheckWeightsHook',
+}
+LOCAL_HOOKS = {'LocalBackwardHook', 'LossGuardHook', 'MemoryAdviceHook'}
 
 
 def test_one_entry_is_the_whole_list(tmp_path):
@@ -103,8 +111,8 @@ def test_a_hook_with_settings_of_its_own_is_left_alone(tmp_path):
 
 def test_a_stock_model_gets_the_checks_but_no_local_backward(tmp_path):
     runner = train(tmp_path / 'run', STOCK)
-    assert set(hooks_of(runner)) >= NEEDED - {'LocalBackwardHook'}
-    assert 'LocalBackwardHook' not in hooks_of(runner)
+    assert set(hooks_of(runner)) >= NEEDED - LOCAL_HOOKS
+    assert LOCAL_HOOKS.isdisjoint(hooks_of(runner))
 
 
 def test_the_monitor_and_the_policy_are_settings_of_the_entry(tmp_path):
@@ -115,6 +123,20 @@ def test_the_monitor_and_the_policy_are_settings_of_the_entry(tmp_path):
         LocalTrainingHook(on_divergence='ignore')
     with pytest.raises(ValueError, match='interval=-1'):
         LocalTrainingHook(monitor_interval=-1)
+
+
+@pytest.mark.parametrize('entry', [True, False])
+def test_a_backward_hook_alone_brings_what_belongs_beside_it(tmp_path, entry):
+    """Also with the policy where it was set before, whatever else is listed."""
+    with pytest.warns(UserWarning, match='an old place for it: set LocalTraining'):
+        runner = train(
+            tmp_path / 'run',
+            hooks=[{'type': 'LocalTrainingHook'}] * entry
+            + [{'type': 'LocalBackwardHook', 'on_divergence': 'skip'}],
+        )
+    assert 'MemoryAdviceHook' in hooks_of(runner)
+    (guard,) = [h for h in runner.hooks if type(h).__name__ == 'LossGuardHook']
+    assert guard._skips
 
 
 def test_a_checkpoint_hook_of_the_users_stays_and_that_is_said(tmp_path, capsys):

@@ -127,6 +127,25 @@ def test_numbers_do_not_depend_on_what_was_drawn_before(wrapper):
     assert len(set(flat)) == len(flat)
 
 
+def load_alone(num_batches, skip=0):
+    """As `load`, with nothing but the sampler."""
+    dataset = scenes()
+    sampler = SeededSampler(dataset, shuffle=True, seed=5)
+    if skip:
+        sampler.skip(skip)
+    iterator = iter(DataLoader(dataset, 3, sampler=sampler, collate_fn=list))
+    samples = [next(iterator) for _ in range(num_batches)]
+    return [[(s['sample_idx'], s['draws']) for s in batch] for batch in samples]
+
+
+def test_a_seeded_sampler_needs_no_hook():
+    numbered = load(scenes(), sampler=InfiniteSampler)
+    assert load_alone(4) == numbered
+    assert load(scenes(), sampler=SeededSampler) == numbered
+    if hasattr(InfiniteSampler, 'skip'):  # of onedl-mmengine
+        assert load_alone(2, skip=6) == numbered[2:]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('wrapper', WRAPPERS)
 def test_workers_give_the_numbers_of_the_main_process(wrapper):

@@ -22,7 +22,7 @@ from tests.engine.runs import (
     resume,
     runner_of,
 )
-from tests.engine.test_loss_guard import PoisonHook
+from tests.engine.test_loss_guard_hook import PoisonHook
 
 
 @DATA_SAMPLERS.register_module()

@@ -6,16 +6,20 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmseg.registry import HOOKS
 
 from ..models import InfoProEncoderDecoder, LocalModule
 from ..models.losses.chunked import obstacle
+from .local_model import local_model_of
 
 # torch.OutOfMemoryError is its name since torch 2.5.
 OutOfMemoryError = getattr(torch, 'OutOfMemoryError', torch.cuda.OutOfMemoryError)
 
 
-class MemoryAdvice:
+@HOOKS.register_module()
+class MemoryAdviceHook(Hook):
     """Adds to an out-of-memory error the module that ran and the settings that help."""
 
     def __init__(self) -> None:
@@ -25,14 +29,14 @@ class MemoryAdvice:
         self._has_run = False
         self._replaced: dict[str, Any] = {}
 
-    def install(self, train_model: nn.Module, model: InfoProEncoderDecoder) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Start watching.
 
-        Args:
-            train_model: What the runner calls ``train_step`` of: the model or its
-                wrapper.
-            model: The model itself.
+        Raises:
+            TypeError: if the model has no local modules.
         """
+        # The runner calls the wrapper's train_step, if there is one.
+        train_model, model = runner.model, local_model_of(runner.model, self)
         self._model = model
         model.watchers = (*model.watchers, self._watch)
         # With torch.compile the runner has put one of its own there.
@@ -43,8 +47,9 @@ class MemoryAdvice:
             self._train_step, train_model.train_step
         )
 
-    def remove(self, train_model: nn.Module, model: InfoProEncoderDecoder) -> None:
+    def after_train(self, runner: Runner) -> None:
         """Stop watching."""
+        train_model, model = runner.model, local_model_of(runner.model, self)
         model.watchers = tuple(w for w in model.watchers if w != self._watch)
         vars(train_model).pop('train_step', None)
         vars(train_model).update(self._replaced)

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from infopro_seg.engine import memory_advice
+from infopro_seg.engine import memory_advice_hook
 from tests.engine.runs import MODEL, runner_of
 
 
@@ -81,7 +81,7 @@ def test_recomputed_units_are_not_advised_again(tmp_path):
 
 def test_the_share_of_the_module_is_said_on_a_gpu(tmp_path, monkeypatch):
     allocated = iter([1 * 2**30, 2 * 2**30, 4 * 2**30])
-    monkeypatch.setattr(memory_advice, '_allocated_bytes', lambda: next(allocated))
+    monkeypatch.setattr(memory_advice_hook, '_allocated_bytes', lambda: next(allocated))
     runner = runner_of(tmp_path)
     fail_in(runner, 'backbone.layer3.0')
     with pytest.raises(torch.OutOfMemoryError, match='2.00 GiB of 4.00 GiB .50%'):

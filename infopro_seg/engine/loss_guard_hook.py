@@ -5,11 +5,16 @@ from typing import Any
 
 import torch
 from mmengine.dist import all_reduce, is_distributed
+from mmengine.hooks import Hook
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+from mmseg.registry import HOOKS
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
 from ..models import InfoProEncoderDecoder
+from .local_model import local_model_of
 
 POLICIES = ('stop', 'skip')
 #: Message hub entries, which checkpoints hold: number of steps that were left out;
@@ -19,7 +24,8 @@ NUM_CONSECUTIVE = 'num_consecutive_skipped_steps'
 IS_BAD_STEP = 'skips_accumulated_step'
 
 
-class LossGuard:
+@HOOKS.register_module()
+class LossGuardHook(Hook):
     """Looks at all losses of an iteration after forward, before the last backward.
 
     The optimizer has not stepped by then. That is one wait for the device an iteration,
@@ -27,32 +33,37 @@ class LossGuard:
     the losses. Gradients are not looked at: the gradient scaler does that.
 
     Args:
-        policy: ``stop`` raises an error. ``skip`` leaves the optimizer's whole step out
-            on all processes, with all gradients that were accumulated for it:
-            parameters, buffers, the optimizer's and the scaler's state stay.
+        on_divergence: What to do about a loss that is NaN or infinite. ``stop`` raises
+            an error. ``skip`` leaves the optimizer's whole step out on all processes,
+            with all gradients that were accumulated for it: parameters, buffers, the
+            optimizer's and the scaler's state stay.
         max_skips: Consecutive steps to leave out before that is an error too; weights
             that are not finite would be skipped forever.
 
     Raises:
-        ValueError: if the policy is unknown.
+        ValueError: if ``on_divergence`` is unknown.
     """
 
-    def __init__(self, policy: str, max_skips: int = 10) -> None:
-        if policy not in POLICIES:
+    def __init__(self, on_divergence: str = 'stop', max_skips: int = 10) -> None:
+        if on_divergence not in POLICIES:
             raise ValueError(
-                f'on_divergence={policy!r} is unknown; choose one of {POLICIES}.'
+                f'on_divergence={on_divergence!r} is unknown; choose one of {POLICIES}.'
             )
-        self._skips = policy == 'skip'
+        self._skips = on_divergence == 'skip'
         self._max_skips = max_skips
         self._iteration = 0
         self._data_batch: Any = None
         self._is_bad_batch = False
         self._buffers: list[Tensor] = []
+        self._handles: list[RemovableHandle] = []
 
-    def install(
-        self, model: InfoProEncoderDecoder, optim_wrapper: OptimWrapper
-    ) -> None:
-        """Start looking."""
+    def before_train(self, runner: Runner) -> None:
+        """Start looking.
+
+        Raises:
+            TypeError: if the model has no local modules.
+        """
+        model, optim_wrapper = local_model_of(runner.model, self), runner.optim_wrapper
         self._handles = [model.register_forward_hook(self._check)]
         if self._skips:
             self._handles.append(model.register_forward_pre_hook(self._keep_buffers))
@@ -60,23 +71,20 @@ class LossGuard:
                 self._update_params, model, optim_wrapper
             )
 
-    def remove(self, optim_wrapper: OptimWrapper) -> None:
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
+    ) -> None:
+        """Note what an error has to name."""
+        self._iteration = runner.iter
+        self._data_batch = data_batch
+
+    def after_train(self, runner: Runner) -> None:
         """Stop looking."""
         for handle in self._handles:
             handle.remove()
-        vars(optim_wrapper).pop('update_params', None)
+        vars(runner.optim_wrapper).pop('update_params', None)
         self._data_batch = None
         self._buffers = []
-
-    def start_iteration(self, iteration: int, data_batch: Any) -> None:
-        """Note what an error has to name.
-
-        Args:
-            iteration: Counted from 0.
-            data_batch: From the loader.
-        """
-        self._iteration = iteration
-        self._data_batch = data_batch
 
     def _check(self, model: InfoProEncoderDecoder, args: Any, output: Any) -> None:
         """A forward hook of the model."""
@@ -91,7 +99,7 @@ class LossGuard:
                 raise FloatingPointError(
                     f'{message} No parameter was changed in this iteration. Lower the '
                     'learning rate, look at these images, or leave such batches out '
-                    "with LocalBackwardHook(on_divergence='skip')."
+                    "with on_divergence='skip' of LocalTrainingHook."
                 )
             MMLogger.get_current_instance().warning(
                 f'{message} The step is skipped for all modules.'

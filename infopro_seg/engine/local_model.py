@@ -1,0 +1,34 @@
+"""The model of local modules that a runner trains, out of its wrapper."""
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from torch import nn
+
+from ..models import InfoProEncoderDecoder
+
+
+def find_local_model(model: nn.Module) -> InfoProEncoderDecoder | None:
+    """The model itself, if it has local modules; None otherwise.
+
+    Args:
+        model: Of a runner: wrapped or not.
+    """
+    if is_model_wrapper(model):
+        model = model.module
+    return model if isinstance(model, InfoProEncoderDecoder) else None
+
+
+def local_model_of(model: nn.Module, hook: Hook) -> InfoProEncoderDecoder:
+    """The model itself, for a hook that needs local modules.
+
+    Raises:
+        TypeError: if there are none.
+    """
+    found = find_local_model(model)
+    if found is None:
+        inner = model.module if is_model_wrapper(model) else model
+        raise TypeError(
+            f'{type(hook).__name__} needs model.type InfoProEncoderDecoder, got '
+            f'{type(inner).__name__}. Set the type and local=..., or remove the hook.'
+        )
+    return found
