@@ -62,7 +62,7 @@ class AllocationTracker(TorchDispatchMode):
         self.lingering_peaks = [self.live_bytes + b for b in self.lingering_bytes]
 
     def is_alive(self, address: int) -> bool:
-        """Whether a counted storage, by its ``_cdata``, has not been freed."""
+        """Whether a counted storage, by its `storage_key`, has not been freed."""
         return address in self._refs
 
     def __torch_dispatch__(

@@ -19,7 +19,17 @@ from typing import Any
 import torch
 
 from ..install import installed_versions
-from .costs import Chain, HeadCost, Output, Pass, Reader, Skip, UnitCost, Variants
+from .costs import (
+    Chain,
+    HeadCost,
+    Modes,
+    Output,
+    Pass,
+    Reader,
+    Skip,
+    UnitCost,
+    Variants,
+)
 
 _SWITCH = 'INFOPRO_SEG_CACHE'
 _PACKAGES = ('onedl-mmsegmentation', 'mmsegmentation', 'onedl-mmcv', 'mmcv')
@@ -129,11 +139,13 @@ def _chain(content: dict) -> Chain:
 
 
 def _variants(content: list) -> Variants:
-    inner, first = (
-        tuple(None if step is None else Pass(*step) for step in passes)
-        for passes in content
-    )
-    return Variants(inner, first)
+    inner, first, between = content
+    return Variants(_modes(inner), _modes(first), tuple(map(_modes, between)))
+
+
+def _modes(content: list) -> Modes:
+    plain, *others = (step and Pass(*step) for step in content)
+    return plain, *others
 
 
 def _write(path: Path, text: str) -> None:

@@ -54,16 +54,25 @@ class Pass(NamedTuple):
     flops: int = 0
 
 
+#: The passes of a piece by `RecomputeMode`.
+Modes = tuple[Pass, Pass | None, Pass | None]
+
+
 class Variants(NamedTuple):
     """The passes of one piece, each by `RecomputeMode`; None where it changes nothing.
 
+    A map that comes from before the wall of the module needs no gradient.
+
     Args:
-        inner: Somewhere in a module.
-        first: Right behind a wall: its input needs no gradient.
+        inner: No map that the piece reads comes from there.
+        first: All do: the piece is right behind the wall.
+        between: The earliest one does, the two earliest do and so on, if the piece
+            reads more than one.
     """
 
-    inner: tuple[Pass, Pass | None, Pass | None]
-    first: tuple[Pass, Pass | None, Pass | None]
+    inner: Modes
+    first: Modes
+    between: tuple[Modes, ...] = ()
 
     @property
     def plain(self) -> Pass:
@@ -74,9 +83,15 @@ class Variants(NamedTuple):
         """The modes that there are."""
         return [mode for mode in MODES if self.inner[mode] is not None]
 
-    def choose(self, mode: RecomputeMode, *, is_first: bool) -> Pass:
-        """The pass for a mode; of no effect where there is none."""
-        passes = self.first if is_first else self.inner
+    def choose(self, mode: RecomputeMode, num_carried: int | None) -> Pass:
+        """The pass for a mode; of no effect where there is none.
+
+        Args:
+            mode: How it is recomputed.
+            num_carried: How many of its maps come from before the wall; None for all.
+        """
+        rows = (self.inner, *self.between, self.first)
+        passes = rows[-1 if num_carried is None else num_carried]
         return passes[mode] or passes[0]
 
     def recompute_flops(self, mode: RecomputeMode) -> int:

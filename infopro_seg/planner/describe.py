@@ -3,8 +3,8 @@
 from ..settings.plan import PlannedModule
 from ..settings.recompute_mode import DECODE_HEAD
 from .costs import Chain, Partition
-from .peaks import base_bytes, module_peaks, total_flops
-from .room import unit_step
+from .peaks import base_bytes, module_peaks, module_steps, total_flops
+from .room import tail_step
 
 
 def described_modules(chain: Chain, partition: Partition) -> tuple[PlannedModule, ...]:
@@ -42,7 +42,7 @@ def _described(
         chain.units[i].passes.recompute_flops(partition.mode(i)) for i in recomputed
     )
     if is_last:
-        head = chain.tail.choose(partition.tail_mode, is_first=start == end)
+        head = tail_step(chain, start, partition.tail_mode)
         others = sum(unit.parameter_bytes for unit in chain.units)
         tail_bytes, head_bytes = max(0, chain.parameter_bytes - others), 0
         extra += chain.tail.recompute_flops(partition.tail_mode)
@@ -50,9 +50,6 @@ def _described(
         head = chain.heads[end - 1].step
         tail_bytes, head_bytes = 0, chain.heads[end - 1].parameter_bytes
         extra += head.flops
-    steps = [
-        unit_step(chain, i, start, mode=partition.mode(i)) for i in range(start, end)
-    ]
     heads = [head, *(reader.step for reader in chain.attached(start, end))]
     base, casts = base_bytes(chain, start, partition.ends[:-1])
     return PlannedModule(
@@ -62,7 +59,9 @@ def _described(
         parameter_bytes=sum(unit.parameter_bytes for unit in units) + tail_bytes,
         head_parameter_bytes=head_bytes,
         start_bytes=base + casts,
-        activation_bytes=sum(step.kept for step in steps),
+        activation_bytes=sum(
+            step.kept for step in module_steps(chain, partition, index)
+        ),
         head_bytes=sum(step.kept for step in heads),
         peak_bytes=peak,
         share=peak / whole_peak,

@@ -26,14 +26,19 @@ def flow_tensors(state: State) -> list[Tensor]:
 
 
 def fresh_state(
-    state: State, requires_grad: bool, *, without_grad: Collection[int] = ()
+    state: State,
+    requires_grad: bool,
+    *,
+    skips_without: Collection[int] = (),
+    outputs_without: Collection[int] = (),
 ) -> State:
     """A state of the same shapes in new storage.
 
     Args:
         state: Shapes, types and layout to follow.
         requires_grad: Whether gradients flow into all its tensors, and on to nobody.
-        without_grad: Indices of skips into which they do not.
+        skips_without: Indices of skips into which they do not.
+        outputs_without: Indices of outputs into which they do not.
 
     Returns:
         The state. Tensors that were one and the same object still are.
@@ -43,10 +48,13 @@ def fresh_state(
         state,
         x=_renewed(state.x, memo, requires_grad),
         skips=tuple(
-            _renewed(skip, memo, requires_grad and i not in without_grad)
+            _renewed(skip, memo, requires_grad and i not in skips_without)
             for i, skip in enumerate(state.skips)
         ),
-        outputs=_renewed(state.outputs, memo, requires_grad),
+        outputs=tuple(
+            _renewed(output, memo, requires_grad and i not in outputs_without)
+            for i, output in enumerate(state.outputs)
+        ),
     )
 
 

@@ -32,6 +32,7 @@ from .room import (
     Room,
     carried_skips,
     holds_start,
+    num_carried_skips,
     unit_effect,
     unit_step,
     waiting_skips,
@@ -79,7 +80,8 @@ class Fold:
             kept = [
                 effect.kept - effect.frees_skips
                 for start in {0, i, max(0, i - 1)}
-                for *_, effect in self._effects(i, start, False, True)
+                for num_carried in range(num_carried_skips(chain, i, i) + 1)
+                for *_, effect in self._effects(i, start, num_carried, False, True)
             ]
             self.freed.append(self.freed[-1] + min(0, *kept))
 
@@ -189,7 +191,10 @@ class Fold:
                     crossing=tuple(s for s in kind.crossing if s.unit < i),
                 )
                 carried = carried_skips(self.chain, i, kind.low)
-                effects = self._effects(i, start, is_end, kind.is_last, kind.crossing)
+                num_carried = num_carried_skips(self.chain, i, kind.low)
+                effects = self._effects(
+                    i, start, num_carried, is_end, kind.is_last, kind.crossing
+                )
                 for mode, cost, effect in effects:
                     new = extended(found, mode, cost, effect.taking(carried))
                     new[:, AFTER] += sum(skip.num_bytes for skip in skips)
@@ -218,12 +223,13 @@ class Fold:
         self,
         i: int,
         start: int,
+        num_carried: int,
         is_end: bool,
         is_last: bool,
         crossing: tuple[Skip, ...] = (),
     ) -> list[tuple[RecomputeMode, int, Effect]]:
         """The effects of a unit at its place, in each mode; see `extend`."""
-        place = i, start, is_end, is_last, crossing
+        place = i, start, num_carried, is_end, is_last, crossing
         if place not in self._memo:
             self._memo[place] = self._effects_of(*place)
         return self._memo[place]
@@ -232,6 +238,7 @@ class Fold:
         self,
         i: int,
         start: int,
+        num_carried: int,
         is_end: bool,
         is_last: bool,
         crossing: tuple[Skip, ...],
@@ -239,7 +246,7 @@ class Fold:
         end = i + 1 if is_end else self.num_units + 1
         effects = []
         for mode, extra in self.modes(self.chain.units[i].passes):
-            step = unit_step(self.chain, i, start, mode=mode)
+            step = unit_step(self.chain, i, start, num_carried, mode=mode)
             effect = unit_effect(
                 self.chain, i, step, end, is_last=is_last, crossing=crossing
             )

@@ -43,6 +43,7 @@ class Meter:
         *,
         is_first: bool,
         passes_by: Collection[int] = (),
+        carried: Collection[int] = (),
         input_is_kept: bool = True,
     ) -> tuple[Pass, int]:
         """Measure a unit.
@@ -53,6 +54,7 @@ class Meter:
                 not: they belong to the units that made them.
             is_first: Whether a wall, or the image, is right before it.
             passes_by: Indices of the skips that it leaves to later units.
+            carried: Indices of those that it takes from before a wall.
             input_is_kept: Whether its input stays alive while it runs forward, kept by
                 the unit before.
 
@@ -61,7 +63,9 @@ class Meter:
         """
         state = dataclasses.replace(state, outputs=())
         with self.running():
-            given = fresh_state(state, not is_first, without_grad=passes_by)
+            given = fresh_state(
+                state, not is_first, skips_without={*passes_by, *carried}
+            )
             if is_first:
                 # A skip may be the same map; here it tells which of them is kept.
                 alone = fresh_state(State(state.x), requires_grad=False)
@@ -119,6 +123,7 @@ class Meter:
         module: nn.Module,
         *,
         requires_grad: bool = True,
+        carried: Collection[int] = (),
         outlives_autocast: bool = False,
         has_reader: bool = False,
     ) -> Pass:
@@ -129,13 +134,14 @@ class Meter:
             state: What flows in; only its shapes are used.
             module: Owns the parameters, if they are not part of the network.
             requires_grad: Whether gradients flow out of it.
+            carried: Indices of the outputs into which they do not.
             outlives_autocast: Whether its backward runs after autocast has ended,
                 as that of the last module does.
             has_reader: Whether a gradient of the same map is there before its own.
         """
         self.tracker.track_module(module)
         with self.running():
-            given = fresh_state(state, requires_grad=requires_grad)
+            given = fresh_state(state, requires_grad, outputs_without=carried)
             start, flops = self._begin()
             losses = run(given)
             forward_peak, kept = self._since(start)

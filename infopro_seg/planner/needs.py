@@ -1,6 +1,7 @@
 """The least memory of every possible local module. Pure numbers."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,9 +10,11 @@ from ..settings.recompute_mode import RecomputeMode
 from .costs import Chain, Waiting
 from .peaks import base_bytes
 from .room import (
+    Effect,
     carried_skips,
     crossing_skips,
     holds_start,
+    num_carried_skips,
     start_rooms,
     unit_effect,
     unit_step,
@@ -136,35 +139,20 @@ class _Lanes:
     def with_unit(
         self, chain: Chain, i: int, start: int, mode: RecomputeMode
     ) -> '_Lanes':
-        step = unit_step(chain, i, start, mode=mode)
-        behind = len(chain.units) + 1
-        # As the module's last unit, as another one, and as one whose skip goes on.
+        lows = self.low.tolist()
         effects = [
-            unit_effect(chain, i, step, end, is_last=False, crossing=crossing)
-            for end, crossing in (
-                (i + 1, crossing_skips(chain, i + 1)),
-                (behind, ()),
-                (behind, crossing_skips(chain, i + 1)),
+            effect.taking(carried_skips(chain, i, low))
+            for effect, low in zip(
+                self._effects(chain, i, start, mode), lows, strict=True
             )
         ]
-        taken = [skip.reader for skip in chain.skips if skip.unit == i]
-        goes_on = self.end <= max(taken, default=-1)
-        place = np.where(self.end == i + 1, 0, np.where(goes_on, 2, 1))
-        (peak, held_peak, holds_output, left) = (
-            np.array(values)[place]
-            for values in zip(
-                *((e.peak, e.held_peak, e.holds_output, e.left) for e in effects),
-                strict=True,
-            )
+        (forward_peak, _, kept, peak, held_peak, left, holds_output, _) = (
+            np.array(values) for values in zip(*effects, strict=True)
         )
-        inner = effects[1]
         later = np.where(holds_output, self.room[1], self.room[0])
         after = np.where(holds_output, self.after[1], self.after[0])
-        lows = self.low.tolist()
-        freed = [min(inner.frees_skips, carried_skips(chain, i, low)) for low in lows]
-        kept = inner.kept - np.array(freed)
         room = kept + np.maximum(later, after + np.stack([peak, held_peak]))
-        room = np.maximum(inner.forward_peak, room)
+        room = np.maximum(forward_peak, room)
         skips = [sum(w.num_bytes for w in waiting_skips(chain, i, low)) for low in lows]
         runs = self.end > i
         return dataclasses.replace(
@@ -172,3 +160,29 @@ class _Lanes:
             room=np.where(runs, room, self.room),
             after=np.where(runs, after + left + np.array(skips), self.after),
         )
+
+    def _effects(
+        self, chain: Chain, i: int, start: int, mode: RecomputeMode
+    ) -> list[Effect]:
+        """The effect of unit ``i`` in each module."""
+        behind = len(chain.units) + 1
+        crossing = crossing_skips(chain, i + 1)
+        # Until which end a skip of the unit goes on.
+        crosses = max((s.reader for s in chain.skips if s.unit == i), default=-1)
+
+        @functools.cache
+        def effect(num_carried: int, is_end: bool, goes_on: bool) -> Effect:
+            step = unit_step(chain, i, start, num_carried, mode=mode)
+            return unit_effect(
+                chain,
+                i,
+                step,
+                i + 1 if is_end else behind,
+                is_last=False,
+                crossing=crossing if is_end or goes_on else (),
+            )
+
+        return [
+            effect(num_carried_skips(chain, i, low), end == i + 1, end <= crosses)
+            for low, end in zip(self.low.tolist(), self.end.tolist(), strict=True)
+        ]

@@ -5,12 +5,14 @@
 
 from collections.abc import Sequence
 
-from .costs import Chain, Partition
+from .costs import Chain, Partition, Pass
 from .room import (
     carried_skips,
     crossing_skips,
     end_room,
     holds_start,
+    num_carried_skips,
+    tail_step,
     unit_effect,
     unit_step,
     waiting_skips,
@@ -69,14 +71,12 @@ def predicted_peak(chain: Chain, partition: Partition) -> int:
 def total_flops(chain: Chain, partition: Partition) -> int:
     """FLOPs of a training step of a plan."""
     chain = chain.of(partition)
-    tail = chain.tail.choose(
-        partition.tail_mode, is_first=partition.starts[-1] == len(chain.units)
-    )
+    tail = tail_step(chain, partition.starts[-1], partition.tail_mode)
     return (
         sum(
-            unit_step(chain, i, start, mode=partition.mode(i)).flops
-            for start, end in zip(partition.starts, partition.ends, strict=True)
-            for i in range(start, end)
+            step.flops
+            for index in range(len(partition.ends))
+            for step in module_steps(chain, partition, index)
         )
         + sum(chain.heads[cut - 1].step.flops for cut in partition.ends[:-1])
         + sum(reader.step.flops for reader in chain.auxiliaries)
@@ -101,16 +101,24 @@ def extra_flops(chain: Chain, partition: Partition) -> int:
     )
 
 
+def module_steps(chain: Chain, partition: Partition, index: int) -> list[Pass]:
+    """The passes of the units of a module."""
+    start, end = partition.starts[index], partition.ends[index]
+    return [
+        unit_step(
+            chain, i, start, num_carried_skips(chain, i, start), mode=partition.mode(i)
+        )
+        for i in range(start, end)
+    ]
+
+
 def _module_peak(chain: Chain, partition: Partition, index: int) -> int:
     start, end = partition.starts[index], partition.ends[index]
     is_last = index == len(partition.ends) - 1
-    tail = None
-    if is_last:
-        tail = chain.tail.choose(partition.tail_mode, is_first=start == end)
-    room = end_room(chain, start, end, tail)
+    room = end_room(chain, start, end, partition.tail_mode if is_last else None)
     crossing = crossing_skips(chain, end)
-    for i in reversed(range(start, end)):
-        step = unit_step(chain, i, start, mode=partition.mode(i))
+    steps = module_steps(chain, partition, index)
+    for i, step in reversed([*zip(range(start, end), steps, strict=True)]):
         effect = unit_effect(chain, i, step, end, is_last=is_last, crossing=crossing)
         effect = effect.taking(carried_skips(chain, i, start))
         room = room.arrive(i).before(effect).wait(waiting_skips(chain, i, start))

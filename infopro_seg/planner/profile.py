@@ -107,10 +107,10 @@ class _Profile:
                 units[-1].passes.plain.keeps_output
                 or any(out.is_flow and out.unit == len(units) - 1 for out in outputs)
             )
-            cost, grad_bytes = self._unit(
-                unit, before, state, not units, passes_by, input_is_kept
-            )
             taken = [i for i in range(len(makers)) if i not in passes_by]
+            cost, grad_bytes = self._unit(
+                unit, before, state, not units, taken, input_is_kept
+            )
             skips += _skips(before, taken, makers, len(units), grad_bytes)
             makers = [len(units) if i is None else makers[i] for i in kept_skips]
             units.append(cost)
@@ -138,7 +138,7 @@ class _Profile:
         chain = Chain(
             units=tuple(units),
             heads=tuple(candidates),
-            tail=self._tail(state),
+            tail=self._tail(state, tail_reads),
             tail_reads=tail_reads,
             auxiliaries=auxiliaries,
             outputs=tuple(outputs),
@@ -151,7 +151,7 @@ class _Profile:
         _, auxiliaries = self._readers(state, reads)
         return dataclasses.replace(
             chain,
-            tail=self._tail(state),
+            tail=self._tail(state, tail_reads),
             auxiliaries=auxiliaries,
             end_to_end=chain,
         )
@@ -181,18 +181,19 @@ class _Profile:
         before: State,
         after: State,
         is_first: bool,
-        passes_by: list[int],
+        taken: list[int],
         input_is_kept: bool,
     ) -> tuple[UnitCost, int]:
         """Its costs, and the bytes of the gradients of the skips that it takes."""
         skip_grads = [0]
 
-        def measure(mode: RecomputeMode, first: bool) -> Pass:
+        def measure(mode: RecomputeMode, num_carried: int) -> Pass:
             step, grad_bytes = self.meter.unit(
                 lambda state: run_unit(unit, self.backbone, state, mode),
                 before,
-                is_first=first or is_first,
-                passes_by=passes_by,
+                is_first=is_first or num_carried > len(taken),
+                passes_by=set(range(len(before.skips))) - set(taken),
+                carried=taken[:num_carried],
                 input_is_kept=input_is_kept,
             )
             skip_grads.append(grad_bytes)
@@ -201,7 +202,7 @@ class _Profile:
         parameters = unit.parameters(self.backbone)
         cost = UnitCost(
             name=unit.name,
-            passes=_variants(measure),
+            passes=_variants(measure, len(taken) + 1),
             parameter_bytes=num_bytes_of(parameters),
             flow_bytes=num_bytes_of(flow_tensors(after)),
             is_trainable=any(p.requires_grad for p in parameters),
@@ -238,18 +239,19 @@ class _Profile:
             auxiliaries.append(Reader(step, tuple(sorted(reads[prefix]))))
         return tuple(sorted(reads[DECODE_HEAD])), tuple(auxiliaries)
 
-    def _tail(self, state: State) -> Variants:
-        def measure(mode: RecomputeMode, is_first: bool) -> Pass:
+    def _tail(self, state: State, reads: tuple[int, ...]) -> Variants:
+        def measure(mode: RecomputeMode, num_carried: int) -> Pass:
             self.network.head_mode = mode
             return self.meter.losses(
                 lambda given: self.network.last_losses(given, self.samples),
                 state,
                 self.network,
-                requires_grad=not is_first,
+                requires_grad=num_carried < len(reads),
+                carried=reads[:num_carried],
                 outlives_autocast=True,
             )
 
-        return _variants(measure)
+        return _variants(measure, len(reads))
 
 
 def _candidate_heads(
@@ -281,15 +283,21 @@ def _skips(
     ]
 
 
-def _variants(measure: Callable[[RecomputeMode, bool], Pass]) -> Variants:
-    """All passes of a piece; a mode that changes nothing is left out."""
-    measured = [(measure(mode, False), measure(mode, True)) for mode in RecomputeMode]
+def _variants(measure: Callable[[RecomputeMode, int], Pass], num_maps: int) -> Variants:
+    """All passes of a piece; a mode that changes nothing is left out.
+
+    Args:
+        measure: Gives the pass for a mode and a number of maps from before the wall.
+        num_maps: How many maps the piece reads.
+    """
+    numbers = range(num_maps + 1)
+    measured = [[measure(mode, n) for n in numbers] for mode in RecomputeMode]
     different = [
-        (None, None) if passes in measured[:i] else passes
+        [None for _ in numbers] if passes in measured[:i] else passes
         for i, passes in enumerate(measured)
     ]
-    inner, first = zip(*different, strict=True)
-    return Variants(inner, first)
+    inner, *between, first = zip(*different, strict=True)
+    return Variants(inner, first, tuple(between))
 
 
 def _only_cached(step: Pass) -> Pass:

@@ -160,15 +160,24 @@ class Room(NamedTuple):
         )
 
 
-def unit_step(chain: Chain, i: int, start: int, *, mode: RecomputeMode) -> Pass:
+def unit_step(
+    chain: Chain, i: int, start: int, num_carried: int, *, mode: RecomputeMode
+) -> Pass:
     """The pass of unit ``i`` in a module that starts at unit ``start``.
 
     Its input needs no gradient if all units of the module before it are frozen. The
     map between two frozen units is freed at once.
+
+    Args:
+        chain: Costs.
+        i: Index of the unit.
+        start: Index of the module's first unit.
+        num_carried: As `num_carried_skips` gives it.
+        mode: How the unit is recomputed.
     """
     unit = chain.units[i]
     is_first = not any(before.is_trainable for before in chain.units[start:i])
-    step = unit.passes.choose(mode, is_first=is_first)
+    step = unit.passes.choose(mode, None if is_first else num_carried)
     is_emitted = any(out.is_flow and out.unit == i - 1 for out in chain.outputs)
     if is_first and i > start and not unit.is_trainable and not is_emitted:
         step = step._replace(kept=step.kept - chain.units[i - 1].flow_bytes)
@@ -177,6 +186,14 @@ def unit_step(chain: Chain, i: int, start: int, *, mode: RecomputeMode) -> Pass:
     if not 0 < i == start or is_skip or _is_read(chain, i - 1):
         step = step._replace(frees_input=0)
     return step
+
+
+def tail_step(chain: Chain, start: int, mode: RecomputeMode) -> Pass:
+    """The pass of the tail in a module that starts at unit ``start``."""
+    if start == len(chain.units):
+        return chain.tail.choose(mode, None)
+    num_carried = sum(chain.outputs[i].unit < start for i in chain.tail_reads)
+    return chain.tail.choose(mode, num_carried)
 
 
 def _is_read(chain: Chain, unit: int) -> bool:
@@ -202,19 +219,19 @@ def holds_start(
     return _is_read(chain, start - 1) or any(s.unit == start - 1 for s in crossing)
 
 
-def end_room(chain: Chain, start: int, end: int, tail: Pass | None) -> Room:
+def end_room(chain: Chain, start: int, end: int, tail: RecomputeMode | None) -> Room:
     """The room for what follows the units of a module: heads and losses.
 
     Args:
         chain: Costs.
-        start: Index of the module's first unit; any up to the earliest unit that
-            an attached auxiliary head reads gives the same.
+        start: Index of the module's first unit; any within a range of `start_rooms`
+            gives the same.
         end: Index behind its last unit.
-        tail: The tail's pass for the last module, None for a local head.
+        tail: How the tail of the last module is recomputed, None for a local head.
     """
     is_last = tail is not None
     room = Room()
-    step = chain.heads[end - 1].step if tail is None else tail
+    step = chain.heads[end - 1].step if tail is None else tail_step(chain, start, tail)
     for reader in reversed(chain.attached(start, end)):
         room = room.before(effect_of(reader.step, is_last=is_last))
         reads = list(reader.reads)
@@ -272,20 +289,27 @@ def _is_end(chain: Chain, output: int, end: int) -> bool:
     return chain.outputs[output].is_flow and chain.outputs[output].unit == end - 1
 
 
+def num_carried_skips(chain: Chain, reader: int, start: int) -> int:
+    """How many skips a unit takes from before the wall of its module."""
+    return sum(skip.reader == reader and skip.unit < start for skip in chain.skips)
+
+
 def start_rooms(
-    chain: Chain, end: int, tail: Pass | None
+    chain: Chain, end: int, tail: RecomputeMode | None, starts: range | None = None
 ) -> Iterator[tuple[int, int, Room]]:
     """The room behind the last unit of a module, for every way it may start.
 
     Args:
         chain: Costs.
         end: Index behind the module's last unit.
-        tail: The tail's pass for the last module, None for a local head.
+        tail: As for `end_room`.
+        starts: Where it may start; None for any unit before its end.
 
     Yields:
         The least and the greatest first unit of the module, and the room. Within this
         range the module makes the same maps that heads read.
     """
+    starts = starts or range(end)
     read = set(chain.tail_reads).union(*(r.reads for r in chain.auxiliaries))
     marks = {chain.outputs[i].unit for i in read}
     for skip in chain.skips:
@@ -294,5 +318,7 @@ def start_rooms(
             marks.update((skip.unit, skip.unit + 1))
     low = 0
     for high in sorted({unit for unit in marks if unit < end - 1} | {end - 1}):
-        yield low, high, end_room(chain, high, end, tail)
+        first, last = max(low, starts[0]), min(high, starts[-1])
+        if first <= last:
+            yield first, last, end_room(chain, last, end, tail)
         low = high + 1

@@ -4,7 +4,7 @@ Weights, optimizer state and gradients of local heads are left out here: they de
 all cuts at once. `partition` sets room for them aside.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from .costs import MODES, Chain, Partition
 from .fold import Fold
 from .labels import LINK, NO_LINK, WORST, Closed, Kind, Labels, Trunk
 from .needs import IMPOSSIBLE, module_needs
-from .room import Room, crossing_skips, end_room, start_rooms
+from .room import crossing_skips, end_room, start_rooms
 
 NEVER, AUTO, LEAST, ALWAYS = 'never', 'auto', 'least', 'always'
 CHOICES = {
@@ -175,12 +175,9 @@ def _tails(
             link = fold.decide('tail', end, mode, NO_LINK)
             label = np.array([cost, 0, 0, 0, 0, 0, link], dtype=np.int64)
             if end not in must_cut:
-                step = chain.tail.choose(mode, is_first=False)
-                rooms = _within(starts, start_rooms(chain, end, step))
-                fold.begin(ended, label, kind, rooms)
+                fold.begin(ended, label, kind, start_rooms(chain, end, mode, starts))
             if end in may_cut and end in starts:
-                step = chain.tail.choose(mode, is_first=True)
-                room = end_room(chain, end, end, step)
+                room = end_room(chain, end, end, mode)
                 alone = np.array([[cost, *room[:4], 0, link]], dtype=np.int64)
                 fold.offer(closed, end, kind, alone)
     ended.update(_ended(fold, end, closed, num_modules))
@@ -193,16 +190,6 @@ def _last_starts(chain: Chain) -> list[tuple[Chain, range]]:
     if chain.end_to_end is None:
         return [(chain, range(num_units + 1))]
     return [(chain.end_to_end, range(1)), (chain, range(1, num_units + 1))]
-
-
-def _within(
-    starts: range, rooms: Iterable[tuple[int, int, Room]]
-) -> Iterator[tuple[int, int, Room]]:
-    """What `start_rooms` gives, for some starts only."""
-    for low, high, room in rooms:
-        low, high = max(low, starts[0]), min(high, starts[-1])
-        if low <= high:
-            yield low, high, room
 
 
 def _ended(fold: Fold, end: int, closed: Closed, num_modules: int | None) -> Labels:

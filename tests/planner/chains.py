@@ -42,7 +42,8 @@ def passes(*, casts=False, freed=False):
 
 
 @st.composite
-def variants(draw, **kwargs):
+def variants(draw, num_maps=1, **kwargs):
+    """The passes of a piece that reads so many maps."""
     plain = draw(passes(**kwargs))
     # Gradients and weight copies are the same however a piece is run.
     same = {'grads': plain.grads, 'casts': plain.casts}
@@ -55,7 +56,8 @@ def variants(draw, **kwargs):
             for there, cache in zip(exists, caches, strict=True)
         )
 
-    return Variants((plain, *steps()[1:]), steps())
+    between = tuple(steps() for _ in range(num_maps - 1))
+    return Variants((plain, *steps()[1:]), steps(), between)
 
 
 @st.composite
@@ -63,10 +65,17 @@ def chains(draw, *, max_units=5, max_state=0, casts=True):
     """A chain; ``max_state`` bounds the weights of its local heads."""
     num_units = draw(st.integers(1, max_units))
     num_frozen = draw(st.sampled_from([0, 0, 0, 1, 2]))
+    readers = {
+        i: draw(st.integers(i + 1, num_units - 1))
+        for i in range(num_units - 1)
+        if draw(st.booleans())
+    }
     units = tuple(
         UnitCost(
             name=f'unit{i}',
-            passes=draw(variants(casts=casts, freed=True)),
+            passes=draw(
+                variants(1 + [*readers.values()].count(i), casts=casts, freed=True)
+            ),
             parameter_bytes=draw(_SMALL),
             flow_bytes=draw(_SMALL),
             is_trainable=i >= min(num_frozen, num_units - 1),
@@ -84,15 +93,10 @@ def chains(draw, *, max_units=5, max_state=0, casts=True):
         st.integers(0, len(outputs) - 1), min_size=1, max_size=2, unique=True
     ).map(tuple)
     skips = tuple(
-        Skip(
-            i,
-            draw(st.integers(i + 1, num_units - 1)),
-            units[i].flow_bytes,
-            draw(_SMALL),
-        )
-        for i in range(num_units - 1)
-        if draw(st.booleans())
+        Skip(i, reader, units[i].flow_bytes, draw(_SMALL))
+        for i, reader in readers.items()
     )
+    tail_reads = draw(indices)
     state = st.integers(0, max_state)
     heads = [
         HeadCost(draw(passes(casts=casts)), draw(state) if max_state else 0)
@@ -104,8 +108,8 @@ def chains(draw, *, max_units=5, max_state=0, casts=True):
     chain = Chain(
         units=units,
         heads=tuple(heads),
-        tail=draw(variants(casts=casts)),
-        tail_reads=draw(indices),
+        tail=draw(variants(len(tail_reads), casts=casts)),
+        tail_reads=tail_reads,
         auxiliaries=tuple(
             Reader(draw(passes(casts=casts)), draw(indices))
             for _ in range(draw(st.integers(0, 2)))
@@ -122,7 +126,7 @@ def chains(draw, *, max_units=5, max_state=0, casts=True):
         chain,
         end_to_end=dataclasses.replace(
             chain,
-            tail=draw(variants(casts=casts)),
+            tail=draw(variants(len(tail_reads), casts=casts)),
             auxiliaries=tuple(
                 reader._replace(step=draw(passes(casts=casts)))
                 for reader in chain.auxiliaries

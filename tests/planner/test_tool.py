@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +82,27 @@ def test_predictions_are_checked_against_whole_steps(config):
     arguments = ('--batch-size', BATCH, '--crop-size', *CROP, '--num-modules', 3)
     result = run(config, *arguments, tool='analysis/check_predictions.py')
     assert result.returncode == 0, result.stderr
-    count, _, error = result.stdout.partition(' plans, largest error ')
-    assert int(count.split()[-1]) >= 9
-    assert abs(float(error.strip().removesuffix('%'))) < 3
+    found = dict(re.findall(r'(\d+ \w+) plans, largest error (\S+)%', result.stdout))
+    even, chosen = found
+    assert even == '10 even'
+    assert int(chosen.split()[0]) >= 9
+    assert all(-1 < float(error) < 3 for error in found.values())
+
+
+@pytest.mark.slow
+def test_a_table_shows_the_plans_of_a_network(config):
+    arguments = ('--batch-size', BATCH, '--crop-size', *CROP, '--num-modules', 1, 3)
+    result = run(config, *arguments, tool='analysis/plan_table.py')
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0] == '| | K=1 | K=3 | best |'
+    rows = {line.split(' | ')[0]: line.split(' | ')[1:] for line in lines}
+    whole, three, _ = rows['| no recompute']
+    assert whole == '100.0% (K=1)'
+    assert three.endswith('% (K=3)')
+    least, above = (
+        [float(cell.split('%')[0]) for cell in rows[name]]
+        for name in ('| least memory', '| 10% above it')
+    )
+    assert all(a <= 1.1 * b + 0.1 for a, b in zip(above, least, strict=True))
+    assert 'within 16%' in lines[-2]

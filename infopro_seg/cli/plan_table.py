@@ -1,0 +1,93 @@
+"""Print which plans a network has, by K: the least memory, and what it costs."""
+
+import argparse
+from collections.abc import Iterator
+
+from ..planner.costs import Chain, Partition
+from ..planner.from_config import setting_of
+from ..planner.partition import cheapest, most_even, smallest
+from ..planner.peaks import extra_flops, predicted_peak, total_flops
+from ..planner.search import LEAST
+from .run import make_parser
+
+_EPILOG = """\
+example:
+  python tools/analysis/plan_table.py configs/infopro_deeplabv3_r101_cityscapes.py \\
+      --batch-size 4
+"""
+# "10% above it" and the shares of end-to-end training with K open.
+SLACK = 1.1
+SHARES = (0.16, 0.2)
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = make_parser(__doc__, _EPILOG)
+    parser.add_argument('config', help='config file (.py), or mmseg::NAME')
+    parser.add_argument('--batch-size', type=int, metavar='B')
+    parser.add_argument('--crop-size', type=int, nargs=2, metavar=('H', 'W'))
+    parser.add_argument(
+        '--num-modules', type=int, nargs='+', default=[1, 2, 3, 4, 6, 8], metavar='K'
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure, plan and print."""
+    args = parse_args()
+    setting = setting_of(
+        args.config,
+        local={'head': 'lean'},
+        batch_size=args.batch_size,
+        crop_size=args.crop_size and tuple(args.crop_size),
+    )
+    chain = setting.measured()
+    counts = (*args.num_modules, None)
+    print('| | ' + ' | '.join(f'K={k}' if k else 'best' for k in counts) + ' |')
+    print('|---' * (len(counts) + 1) + '|')
+    for name, plans in _rows(chain, counts):
+        shown = [_shown(chain, plan) for plan in plans]
+        print(f'| {name} | ' + ' | '.join(peak for peak, _ in shown) + ' |')
+        print('| its extra FLOPs | ' + ' | '.join(flops for _, flops in shown) + ' |')
+    whole = _end_to_end(chain)
+    for share in SHARES:
+        plan = cheapest(chain, int(share * predicted_peak(chain, whole)))
+        ratio = total_flops(chain, plan) / total_flops(chain, whole) if plan else 1
+        print(
+            f'within {share:.0%}: {" costs ".join(_shown(chain, plan))}; '
+            f'with what walls save, {ratio:.3f} times end-to-end'
+        )
+
+
+def _rows(
+    chain: Chain, counts: tuple[int | None, ...]
+) -> Iterator[tuple[str, list[Partition | None]]]:
+    """What the rows are, and their plans, by number of modules; None leaves it open."""
+    yield (
+        'no recompute',
+        [most_even(chain, k) if k else smallest(chain) for k in counts],
+    )
+    plans = [smallest(chain, num_modules=k, recompute=LEAST) for k in counts]
+    yield 'least memory', [*plans]
+    budgets = [int(SLACK * predicted_peak(chain, plan)) for plan in plans]
+    yield (
+        f'{SLACK - 1:.0%} above it',
+        [
+            cheapest(chain, budget, num_modules=k)
+            for budget, k in zip(budgets, counts, strict=True)
+        ],
+    )
+
+
+def _shown(chain: Chain, plan: Partition | None) -> tuple[str, str]:
+    """Peak and extra FLOPs as parts of end-to-end training."""
+    if plan is None:
+        return '', ''
+    whole = _end_to_end(chain)
+    share = predicted_peak(chain, plan) / predicted_peak(chain, whole)
+    flops = extra_flops(chain, plan) / total_flops(chain, whole)
+    return f'{share:.1%} (K={len(plan.ends)})', f'{flops:.1%}'
+
+
+def _end_to_end(chain: Chain) -> Partition:
+    return Partition((len(chain.units),))
