@@ -20,7 +20,7 @@ from ..planner.limits import (
     last_that,
 )
 from ..planner.make import Setting
-from ..planner.peaks import predicted_peak
+from ..planner.memory import predicted_peak
 from .methods import Method
 
 

@@ -14,8 +14,8 @@ from ..planner.costs import Chain, Partition
 from ..planner.describe import spelled_recompute
 from ..planner.fake_step import TrackedStep
 from ..planner.make import Setting, planned_model
+from ..planner.memory import predicted_peak, total_flops
 from ..planner.partition import cheapest, most_even, smallest
-from ..planner.peaks import predicted_peak, total_flops
 from ..planner.search import AUTO
 from ..settings import without_end_to_end
 from ..settings.localize import stock_model_config

@@ -7,8 +7,8 @@ from ..planner.costs import Partition
 from ..planner.describe import spelled_recompute
 from ..planner.from_config import setting_of
 from ..planner.make import Setting
+from ..planner.memory import predicted_peak
 from ..planner.partition import cheapest, most_even, smallest
-from ..planner.peaks import predicted_peak
 from ..planner.search import AUTO
 from ..settings.recompute_mode import RecomputeMode
 from .run import make_parser

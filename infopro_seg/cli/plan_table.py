@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from ..planner.costs import Chain, Partition
 from ..planner.from_config import setting_of
+from ..planner.memory import extra_flops, predicted_peak, total_flops
 from ..planner.partition import cheapest, most_even, smallest
-from ..planner.peaks import extra_flops, predicted_peak, total_flops
 from ..planner.search import LEAST
 from .run import make_parser
 

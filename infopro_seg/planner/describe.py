@@ -3,8 +3,7 @@
 from ..settings.plan import PlannedModule
 from ..settings.recompute_mode import DECODE_HEAD
 from .costs import Chain, Partition
-from .peaks import base_bytes, module_peaks, module_steps, total_flops
-from .room import tail_step
+from .memory import base_bytes, module_peaks, module_steps, tail_step, total_flops
 
 
 def described_modules(chain: Chain, partition: Partition) -> tuple[PlannedModule, ...]:

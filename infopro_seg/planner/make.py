@@ -15,9 +15,9 @@ from .cache import cached
 from .costs import Chain, Partition
 from .describe import described_modules, spelled_recompute
 from .fake_step import TrackedStep, fake_tensors, track_step
+from .memory import extra_flops, predicted_peak, total_flops
 from .optimizers import SGD_MOMENTUM, optimizer_factors
 from .partition import cheapest, most_even, smallest
-from .peaks import extra_flops, predicted_peak, total_flops
 from .profile import profile_chain
 from .scaling import interpolate
 from .search import AUTO, LEAST, NEVER

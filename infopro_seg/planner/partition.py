@@ -2,7 +2,7 @@
 
 from ..settings.recompute_mode import RecomputeMode
 from .costs import Chain, Partition
-from .peaks import extra_flops, predicted_peak
+from .memory import extra_flops, predicted_peak
 from .search import ALWAYS, AUTO, NEVER, cheapest_within, even_cuts, least_peaks
 
 # Attempts to meet a budget exactly, each setting room for local heads aside as the

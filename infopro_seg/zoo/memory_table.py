@@ -11,8 +11,8 @@ from typing import Any
 from ..planner.costs import Chain, Partition
 from ..planner.from_config import setting_of
 from ..planner.make import Setting
+from ..planner.memory import extra_flops, predicted_peak, total_flops
 from ..planner.partition import most_even
-from ..planner.peaks import extra_flops, predicted_peak, total_flops
 from ..settings.config import read_config
 from .classify import classify_model, first_sentence
 

@@ -6,7 +6,7 @@ from infopro_seg.benchmark.report import largest_report, methods_report, summari
 from infopro_seg.benchmark.steps import Measured
 from infopro_seg.planner.limits import chain_by_batch
 from infopro_seg.planner.make import Setting
-from infopro_seg.planner.peaks import predicted_peak
+from infopro_seg.planner.memory import predicted_peak
 from infopro_seg.report.plots import plot_benchmark
 from tests.planner.networks import tiny
 

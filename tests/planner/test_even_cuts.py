@@ -13,8 +13,8 @@ from infopro_seg.planner.costs import (
     UnitCost,
     Variants,
 )
+from infopro_seg.planner.memory import module_peaks, predicted_peak
 from infopro_seg.planner.partition import most_even, smallest
-from infopro_seg.planner.peaks import module_peaks, predicted_peak
 from infopro_seg.planner.search import even_cuts, least_peaks
 from tests.planner.chains import all_partitions, chains
 

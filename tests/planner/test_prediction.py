@@ -9,13 +9,13 @@ from infopro_seg.models.recompute.run import resolve_recompute
 from infopro_seg.planner.costs import Partition
 from infopro_seg.planner.fake_step import fake_tensors, track_step
 from infopro_seg.planner.make import Setting
-from infopro_seg.planner.optimizers import SGD_MOMENTUM, optimizer_factors
-from infopro_seg.planner.peaks import (
+from infopro_seg.planner.memory import (
     module_peaks,
     optimizer_peak,
     predicted_peak,
     total_flops,
 )
+from infopro_seg.planner.optimizers import SGD_MOMENTUM, optimizer_factors
 from infopro_seg.planner.profile import profile_chain
 from infopro_seg.planner.scaling import interpolate
 from infopro_seg.settings.recompute_mode import RecomputeMode

@@ -9,8 +9,8 @@ from mmseg.registry import MODELS
 
 from infopro_seg.planner.describe import spelled_recompute
 from infopro_seg.planner.fake_step import track_step
+from infopro_seg.planner.memory import predicted_peak, total_flops
 from infopro_seg.planner.partition import cheapest, smallest
-from infopro_seg.planner.peaks import predicted_peak, total_flops
 from infopro_seg.planner.profile import profile_chain
 from infopro_seg.planner.search import AUTO
 from infopro_seg.units import units_of

@@ -1,15 +1,24 @@
-"""What the rest of a module needs, folded from its end to its start. Pure numbers.
+"""The memory and work of a partition, added up from its links. Pure numbers.
 
 The order of events is that of `InfoProEncoderDecoder.loss` with `LocalBackwardHook`:
 the units of a module, its local head, its auxiliary heads, then all of them backwards.
 The backward of the last module runs after autocast has ended.
+
+A module is folded from its end to its start: `Room` says what the rest of it needs, and
+`Effect` what the pass right before does to that. `module_peaks` and `extra_flops`
+define what `partition` optimises.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from ..settings.recompute_mode import RecomputeMode
-from .costs import Chain, Pass, Skip, Waiting
+from .costs import Chain, Partition, Pass, Skip, Waiting
+
+#: An integer, or an array of them.
+Bytes = Any
 
 
 class Effect(NamedTuple):
@@ -114,6 +123,9 @@ def unit_effect(
 class Room(NamedTuple):
     """What the rest of a module needs, folded from its end to its start.
 
+    The numbers are integers for one plan, or arrays of one number per plan: a search
+    adds up as this file does.
+
     Args:
         forward: Most bytes in its forward passes beyond those alive before them.
         backward: Most bytes in its backward passes, likewise.
@@ -122,19 +134,20 @@ class Room(NamedTuple):
         waiting: Gradients of maps inside the module that are read more than once.
     """
 
-    forward: int = 0
-    backward: int = 0
-    held: int = 0
-    after: int = 0
+    forward: Bytes = 0
+    backward: Bytes = 0
+    held: Bytes = 0
+    after: Bytes = 0
     waiting: tuple[Waiting, ...] = ()
 
-    def before(self, effect: 'Effect') -> 'Room':
+    def before(self, effect: Effect) -> 'Room':
         """What is needed from the start of a pass that runs right before."""
         later = self.held if effect.holds_output else self.backward
+        forward = np.maximum(effect.forward_peak, effect.forward_kept + self.forward)
         return self._replace(
-            forward=max(effect.forward_peak, effect.forward_kept + self.forward),
-            backward=effect.kept + max(later, self.after + effect.peak),
-            held=effect.kept + max(later, self.after + effect.held_peak),
+            forward=forward,
+            backward=effect.kept + np.maximum(later, self.after + effect.peak),
+            held=effect.kept + np.maximum(later, self.after + effect.held_peak),
             after=self.after + effect.left,
         )
 
@@ -153,8 +166,8 @@ class Room(NamedTuple):
         # The old, the new and the sum: three maps for a moment.
         sum_peak = self.after + 2 * max(waiting.map_bytes for waiting in here)
         return self._replace(
-            backward=max(self.backward, sum_peak),
-            held=max(self.held, sum_peak),
+            backward=np.maximum(self.backward, sum_peak),
+            held=np.maximum(self.held, sum_peak),
             after=self.after - sum(waiting.num_bytes for waiting in here),
             waiting=tuple(w for w in self.waiting if w.unit != unit),
         )
@@ -322,3 +335,129 @@ def start_rooms(
         if first <= last:
             yield first, last, end_room(chain, last, end, tail)
         low = high + 1
+
+
+def base_bytes(chain: Chain, start: int, cuts: Sequence[int]) -> tuple[int, int]:
+    """Bytes alive as the module that starts at a unit begins.
+
+    Args:
+        chain: Costs.
+        start: Index of the module's first unit.
+        cuts: All cuts of the plan, as indices of the unit behind.
+
+    Returns:
+        Everything but weight casts, and the weight casts of earlier modules.
+    """
+    before = [r.step for r in chain.auxiliaries if chain.last_read(r) < start]
+    before += [chain.heads[cut - 1].step for cut in cuts if cut <= start]
+    total = (
+        chain.start_bytes
+        + round(chain.optimizer_factor * chain.parameter_bytes)
+        + sum(chain.head_state_bytes(cut) for cut in cuts)
+        + chain.grads_before[start]
+        + sum(step.grads for step in before)
+        + chain.carried_bytes(start)
+    )
+    return total, chain.casts_before[start] + sum(step.casts for step in before)
+
+
+def optimizer_peak(chain: Chain, cuts: Sequence[int]) -> int:
+    """Most bytes alive while the optimizer steps."""
+    parameters = chain.parameter_bytes + sum(
+        chain.heads[cut - 1].parameter_bytes for cut in cuts
+    )
+    return (
+        chain.start_bytes
+        + sum(chain.head_state_bytes(cut) for cut in cuts)
+        + round(chain.optimizer_factor * chain.parameter_bytes)
+        + round((1 + chain.step_factor) * parameters)
+    )
+
+
+def module_peaks(chain: Chain, partition: Partition) -> tuple[int, ...]:
+    """Most bytes alive while each module trains, everything included."""
+    chain = chain.of(partition)
+    return tuple(_module_peak(chain, partition, i) for i in range(len(partition.ends)))
+
+
+def predicted_peak(chain: Chain, partition: Partition) -> int:
+    """Most bytes alive in a training step of a plan."""
+    cuts = partition.ends[:-1]
+    return max(*module_peaks(chain, partition), optimizer_peak(chain, cuts))
+
+
+def total_flops(chain: Chain, partition: Partition) -> int:
+    """FLOPs of a training step of a plan."""
+    chain = chain.of(partition)
+    tail = tail_step(chain, partition.starts[-1], partition.tail_mode)
+    return (
+        sum(
+            step.flops
+            for index in range(len(partition.ends))
+            for step in module_steps(chain, partition, index)
+        )
+        + sum(chain.heads[cut - 1].step.flops for cut in partition.ends[:-1])
+        + sum(reader.step.flops for reader in chain.auxiliaries)
+        + tail.flops
+    )
+
+
+def extra_flops(chain: Chain, partition: Partition) -> int:
+    """FLOPs that a plan adds to end-to-end training: local heads and recompute.
+
+    The gradients that no longer flow through walls are not deducted (`total_flops`
+    does): they are no reason to cut where memory does not ask for it.
+    """
+    chain = chain.of(partition)
+    return (
+        sum(chain.heads[cut - 1].step.flops for cut in partition.ends[:-1])
+        + sum(
+            chain.units[i].passes.recompute_flops(mode)
+            for i, mode in partition.recompute.items()
+        )
+        + chain.tail.recompute_flops(partition.tail_mode)
+    )
+
+
+def module_steps(chain: Chain, partition: Partition, index: int) -> list[Pass]:
+    """The passes of the units of a module."""
+    start, end = partition.starts[index], partition.ends[index]
+    return [
+        unit_step(
+            chain, i, start, num_carried_skips(chain, i, start), mode=partition.mode(i)
+        )
+        for i in range(start, end)
+    ]
+
+
+def module_peak(
+    room: Room, base: tuple[int, int], *, is_last: bool, is_held: bool
+) -> Bytes:
+    """Most bytes alive while a module trains.
+
+    Args:
+        room: What the module needs.
+        base: As `base_bytes` gives it.
+        is_last: Whether it is the last module.
+        is_held: As `holds_start` gives it.
+    """
+    total, casts = base
+    backward = room.held if is_held else room.backward
+    if is_last:
+        return total + np.maximum(room.forward + casts, backward)
+    return total + casts + np.maximum(room.forward, backward)
+
+
+def _module_peak(chain: Chain, partition: Partition, index: int) -> int:
+    start, end = partition.starts[index], partition.ends[index]
+    is_last = index == len(partition.ends) - 1
+    room = end_room(chain, start, end, partition.tail_mode if is_last else None)
+    crossing = crossing_skips(chain, end)
+    steps = module_steps(chain, partition, index)
+    for i, step in reversed([*zip(range(start, end), steps, strict=True)]):
+        effect = unit_effect(chain, i, step, end, is_last=is_last, crossing=crossing)
+        effect = effect.taking(carried_skips(chain, i, start))
+        room = room.arrive(i).before(effect).wait(waiting_skips(chain, i, start))
+    is_held = holds_start(chain, start, is_last=is_last, crossing=crossing)
+    base = base_bytes(chain, start, partition.ends[:-1])
+    return int(module_peak(room, base, is_last=is_last, is_held=is_held))
