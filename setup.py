@@ -19,7 +19,13 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['infopro_seg', 'infopro_seg.*']),
-    install_requires=['torch>=2.4', 'torchvision', 'numpy', 'matplotlib'],
+    install_requires=[
+        'torch>=2.4',
+        'torchvision',
+        'numpy',
+        'matplotlib',
+        'prettytable',
+    ],
     # Both families provide the import names mmcv, mmengine and mmseg, and pip would
     # install one over the other: the user chooses one.
     extras_require={

@@ -7,7 +7,6 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ..planner.costs import Chain
 from ..planner.limits import (
     MAX_BATCH,
     MAX_CROP_STEPS,
@@ -20,7 +19,8 @@ from ..planner.limits import (
     last_that,
 )
 from ..planner.make import Setting
-from ..planner.memory import predicted_peak
+from ..planner.search.costs import Chain
+from ..planner.search.memory import predicted_peak
 from .methods import Method
 
 

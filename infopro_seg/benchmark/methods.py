@@ -10,13 +10,13 @@ from mmseg.registry import MODELS
 
 from ..models.build import accepted_settings
 from ..models.recompute.run import ALL
-from ..planner.costs import Chain, Partition
-from ..planner.describe import spelled_recompute
-from ..planner.fake_step import TrackedStep
 from ..planner.make import Setting, planned_model
-from ..planner.memory import predicted_peak, total_flops
-from ..planner.partition import cheapest, most_even, smallest
-from ..planner.search import AUTO
+from ..planner.profile.fake_step import TrackedStep
+from ..planner.search.costs import Chain, Partition
+from ..planner.search.describe import spelled_recompute
+from ..planner.search.memory import predicted_peak, total_flops
+from ..planner.search.partition import cheapest, most_even, smallest
+from ..planner.search.rows import AUTO
 from ..settings import without_end_to_end
 from ..settings.localize import stock_model_config
 from ..settings.plan import Plan
@@ -159,14 +159,12 @@ def _exact(setting: Setting, chain: Chain) -> Method:
 
 def _end_to_end(stock: Setting, chain: Chain) -> Method:
     model = _without_weights(stock.model)
-    return Method(
-        END_TO_END, stock, model, Partition((len(chain.units),)), chain, 'stock model'
-    )
+    return Method(END_TO_END, stock, model, chain.whole, chain, 'stock model')
 
 
 def _checkpointing(stock: Setting, chain: Chain) -> Method:
     """What a user would switch on: ``with_cp``; every unit where it does not exist."""
-    partition = Partition.checkpointed(len(chain.units))
+    partition = chain.checkpointed
     backbone = stock.model['backbone']
     if _takes_with_cp(backbone['type']):
         model = _without_weights(stock.model)
@@ -211,7 +209,7 @@ def from_plan(setting: Setting, plan: Plan) -> Method:
 
 
 def _cut(setting: Setting, chain: Chain, kind: str, partition: Partition) -> Method:
-    splits = [chain.units[end - 1].name for end in partition.ends[:-1]]
+    splits = chain.splits(partition)
     recompute = spelled_recompute(chain, partition)
     model = planned_model(setting.model, splits, recompute)
     how = f'cut after {", ".join(splits) or "nothing"}'

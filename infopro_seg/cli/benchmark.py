@@ -7,10 +7,11 @@ from pathlib import Path
 from ..benchmark.facts import facts_of_run, require_device
 from ..benchmark.largest import best_plans, largest_sizes
 from ..benchmark.methods import KINDS, methods
-from ..benchmark.report import largest_report, methods_report, summarised
 from ..benchmark.steps import measure
+from ..benchmark.summary import summarised
 from ..planner.from_config import setting_of
 from ..planner.make import RESERVE_BYTES
+from ..report.benchmark_text import largest_report, methods_report
 from ..settings.sizes import gib, parse_bytes
 from .run import KeyValues, make_parser, reserve_bytes
 

@@ -3,13 +3,13 @@
 import argparse
 import dataclasses
 
-from ..planner.costs import Partition
-from ..planner.describe import spelled_recompute
 from ..planner.from_config import setting_of
 from ..planner.make import Setting
-from ..planner.memory import predicted_peak
-from ..planner.partition import cheapest, most_even, smallest
-from ..planner.search import AUTO
+from ..planner.search.costs import Partition
+from ..planner.search.describe import spelled_recompute
+from ..planner.search.memory import predicted_peak
+from ..planner.search.partition import cheapest, most_even, smallest
+from ..planner.search.rows import AUTO
 from ..settings.recompute_mode import RecomputeMode
 from .run import make_parser
 
@@ -87,7 +87,7 @@ def _chosen(setting: Setting, counts: range) -> list[Partition]:
 def _error(setting: Setting, plan: Partition) -> float:
     """How much the predicted peak is above the tracked one, as a part of it."""
     chain = setting.measured()
-    splits = tuple(chain.units[end - 1].name for end in plan.ends[:-1])
+    splits = chain.splits(plan)
     tracked = setting.tracked_peak(splits, spelled_recompute(chain, plan))
     return predicted_peak(chain, plan) / tracked - 1
 

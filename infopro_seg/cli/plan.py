@@ -6,8 +6,8 @@ from pathlib import Path
 from ..planner.from_config import setting_of
 from ..planner.limits import largest_batch, largest_crop, what_fits
 from ..planner.make import RESERVE_BYTES, Setting, make_plan
-from ..planner.report import fits_report, plan_report
-from ..planner.search import CHOICES, LEAST
+from ..planner.search.rows import CHOICES, LEAST
+from ..report.plan_text import fits_report, plan_report
 from ..settings.plan import Plan
 from ..settings.sizes import gib, parse_bytes
 from .run import KeyValues, make_parser, reserve_bytes

@@ -3,11 +3,12 @@
 import argparse
 from collections.abc import Iterator
 
-from ..planner.costs import Chain, Partition
 from ..planner.from_config import setting_of
-from ..planner.memory import extra_flops, predicted_peak, total_flops
-from ..planner.partition import cheapest, most_even, smallest
-from ..planner.search import LEAST
+from ..planner.search.costs import Chain, Partition
+from ..planner.search.memory import extra_flops, predicted_peak, total_flops
+from ..planner.search.partition import cheapest, most_even, smallest
+from ..planner.search.rows import LEAST
+from ..report.tables import markdown_table
 from .run import make_parser
 
 _EPILOG = """\
@@ -43,13 +44,13 @@ def main() -> None:
     )
     chain = setting.measured()
     counts = (*args.num_modules, None)
-    print('| | ' + ' | '.join(f'K={k}' if k else 'best' for k in counts) + ' |')
-    print('|---' * (len(counts) + 1) + '|')
+    rows = []
     for name, plans in _rows(chain, counts):
-        shown = [_shown(chain, plan) for plan in plans]
-        print(f'| {name} | ' + ' | '.join(peak for peak, _ in shown) + ' |')
-        print('| its extra FLOPs | ' + ' | '.join(flops for _, flops in shown) + ' |')
-    whole = _end_to_end(chain)
+        peaks, flops = zip(*(_shown(chain, plan) for plan in plans), strict=True)
+        rows += [(name, *peaks), ('its extra FLOPs', *flops)]
+    header = ('', *(f'K={k}' if k else 'best' for k in counts))
+    print(markdown_table(header, rows))
+    whole = chain.whole
     for share in SHARES:
         plan = cheapest(chain, int(share * predicted_peak(chain, whole)))
         ratio = total_flops(chain, plan) / total_flops(chain, whole) if plan else 1
@@ -83,11 +84,7 @@ def _shown(chain: Chain, plan: Partition | None) -> tuple[str, str]:
     """Peak and extra FLOPs as parts of end-to-end training."""
     if plan is None:
         return '', ''
-    whole = _end_to_end(chain)
+    whole = chain.whole
     share = predicted_peak(chain, plan) / predicted_peak(chain, whole)
     flops = extra_flops(chain, plan) / total_flops(chain, whole)
     return f'{share:.1%} (K={len(plan.ends)})', f'{flops:.1%}'
-
-
-def _end_to_end(chain: Chain) -> Partition:
-    return Partition((len(chain.units),))

@@ -1,7 +1,7 @@
 """Predicts the memory of a training step and chooses the local modules.
 
-``profile`` measures on fake tensors, ``partition`` decides with pure numbers, ``make``
-puts both together; the rest is in their service. Nothing of it needs a GPU.
+``profile`` measures on fake tensors, ``search`` decides on pure numbers, ``make`` puts
+both together; the rest is in their service. Nothing of it needs a GPU.
 """
 
 from ..settings.plan import Plan, PlannedModule

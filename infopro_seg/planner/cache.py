@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from ..install import installed_versions
-from .costs import (
+from .search.costs import (
     Chain,
     HeadCost,
     Modes,

@@ -18,7 +18,7 @@ from ..settings.config import (
 from ..settings.localize import is_local, localize
 from ..settings.sizes import gib
 from .make import RESERVE_BYTES, Setting, make_plan
-from .optimizers import SGD_MOMENTUM
+from .profile.optimizers import SGD_MOMENTUM
 
 
 def setting_of(

@@ -7,11 +7,11 @@ from typing import NamedTuple
 from ..models.recompute.run import ALL
 from ..settings.plan import Plan
 from ..settings.recompute_mode import DECODE_HEAD, parsed
-from .costs import Chain
 from .make import RESERVE_BYTES, Setting, make_plan
-from .partition import cheapest
-from .scaling import interpolate
-from .search import AUTO
+from .search.costs import Chain
+from .search.partition import cheapest
+from .search.rows import AUTO
+from .search.scaling import interpolate
 
 #: Memory of common GPUs.
 CARDS_GIB = (8, 11, 16, 24, 40, 80)

@@ -12,15 +12,15 @@ from ..settings.localize import local_type
 from ..settings.plan import Plan
 from ..settings.sizes import gib
 from .cache import cached
-from .costs import Chain, Partition
-from .describe import described_modules, spelled_recompute
-from .fake_step import TrackedStep, fake_tensors, track_step
-from .memory import extra_flops, predicted_peak, total_flops
-from .optimizers import SGD_MOMENTUM, optimizer_factors
-from .partition import cheapest, most_even, smallest
-from .profile import profile_chain
-from .scaling import interpolate
-from .search import AUTO, LEAST, NEVER
+from .profile.chain import profile_chain
+from .profile.fake_step import TrackedStep, fake_tensors, track_step
+from .profile.optimizers import SGD_MOMENTUM, optimizer_factors
+from .search.costs import Chain, Partition
+from .search.describe import described_modules, spelled_recompute
+from .search.memory import extra_flops, predicted_peak, total_flops
+from .search.partition import cheapest, most_even, smallest
+from .search.rows import AUTO, LEAST, NEVER
+from .search.scaling import interpolate
 
 # Context, libraries and workspaces: what the memory that the paper reports exceeds our
 # prediction by, for its four settings, at most (docs/planner.md).
@@ -235,14 +235,12 @@ def _decide(
 def _plan(
     setting: Setting, chain: Chain, partition: Partition, recompute: str, reserve: int
 ) -> Plan:
-    num_units = len(chain.units)
-    whole = Partition((num_units,))
-    checkpointed = Partition.checkpointed(num_units)
+    whole, checkpointed = chain.whole, chain.checkpointed
     least = smallest(chain, recompute=recompute)
     flops = total_flops(chain, whole)
     modules = described_modules(chain, partition)
     return Plan(
-        splits=tuple(chain.units[cut - 1].name for cut in partition.ends[:-1]),
+        splits=chain.splits(partition),
         recompute=spelled_recompute(chain, partition),
         predicted_peak_bytes=predicted_peak(chain, partition),
         end_to_end_peak_bytes=predicted_peak(chain, whole),

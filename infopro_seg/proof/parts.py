@@ -17,8 +17,8 @@ from ..benchmark.methods import (
     methods,
     planned,
 )
-from ..benchmark.report import summarised
 from ..benchmark.steps import Contender, measure
+from ..benchmark.summary import summarised
 from ..planner.limits import largest_batch
 from ..planner.make import RESERVE_BYTES
 from .job import PRECISIONS, Job, Records, set_precision

@@ -1,10 +1,11 @@
 """The page of a proof: what was predicted, and what the card did."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..report.pages import fill_page
+from ..report.tables import markdown_table
 from ..settings.sizes import gib
 from .job import PRECISIONS, Records
 
@@ -23,11 +24,12 @@ def write_page(
     for precision in PRECISIONS:
         rows = _rows(folder, precision)
         if rows:
-            texts[precision] = f'## {precision}\n\n{_markdown(_TITLES, rows)}'
+            texts[precision] = f'## {precision}\n\n{markdown_table(_TITLES, rows)}'
     cards = list(Records(folder, 'cards'))
     if cards:
-        texts['cards'] = '## Capped cards\n\n' + _markdown(_CARD_TITLES, _cards(cards))
-    texts['parts'] = '## Parts\n\n' + _markdown(('part', ''), list(states.items()))
+        table = markdown_table(_CARD_TITLES, _cards(cards))
+        texts['cards'] = f'## Capped cards\n\n{table}'
+    texts['parts'] = '## Parts\n\n' + markdown_table(('part', ''), list(states.items()))
     fill_page(folder / 'gpu.md', texts, 'Prediction and card')
     return '\n\n'.join(texts.values())
 
@@ -103,8 +105,3 @@ def _cards(records: Iterable[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 def _size(num_bytes: int | None) -> str:
     return '' if num_bytes is None else gib(num_bytes)
-
-
-def _markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [titles, ['---'] * len(titles), *rows]
-    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)

@@ -8,11 +8,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..planner.costs import Chain, Partition
 from ..planner.from_config import setting_of
 from ..planner.make import Setting
-from ..planner.memory import extra_flops, predicted_peak, total_flops
-from ..planner.partition import most_even
+from ..planner.search.memory import extra_flops, predicted_peak, total_flops
+from ..planner.search.partition import most_even
 from ..settings.config import read_config
 from .classify import classify_model, first_sentence
 
@@ -136,13 +135,13 @@ def measure(
 def _measured(
     config: str, stock: Setting, setting: Setting, counts: Sequence[int]
 ) -> Row:
-    whole = _whole(stock.measured())
+    whole = stock.measured().whole
     chain = setting.measured()
-    flops = total_flops(chain, _whole(chain))
+    flops = total_flops(chain, chain.whole)
     numbers = sorted({min(count, len(chain.units)) for count in counts})
     partitions = [most_even(chain, number) for number in numbers]
     checked = partitions[max(0, len(partitions) - 2)]
-    splits = tuple(chain.units[end - 1].name for end in checked.ends[:-1])
+    splits = chain.splits(checked)
     tracked = setting.tracked_peak(splits, ())
     return Row(
         config,
@@ -208,7 +207,3 @@ def _cell(cell: Cell, count: int, whole: int) -> str:
 
 def _name(row: Row) -> str:
     return row.config.rpartition('/')[-1].removesuffix('.py')
-
-
-def _whole(chain: Chain) -> Partition:
-    return Partition((len(chain.units),))

@@ -3,7 +3,7 @@ import pytest
 from infopro_seg.benchmark.methods import KINDS, from_plan, methods
 from infopro_seg.models import InfoProEncoderDecoder
 from infopro_seg.planner.make import Setting, make_plan
-from infopro_seg.planner.memory import predicted_peak
+from infopro_seg.planner.search.memory import predicted_peak
 from tests.backbones import BACKBONES
 from tests.helpers import build, deeplabv3, localized
 from tests.planner.networks import tiny

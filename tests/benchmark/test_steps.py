@@ -3,9 +3,10 @@ import torch
 
 from infopro_seg.benchmark import steps
 from infopro_seg.benchmark.methods import KINDS, methods
-from infopro_seg.benchmark.report import methods_report, summarised
 from infopro_seg.benchmark.steps import Contender, measure, random_batch
+from infopro_seg.benchmark.summary import summarised
 from infopro_seg.planner.make import Setting
+from infopro_seg.report.benchmark_text import methods_report
 from tests.planner.networks import tiny
 
 MODEL = tiny(auxiliary=1)

@@ -30,7 +30,7 @@ from torch import distributed, multiprocessing
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from infopro_seg.planner.allocation import AllocationTracker  # noqa: E402
+from infopro_seg.planner.profile.allocation import AllocationTracker  # noqa: E402
 from tests.distributed.ddp_methods import METHODS  # noqa: E402
 from tests.helpers import batch  # noqa: E402
 

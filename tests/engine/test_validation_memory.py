@@ -5,7 +5,7 @@ import torch
 from mmengine.config import ConfigDict
 from mmseg.structures import SegDataSample
 
-from infopro_seg.planner.allocation import AllocationTracker
+from infopro_seg.planner.profile.allocation import AllocationTracker
 from tests.engine.runs import MODEL
 from tests.helpers import build
 

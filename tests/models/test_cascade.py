@@ -12,10 +12,10 @@ from infopro_seg.checkpoints.export import export
 from infopro_seg.models import InfoProCascadeEncoderDecoder
 from infopro_seg.models.probe import probe_backbone
 from infopro_seg.models.readers import outputs_read
-from infopro_seg.planner.costs import Partition
-from infopro_seg.planner.fake_step import track_step
 from infopro_seg.planner.make import Setting, make_plan
-from infopro_seg.planner.memory import predicted_peak, total_flops
+from infopro_seg.planner.profile.fake_step import track_step
+from infopro_seg.planner.search.costs import Partition
+from infopro_seg.planner.search.memory import predicted_peak, total_flops
 from infopro_seg.settings.localize import localize, stock_model_config
 from infopro_seg.units import units_of
 from tests.equivalence.test_end_to_end import step

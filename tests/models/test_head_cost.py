@@ -9,10 +9,14 @@ from mmseg.registry import MODELS
 
 from infopro_seg.models.heads.segmentation import LocalSegmentationHead
 from infopro_seg.models.weightless import WithoutStorage
-from infopro_seg.planner.allocation import AllocationTracker
-from infopro_seg.planner.fake_step import fake_batch, fake_segmentor, fake_tensors
 from infopro_seg.planner.from_config import setting_of
 from infopro_seg.planner.make import planned_model
+from infopro_seg.planner.profile.allocation import AllocationTracker
+from infopro_seg.planner.profile.fake_step import (
+    fake_batch,
+    fake_segmentor,
+    fake_tensors,
+)
 from infopro_seg.settings.config import read_config
 from infopro_seg.units import State, units_of
 from infopro_seg.zoo.classify import classify_model

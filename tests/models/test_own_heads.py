@@ -9,7 +9,7 @@ from mmseg.registry import MODELS
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from infopro_seg.planner.fake_step import track_step
+from infopro_seg.planner.profile.fake_step import track_step
 from tests.helpers import (
     assert_equal,
     batch,

@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from infopro_seg.models.recompute.stepwise import stepwise_recompute
-from infopro_seg.planner.allocation import AllocationTracker
+from infopro_seg.planner.profile.allocation import AllocationTracker
 
 CONVOLUTION = torch.ops.aten.convolution.default
 BATCH_NORM = torch.ops.aten.native_batch_norm.default

@@ -5,7 +5,7 @@ import itertools
 
 from hypothesis import strategies as st
 
-from infopro_seg.planner.costs import (
+from infopro_seg.planner.search.costs import (
     Chain,
     HeadCost,
     Output,

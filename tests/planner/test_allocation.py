@@ -6,14 +6,14 @@ from torch import nn
 from torch.distributed._tools.mem_tracker import MemTracker
 
 from infopro_seg.models.local_backward import local_backward
-from infopro_seg.planner.allocation import AllocationTracker, num_bytes_of
-from infopro_seg.planner.fake_step import (
+from infopro_seg.planner.profile.allocation import AllocationTracker, num_bytes_of
+from infopro_seg.planner.profile.fake_step import (
     fake_batch,
     fake_segmentor,
     fake_tensors,
     track_step,
 )
-from infopro_seg.planner.meter import _UNSCALED
+from infopro_seg.planner.profile.meter import _UNSCALED
 from tests.planner.networks import BATCH, CROP, tiny
 
 

@@ -3,8 +3,8 @@ import torch
 from mmseg.models.losses import LovaszLoss, accuracy
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from infopro_seg.planner.allocation import AllocationTracker
-from infopro_seg.planner.assumed_shapes import AssumedShapes
+from infopro_seg.planner.profile.allocation import AllocationTracker
+from infopro_seg.planner.profile.assumed_shapes import AssumedShapes
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import types
 import pytest
 
 from infopro_seg.planner.cache import cache_folder, cached, chain_from_json, digest
-from infopro_seg.planner.costs import (
+from infopro_seg.planner.search.costs import (
     Chain,
     HeadCost,
     Output,

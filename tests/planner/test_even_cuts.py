@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infopro_seg.planner.costs import (
+from infopro_seg.planner.search.costs import (
     Chain,
     HeadCost,
     Output,
@@ -13,9 +13,9 @@ from infopro_seg.planner.costs import (
     UnitCost,
     Variants,
 )
-from infopro_seg.planner.memory import module_peaks, predicted_peak
-from infopro_seg.planner.partition import most_even, smallest
-from infopro_seg.planner.search import even_cuts, least_peaks
+from infopro_seg.planner.search.memory import module_peaks, predicted_peak
+from infopro_seg.planner.search.partition import most_even, smallest
+from infopro_seg.planner.search.rows import even_cuts, least_peaks
 from tests.planner.chains import all_partitions, chains
 
 

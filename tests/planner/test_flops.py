@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from infopro_seg.planner.allocation import AllocationTracker
+from infopro_seg.planner.profile.allocation import AllocationTracker
 
 
 def counted(layer, x):

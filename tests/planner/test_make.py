@@ -7,7 +7,7 @@ from infopro_seg.planner import Plan, make
 from infopro_seg.planner.from_config import settle_cuts
 from infopro_seg.planner.limits import CARDS_GIB, largest_batch, largest_crop, what_fits
 from infopro_seg.planner.make import Setting, make_plan
-from infopro_seg.planner.report import fits_report, plan_report
+from infopro_seg.report.plan_text import fits_report, plan_report
 from tests.helpers import build, losses_of
 from tests.planner.networks import BATCH, CROP, tiny
 

@@ -5,8 +5,12 @@ import logging
 import pytest
 from mmengine.logging import MMLogger
 
-from infopro_seg.planner.fake_step import fake_segmentor, fake_tensors, track_step
-from infopro_seg.planner.optimizers import fake_optim_wrapper, optimizer_factors
+from infopro_seg.planner.profile.fake_step import (
+    fake_segmentor,
+    fake_tensors,
+    track_step,
+)
+from infopro_seg.planner.profile.optimizers import fake_optim_wrapper, optimizer_factors
 from tests.planner.networks import CROP, tiny
 
 ADAMW = {'type': 'AdamW', 'lr': 0.1}

@@ -2,11 +2,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infopro_seg.planner.memory import (
+from infopro_seg.planner.search.memory import (
     extra_flops,
     predicted_peak,
 )
-from infopro_seg.planner.partition import cheapest, smallest
+from infopro_seg.planner.search.partition import cheapest, smallest
 from tests.planner.chains import all_partitions, chains
 
 POLICIES = st.sampled_from(['never', 'auto', 'always'])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from infopro_seg.planner.profile import profile_chain
+from infopro_seg.planner.profile.chain import profile_chain
 from infopro_seg.settings.recompute_mode import RecomputeMode
 from tests.planner.networks import BATCH, CROP, tiny
 from tests.planner.test_prediction import OPTIMIZERS, check, with_factors

@@ -7,12 +7,12 @@ import pytest
 import torch
 from mmseg.registry import MODELS
 
-from infopro_seg.planner.describe import spelled_recompute
-from infopro_seg.planner.fake_step import track_step
-from infopro_seg.planner.memory import predicted_peak, total_flops
-from infopro_seg.planner.partition import cheapest, smallest
-from infopro_seg.planner.profile import profile_chain
-from infopro_seg.planner.search import AUTO
+from infopro_seg.planner.profile.chain import profile_chain
+from infopro_seg.planner.profile.fake_step import track_step
+from infopro_seg.planner.search.describe import spelled_recompute
+from infopro_seg.planner.search.memory import predicted_peak, total_flops
+from infopro_seg.planner.search.partition import cheapest, smallest
+from infopro_seg.planner.search.rows import AUTO
 from infopro_seg.units import units_of
 from tests.backbones import BACKBONES
 from tests.helpers import localized
@@ -79,7 +79,7 @@ def plans(name, dtype, recompute):
         found = [partition]
     return [
         (
-            [chain.units[end - 1].name for end in plan.ends[:-1]],
+            chain.splits(plan),
             list(spelled_recompute(chain, plan)),
         )
         for plan in found

@@ -2,8 +2,8 @@
 
 import pytest
 
-from infopro_seg.planner.fake_step import track_step
-from infopro_seg.planner.memory import module_peaks
+from infopro_seg.planner.profile.fake_step import track_step
+from infopro_seg.planner.search.memory import module_peaks
 from tests.planner.test_prediction import partition_of
 from tests.planner.test_prediction_product import BATCH, CROP, measured, network
 

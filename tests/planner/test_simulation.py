@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from infopro_seg.cli.run import run
-from infopro_seg.planner.fake_step import track_step
 from infopro_seg.planner.make import Setting, make_plan
-from infopro_seg.planner.simulation import SimulationError
+from infopro_seg.planner.profile.fake_step import track_step
+from infopro_seg.planner.profile.simulation import SimulationError
 from tests.helpers import build, losses_of
 from tests.planner.networks import tiny
 from tests.planner.stubborn import stubborn

@@ -2,11 +2,12 @@ import pytest
 
 from infopro_seg.benchmark.largest import Largest, best_plans, largest_sizes
 from infopro_seg.benchmark.methods import methods
-from infopro_seg.benchmark.report import largest_report, methods_report, summarised
 from infopro_seg.benchmark.steps import Measured
+from infopro_seg.benchmark.summary import summarised
 from infopro_seg.planner.limits import chain_by_batch
 from infopro_seg.planner.make import Setting
-from infopro_seg.planner.memory import predicted_peak
+from infopro_seg.planner.search.memory import predicted_peak
+from infopro_seg.report.benchmark_text import largest_report, methods_report
 from infopro_seg.report.plots import plot_benchmark
 from tests.planner.networks import tiny
 

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..compat import storage_key
-from ..models import LocalModule
-from ..models.local_backward import local_backward
-from ..units import State
+from ...compat import storage_key
+from ...models import LocalModule
+from ...models.local_backward import local_backward
+from ...units import State
+from ..search.costs import Pass
 from .allocation import AllocationTracker, autocast, num_bytes_of, storages_of
 from .assumed_shapes import AssumedShapes
-from .costs import Pass
 from .flow import Sink, flow_tensors, fresh_state, tensors_of
 
 

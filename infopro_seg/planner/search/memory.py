@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..settings.recompute_mode import RecomputeMode
+from ...settings.recompute_mode import RecomputeMode
 from .costs import Chain, Partition, Pass, Skip, Waiting
 
 #: An integer, or an array of them.

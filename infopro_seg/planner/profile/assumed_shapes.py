@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..compat import READ_VALUE, UNIQUE, TorchDispatchMode, packet_of
+from ...compat import READ_VALUE, UNIQUE, TorchDispatchMode, packet_of
 from .simulation import is_of_the_model, reader_of
 
 _aten = torch.ops.aten

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from ..planner.limits import Fit
 from ..settings.plan import Plan, PlannedModule
 from ..settings.sizes import gib
-from .limits import Fit
+from .tables import text_table
 
 _HEADER = (
     'module',
@@ -21,10 +22,10 @@ _HEADER = (
 def plan_report(plan: Plan) -> str:
     """The modules of a plan and what it is to be compared with."""
     rows = [_HEADER, *(_row(module, module.name) for module in plan.modules)]
-    lines = [table(rows), '']
+    lines = [text_table(rows, left=2), '']
     names = f'splits: {", ".join(plan.splits) or "none (end-to-end)"}'
     lines += [names, f'recompute: {_listed(plan.recompute)}', '']
-    lines.append(table(_comparison(plan)))
+    lines.append(text_table(_comparison(plan)))
     lines.append('')
     lines += _verdict(plan)
     lines += ['assumed:', *(f'  - {sentence};' for sentence in plan.assumptions)]
@@ -55,7 +56,9 @@ def fits_report(fits: Sequence[Fit], reserve: int) -> str:
             )
         fitting = ('fits' if flag else 'no' for flag in fit[1:3])
         rows.append((str(fit.card_gib), *fitting, *plan))
-    return f'what would fit ({gib(reserve)} of each card set aside):\n' + table(rows)
+    return f'what would fit ({gib(reserve)} of each card set aside):\n' + text_table(
+        rows
+    )
 
 
 def _row(module: PlannedModule, name: str) -> tuple[str, ...]:
@@ -126,16 +129,3 @@ def _verdict(plan: Plan) -> list[str]:
 
 def _listed(names: Sequence[str]) -> str:
     return ', '.join(names) or 'nothing'
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of text in columns; the first row is the header."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    left = 2 if rows[0][0] == 'module' else 1
-    return '\n'.join(
-        '  '.join(
-            cell.ljust(width) if i < left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )

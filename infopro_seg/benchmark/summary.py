@@ -1,30 +1,11 @@
-"""Numbers of a benchmark: summed up for JSON, and as text."""
+"""Numbers of a benchmark, summed up for JSON and tables."""
 
 import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from ..planner.report import table
-from ..settings.sizes import gib
-from .largest import Largest
 from .methods import END_TO_END, Method
 from .steps import Measured
-
-_NOTHING = '-'
-# Title, key of an entry, format and, where it is not 1, the unit to divide by.
-_TABLE: tuple[tuple[Any, ...], ...] = (
-    ('method', 'name', ''),
-    ('step (s)', 'median_seconds', '.3f'),
-    ('quartiles', 'quartile_seconds', '.3f'),
-    ('of end-to-end', 'time_ratio', '.3f'),
-    ('quartiles', 'time_ratio_quartiles', '.3f'),
-    ('images/s', 'images_per_second', '.2f'),
-    ('peak (GiB)', 'peak_bytes', '.2f', 2**30),
-    ('of end-to-end', 'peak_ratio', '.1%'),
-    ('predicted (GiB)', 'predicted_peak_bytes', '.2f', 2**30),
-    ('of end-to-end', 'predicted_peak_ratio', '.1%'),
-    ('FLOPs', 'flops_ratio', '.3f'),
-)
 
 
 def summarised(
@@ -68,29 +49,6 @@ def summarised(
     return entries
 
 
-def methods_report(entries: Sequence[dict[str, Any]]) -> str:
-    """A table of `summarised` entries, and what each method is.
-
-    Columns without a number are left out.
-    """
-    columns = [[title, *(_cell(e, *cell) for e in entries)] for title, *cell in _TABLE]
-    kept = [column for column in columns if set(column[1:]) != {_NOTHING}]
-    lines = [table(list(zip(*kept, strict=True))), '']
-    lines += [f'{entry["name"]}: {entry["how"]}' for entry in entries]
-    return '\n'.join(lines)
-
-
-def largest_report(found: Sequence[Largest], reserve: int) -> str:
-    """A table of what cards can train."""
-    rows: list[tuple[str, ...]] = [('method', 'card', 'largest batch', 'largest crop')]
-    for entry in found:
-        crop = 'none' if entry.crop_size is None else '{}x{}'.format(*entry.crop_size)
-        rows.append((entry.method, gib(entry.card_bytes), str(entry.batch_size), crop))
-    return (
-        f'fits a step on fake tensors ({gib(reserve)} of each card set aside):\n'
-    ) + table(rows)
-
-
 def _entry(method: Method, measured: Measured | None) -> dict[str, Any]:
     seconds = list(measured.seconds) if measured else []
     entry: dict[str, Any] = {
@@ -116,14 +74,3 @@ def _quartiles(values: Sequence[float]) -> list[float]:
         return [values[0], values[0]]
     low, _, high = statistics.quantiles(values, n=4, method='inclusive')
     return [low, high]
-
-
-def _cell(entry: dict[str, Any], key: str, form: str, scale: float = 1) -> str:
-    value = entry.get(key)
-    if isinstance(value, list):
-        return '-'.join(format(v / scale, form) for v in value) or _NOTHING
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return 'out of memory' if entry['out_of_memory'] else _NOTHING
-    return format(value / scale, form)

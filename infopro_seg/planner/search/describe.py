@@ -1,14 +1,14 @@
 """What each module of a partition consists of, for tables and plots. Pure numbers."""
 
-from ..settings.plan import PlannedModule
-from ..settings.recompute_mode import DECODE_HEAD
+from ...settings.plan import PlannedModule
+from ...settings.recompute_mode import DECODE_HEAD
 from .costs import Chain, Partition
 from .memory import base_bytes, module_peaks, module_steps, tail_step, total_flops
 
 
 def described_modules(chain: Chain, partition: Partition) -> tuple[PlannedModule, ...]:
     """One description a module; shares are those of end-to-end training."""
-    whole = Partition((len(chain.units),))
+    whole = chain.whole
     whole_peak = module_peaks(chain, whole)[0]
     whole_flops = total_flops(chain, whole)
     return tuple(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import conv_flop_count, flop_registry
 
-from ..compat import TorchDispatchMode, packet_of, storage_key, tree_leaves
+from ...compat import TorchDispatchMode, packet_of, storage_key, tree_leaves
 
 
 class AllocationTracker(TorchDispatchMode):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..units import State
+from ...units import State
 
 
 def tensors_of(value: Any) -> Iterator[Tensor]:

@@ -18,16 +18,25 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from ..models.build import build_local_heads
-from ..models.losses.chunked import use_lean_loss
-from ..models.probe import Probe, probe_backbone
-from ..models.readers import auxiliary_heads, reads_by_head, stages_of
-from ..models.recompute.run import run_unit
-from ..settings import LocalSettings, with_cuts, without_cuts
-from ..settings.recompute_mode import DECODE_HEAD, RecomputeMode
-from ..units import State, Unit, units_of
+from ...models.build import build_local_heads
+from ...models.losses.chunked import use_lean_loss
+from ...models.probe import Probe, probe_backbone
+from ...models.readers import auxiliary_heads, reads_by_head, stages_of
+from ...models.recompute.run import run_unit
+from ...settings import LocalSettings, with_cuts, without_cuts
+from ...settings.recompute_mode import DECODE_HEAD, RecomputeMode
+from ...units import State, Unit, units_of
+from ..search.costs import (
+    Chain,
+    HeadCost,
+    Output,
+    Pass,
+    Reader,
+    Skip,
+    UnitCost,
+    Variants,
+)
 from .allocation import num_bytes_of
-from .costs import Chain, HeadCost, Output, Pass, Reader, Skip, UnitCost, Variants
 from .fake_step import fake_batch, fake_copy, fake_segmentor, fake_tensors
 from .flow import flow_tensors, fresh_state, tensors_of
 from .meter import Meter

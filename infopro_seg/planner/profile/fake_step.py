@@ -20,11 +20,11 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from ..compat import FakeTensorMode, unset_fake_temporarily
-from ..models import InfoProEncoderDecoder, LocalModule
-from ..models.hollow import hollow_copy
-from ..models.local_backward import local_backward
-from ..models.probe import input_channels
+from ...compat import FakeTensorMode, unset_fake_temporarily
+from ...models import InfoProEncoderDecoder, LocalModule
+from ...models.hollow import hollow_copy
+from ...models.local_backward import local_backward
+from ...models.probe import input_channels
 from .allocation import AllocationTracker, autocast
 from .assumed_shapes import AssumedShapes
 from .optimizers import (

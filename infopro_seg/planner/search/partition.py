@@ -1,9 +1,9 @@
 """Where to cut, and what to recompute: the decisions of the planner. Pure numbers."""
 
-from ..settings.recompute_mode import RecomputeMode
+from ...settings.recompute_mode import RecomputeMode
 from .costs import Chain, Partition
 from .memory import extra_flops, predicted_peak
-from .search import ALWAYS, AUTO, NEVER, cheapest_within, even_cuts, least_peaks
+from .rows import ALWAYS, AUTO, NEVER, cheapest_within, even_cuts, least_peaks
 
 # Attempts to meet a budget exactly, each setting room for local heads aside as the
 # attempt before has shown.

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..settings.recompute_mode import RecomputeMode
+from ...settings.recompute_mode import RecomputeMode
 from .costs import MODES, Chain, Partition, Skip, Variants, Waiting
 from .memory import (
     Effect,

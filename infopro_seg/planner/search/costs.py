@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ..settings.recompute_mode import RecomputeMode
+from ...settings.recompute_mode import RecomputeMode
 
 MODES = tuple(RecomputeMode)
 
@@ -245,6 +245,21 @@ class Chain:
         end_to_end = self.end_to_end and dataclasses.replace(self.end_to_end, **factors)
         return dataclasses.replace(self, end_to_end=end_to_end, **factors)
 
+    @property
+    def whole(self) -> 'Partition':
+        """End-to-end training: cut nowhere, nothing recomputed."""
+        return Partition((len(self.units),))
+
+    @property
+    def checkpointed(self) -> 'Partition':
+        """End-to-end training with every unit recomputed."""
+        units = range(len(self.units))
+        return Partition((len(units),), dict.fromkeys(units, RecomputeMode.WHOLE))
+
+    def splits(self, partition: 'Partition') -> tuple[str, ...]:
+        """Names of the last units of all modules but the last."""
+        return tuple(self.units[cut - 1].name for cut in partition.ends[:-1])
+
     @functools.cached_property
     def grads_before(self) -> tuple[int, ...]:
         """Gradients that the units before each one, and all units, leave behind."""
@@ -302,12 +317,6 @@ class Partition:
     ends: tuple[int, ...]
     recompute: Mapping[int, RecomputeMode] = dataclasses.field(default_factory=dict)
     tail_mode: RecomputeMode = RecomputeMode.NOTHING
-
-    @classmethod
-    def checkpointed(cls, num_units: int) -> 'Partition':
-        """End-to-end training with every unit recomputed."""
-        units = range(num_units)
-        return cls((num_units,), dict.fromkeys(units, RecomputeMode.WHOLE))
 
     @property
     def starts(self) -> tuple[int, ...]:

@@ -1,0 +1,1 @@
+"""Adds up what a plan needs and finds the best one. Pure numbers, no torch."""

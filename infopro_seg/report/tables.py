@@ -1,0 +1,36 @@
+"""Rows of text as tables, for terminals and for Markdown pages."""
+
+from collections.abc import Sequence
+
+from prettytable import PrettyTable, TableStyle
+
+
+def text_table(rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Columns without lines between them.
+
+    Args:
+        rows: The first one is the header.
+        left: So many columns are aligned to the left, the others to the right.
+    """
+    table = _table(rows[0], rows[1:], left)
+    table.border = False
+    table.left_padding_width, table.right_padding_width = 0, 2
+    return '\n'.join(line.rstrip() for line in table.get_string().splitlines())
+
+
+def markdown_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1
+) -> str:
+    """A table for a page; see `text_table`."""
+    table = _table(header, rows, left)
+    table.set_style(TableStyle.MARKDOWN)
+    return table.get_string()
+
+
+def _table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], left: int
+) -> PrettyTable:
+    table = PrettyTable()
+    for i, column in enumerate(zip(header, *rows, strict=True)):
+        table.add_column(column[0], list(column[1:]), align='l' if i < left else 'r')
+    return table
