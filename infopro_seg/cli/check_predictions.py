@@ -4,14 +4,16 @@ import argparse
 import dataclasses
 
 from ..planner.from_config import setting_of
-from ..planner.make import Setting
+from ..planner.make import Setting, planned_model
 from ..planner.search.costs import Partition
 from ..planner.search.describe import spelled_recompute
-from ..planner.search.memory import predicted_peak
+from ..planner.search.memory import module_peaks, predicted_peak
 from ..planner.search.partition import cheapest, most_even, smallest
 from ..planner.search.rows import AUTO
 from ..settings.recompute_mode import RecomputeMode
-from .run import make_parser
+from ..settings.sizes import gib
+from ..settings.splits import check_splits
+from .run import KeyValues, make_parser
 
 OPTIMIZERS = (
     {'type': 'SGD', 'lr': 0.01, 'momentum': 0.9, 'weight_decay': 0.0005},
@@ -36,6 +38,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--crop-size', type=int, nargs=2, metavar=('H', 'W'))
     parser.add_argument('--amp', choices=('float16', 'bfloat16'))
     parser.add_argument('--num-modules', type=int, default=6, help='largest K')
+    parser.add_argument(
+        '--splits', nargs='*', metavar='UNIT', help='check only the plan of these cuts'
+    )
+    parser.add_argument(
+        '--local', nargs='+', action=KeyValues, default={}, metavar='KEY=VALUE'
+    )
     return parser.parse_args()
 
 
@@ -44,22 +52,35 @@ def main() -> None:
     args = parse_args()
     setting = setting_of(
         args.config,
-        local={'head': 'lean'},
+        local={'head': 'lean', **args.local},
         batch_size=args.batch_size,
         crop_size=args.crop_size and tuple(args.crop_size),
         amp_dtype=args.amp,
     )
+    if args.splits is not None:
+        print(_compared(setting, tuple(args.splits)))
+        return
     counts = range(1, args.num_modules + 1)
-    errors = []
+    errors: list[list[float]] = []
     for optimizer in OPTIMIZERS:
         wrapper = {'type': 'OptimWrapper', 'optimizer': optimizer}
         by_it = dataclasses.replace(setting, optim_wrapper=wrapper)
         # More of it repeats what the first optimizer has shown.
         some = counts if optimizer is OPTIMIZERS[0] else [*counts][:4:3]
-        errors += [_error(by_it, plan) for k in some for plan in _even(by_it, k)]
+        errors += [_errors(by_it, plan) for k in some for plan in _even(by_it, k)]
     _print('even', errors)
-    errors = [_error(setting, plan) for plan in _chosen(setting, counts)]
+    errors = [_errors(setting, plan) for plan in _chosen(setting, counts)]
     _print('chosen', errors)
+
+
+def _compared(setting: Setting, splits: tuple[str, ...]) -> str:
+    """Both peaks of a plan that recomputes nothing."""
+    chain = setting.measured()
+    names = [unit.name for unit in chain.units]
+    check_splits(names, splits)
+    plan = Partition((*(names.index(name) + 1 for name in splits), len(names)))
+    predicted, tracked = predicted_peak(chain, plan), setting.tracked_peak(splits, ())
+    return f'predicted {gib(predicted)}, a step needs {gib(tracked)}'
 
 
 def _even(setting: Setting, num_modules: int) -> list[Partition]:
@@ -84,14 +105,22 @@ def _chosen(setting: Setting, counts: range) -> list[Partition]:
     return [plan for plan in plans if plan is not None]
 
 
-def _error(setting: Setting, plan: Partition) -> float:
-    """How much the predicted peak is above the tracked one, as a part of it."""
+def _errors(setting: Setting, plan: Partition) -> list[float]:
+    """How much peaks are predicted too high: that of the step, that of each module."""
     chain = setting.measured()
-    splits = chain.splits(plan)
-    tracked = setting.tracked_peak(splits, spelled_recompute(chain, plan))
-    return predicted_peak(chain, plan) / tracked - 1
+    recompute = spelled_recompute(chain, plan)
+    model = planned_model(setting.model, chain.splits(plan), recompute)
+    step = setting.tracked_step_of(model)
+    predicted = predicted_peak(chain, plan), *module_peaks(chain, plan)
+    tracked = step.peak_bytes, *step.module_peaks
+    return [p / t - 1 for p, t in zip(predicted, tracked, strict=True)]
 
 
-def _print(kind: str, errors: list[float]) -> None:
-    worst = max(errors, key=abs)
-    print(f'{len(errors)} {kind} plans, largest error {100 * worst:+.3f}%', flush=True)
+def _print(kind: str, errors: list[list[float]]) -> None:
+    worst = max((steps for steps, *_ in errors), key=abs)
+    modules = [error for _, *modules in errors for error in modules]
+    print(
+        f'{len(errors)} {kind} plans, largest error {worst:+.3%}; '
+        f'of a module {max(modules, key=abs):+.3%}',
+        flush=True,
+    )

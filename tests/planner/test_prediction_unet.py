@@ -37,3 +37,17 @@ def test_every_module_of_unet_is_predicted(case):
     step = track_step(model, batch_size=BATCH, crop_size=CROP)
     predicted = module_peaks(chain, partition_of(chain, splits, recompute))
     assert predicted == pytest.approx(step.module_peaks, rel=0.003)
+
+
+# The map at a wall that is a skip, too, is taken for kept: up to 2.5% too much.
+@pytest.mark.slow
+@pytest.mark.parametrize('recompute', [[], ['all']])
+def test_every_module_behind_every_cut_is_within_the_promise(recompute):
+    model, names = network('unet')
+    chain = measured('unet', 'float32')
+    for split in names:
+        local = {**model['local'], 'splits': [split], 'recompute': recompute}
+        step = track_step({**model, 'local': local}, batch_size=BATCH, crop_size=CROP)
+        predicted = module_peaks(chain, partition_of(chain, [split], recompute))
+        for peak, tracked in zip(predicted, step.module_peaks, strict=True):
+            assert 0.99 <= peak / tracked <= 1.03, split

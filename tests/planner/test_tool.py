@@ -90,6 +90,16 @@ def test_predictions_are_checked_against_whole_steps(config):
 
 
 @pytest.mark.slow
+def test_the_prediction_of_one_plan_is_checked(config):
+    arguments = ('--batch-size', BATCH, '--crop-size', *CROP, '--splits', 'layer2.0')
+    arguments = (*arguments, '--local', 'head=paper', 'lean_loss=False')
+    result = run(config, *arguments, tool='analysis/check_predictions.py')
+    assert result.returncode == 0, result.stderr
+    predicted, needs = re.findall(r'([0-9.]+) GiB', result.stdout)
+    assert predicted == needs
+
+
+@pytest.mark.slow
 def test_a_table_shows_the_plans_of_a_network(config):
     arguments = ('--batch-size', BATCH, '--crop-size', *CROP, '--num-modules', 1, 3)
     result = run(config, *arguments, tool='analysis/plan_table.py')
