@@ -95,12 +95,15 @@ def read_file(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'checkpoint {path} does not exist.')
-    settings = {'map_location': 'cpu', 'weights_only': not trust_pickle}
     try:
         with torch.serialization.safe_globals(safe_globals()):
-            if only_look and zipfile.is_zipfile(path):
-                settings['mmap'] = True
-            return torch.load(path, **settings)
+            mmap = only_look and zipfile.is_zipfile(path)
+            return torch.load(
+                path,
+                map_location='cpu',
+                weights_only=not trust_pickle,
+                mmap=True if mmap else None,
+            )
     except Exception as error:  # zip, pickle and unpickling errors of many types
         raise ValueError(f'{path} {why_unreadable(error)}') from error
 

@@ -2,13 +2,14 @@
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..benchmark.facts import facts_of_run, require_device
 from ..benchmark.largest import best_plans, largest_sizes
 from ..benchmark.methods import KINDS, methods
 from ..benchmark.report import largest_report, methods_report, summarised
-from ..benchmark.steps import measure
+from ..benchmark.steps import Measured, measure
 from ..planner.from_config import setting_of
 from ..planner.make import RESERVE_BYTES
 from ..settings.sizes import gib, parse_bytes
@@ -130,7 +131,7 @@ def main() -> None:
         keeps_auxiliary_heads=not args.drop_auxiliary_heads,
         updates_at_once=args.device != 'cpu' or not args.steps,
     )
-    measured = [None] * len(compared)
+    measured: Sequence[Measured | None] = [None] * len(compared)
     if args.steps:
         measured = measure(
             compared,

@@ -6,8 +6,8 @@ import traceback
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
-from torch import nn
 
+from ..models import InfoProEncoderDecoder
 from ..models.weightless import WithoutStorage, undisturbed_randomness
 from ..settings.localize import is_local
 
@@ -37,8 +37,8 @@ def check_model(cfg: Config) -> None:
             raise
 
 
-def build_weightless(cfg: Config) -> nn.Module:
-    """The model of a config with shapes but no weights; nothing is loaded."""
+def build_weightless(cfg: Config) -> InfoProEncoderDecoder:
+    """The model of a local config with shapes but no weights; nothing is loaded."""
     init_default_scope(cfg.get('default_scope') or 'mmseg')
     model = copy.deepcopy(cfg.model)
     model.pop('pretrained', None)

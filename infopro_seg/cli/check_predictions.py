@@ -2,6 +2,7 @@
 
 import argparse
 
+from ..planner.costs import Partition
 from ..planner.describe import spelled_recompute
 from ..planner.from_config import setting_of
 from ..planner.partition import cheapest, smallest
@@ -39,7 +40,7 @@ def main() -> None:
         amp_dtype=args.amp,
     )
     chain = setting.measured()
-    plans = [
+    plans: list[Partition | None] = [
         smallest(chain, num_modules=k, recompute=AUTO)
         for k in range(1, args.num_modules + 1)
     ]

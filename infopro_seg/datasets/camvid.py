@@ -1,6 +1,8 @@
 """The CamVid data set in the layout of the SegNet tutorial."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
@@ -71,13 +73,19 @@ class CamVidDataset(BaseSegDataset):
         ],
     }
 
+    img_suffix: str | None
+
     def __init__(
-        self, *, img_suffix: str | None = None, seg_map_suffix: str = '.png', **kwargs
+        self,
+        *,
+        img_suffix: str | None = None,
+        seg_map_suffix: str = '.png',
+        **kwargs: Any,
     ) -> None:
         super().__init__(img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kwargs)
 
     @classmethod
-    def get_label_map(cls, new_classes=None) -> dict[int, int]:
+    def get_label_map(cls, new_classes: Sequence[str] | None = None) -> dict[int, int]:
         """The map of a class subset, if any, and 255 for unlabelled."""
         return {**(super().get_label_map(new_classes) or {}), _UNLABELLED: 255}
 

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmengine.config import Config
 from mmseg.registry import DATASETS
@@ -80,27 +80,41 @@ def dataset_configs(cfg: Config, loaders: Sequence[str]) -> Iterator[DatasetConf
         if isinstance(loader, dict):
             # Of a shortened epoch nobody knows which samples it takes.
             is_plain = loader.get('num_batch_per_epoch') is None
-            yield from _inside(
-                DatasetConfig(
-                    name, f'{name}.dataset', loader.get('dataset'), scope, is_plain
-                )
-            )
+            around = _Surroundings(name, scope, is_plain)
+            yield from _inside(loader.get('dataset'), f'{name}.dataset', around)
 
 
-def _inside(part: DatasetConfig) -> Iterator[DatasetConfig]:
+class _Surroundings(NamedTuple):
+    """What a data set has of what it lies in; fields as of `DatasetConfig`."""
+
+    loader: str
+    scope: str
+    is_plain: bool
+
+    def within(self, config: dict[str, Any]) -> '_Surroundings':
+        return self._replace(scope=config.get('_scope_') or self.scope)
+
+    def wrapped_by(self, config: dict[str, Any]) -> '_Surroundings':
+        kind = config.get('type')
+        name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
+        is_plain = name.rpartition('.')[-1] in _PLAIN_WRAPPERS
+        return self._replace(is_plain=self.is_plain and is_plain)
+
+
+def _inside(config: Any, place: str, around: _Surroundings) -> Iterator[DatasetConfig]:
     """The unwrapped data sets in a part of a config."""
-    config, place = part.config, part.place
     if isinstance(config, list | tuple):
         for i, inner in enumerate(config):
-            yield from _inside(_child(part, f'{place}[{i}]', inner))
+            yield from _inside(inner, f'{place}[{i}]', around)
         return
     if not isinstance(config, dict):
         return
-    inner = [(f'{place}.{key}', config[key]) for key in _wrapped_keys(config)]
-    if not inner:
-        yield _child(part, place, config)
-    for where, wrapped in inner:
-        yield from _inside(_child(part, where, wrapped, wrapper=config))
+    loader, scope, is_plain = around = around.within(config)
+    keys = _wrapped_keys(config)
+    if not keys:
+        yield DatasetConfig(loader, place, config, scope, is_plain)
+    for key in keys:
+        yield from _inside(config[key], f'{place}.{key}', around.wrapped_by(config))
 
 
 def _wrapped_keys(config: dict[str, Any]) -> list[str]:
@@ -108,26 +122,12 @@ def _wrapped_keys(config: dict[str, Any]) -> list[str]:
     return [key for key in keys if isinstance(config.get(key), dict | list | tuple)]
 
 
-def _child(
-    parent: DatasetConfig, place: str, config: Any, wrapper: dict | None = None
-) -> DatasetConfig:
-    scope, is_plain = parent.scope, parent.is_plain
-    for outer in (wrapper, config):
-        if isinstance(outer, dict) and outer.get('_scope_'):
-            scope = outer['_scope_']
-    if wrapper is not None:
-        kind = wrapper.get('type')
-        name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
-        is_plain = is_plain and name.rpartition('.')[-1] in _PLAIN_WRAPPERS
-    return DatasetConfig(parent.loader, place, config, scope, is_plain)
-
-
 def takes(cls: Any, argument: str) -> bool:
     """Whether a class has an argument, by itself or handed on to a base class."""
     for base in inspect.getmro(cls):
         if '__init__' not in vars(base):
             continue
-        parameters = inspect.signature(base.__init__).parameters
+        parameters = inspect.signature(vars(base)['__init__']).parameters
         if argument in parameters:
             return True
         kinds = {parameter.kind for parameter in parameters.values()}

@@ -41,7 +41,9 @@ def gather_gradients(model: nn.Module) -> list[Gradients]:
     return gathered if is_main_process() else []
 
 
-def set_gradients(model: nn.Module, gathered: list[Gradients], rank: int) -> None:
+def set_gradients(
+    model: nn.Module, gathered: list[Gradients], rank: int | None
+) -> None:
     """Put back what `gather_gradients` gave.
 
     Args:
@@ -59,12 +61,12 @@ def set_gradients(model: nn.Module, gathered: list[Gradients], rank: int) -> Non
 
 
 def _mean(gathered: list[Gradients]) -> Gradients:
-    names = set().union(*gathered)
-    return {
-        name: sum(g[name] for g in gathered if name in g) / len(gathered)
-        for name in names
-    }
+    total: Gradients = {}
+    for gradients in gathered:
+        for name, gradient in gradients.items():
+            total[name] = total[name] + gradient if name in total else gradient
+    return {name: gradient / len(gathered) for name, gradient in total.items()}
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model
+    return model.get_submodule('module') if is_model_wrapper(model) else model

@@ -89,7 +89,7 @@ class CheckWeightsHook(Hook):
 def _unwrapped(model: nn.Module) -> nn.Module:
     # Test-time augmentation is a wrapper that mmengine does not list as one.
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
+        model = model.get_submodule('module')
     return model
 
 
@@ -203,9 +203,10 @@ def _delete(state_dict: dict, prefixes: tuple[str, ...]) -> None:
 
 def _pretrained(module: nn.Module) -> list[Mapping]:
     """The files a module is initialised from, if the host does that for it."""
-    init_weights = getattr(type(module), 'init_weights', None)
+    if not isinstance(module, BaseModule) or not module.init_cfg:
+        return []
     # A network that overrides it may read files of its own kind.
-    if init_weights is not BaseModule.init_weights or not module.init_cfg:
+    if type(module).init_weights is not BaseModule.init_weights:
         return []
     init_cfg = module.init_cfg
     return [

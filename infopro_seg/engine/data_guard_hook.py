@@ -67,9 +67,10 @@ class GuardedPipeline:
         for transform in getattr(self.pipeline, 'transforms', [self.pipeline]):
             if _has(results, 'gt_seg_map'):
                 _check_size(results, type(transform).__name__, files, self.scored)
-            results = _call(transform, results, files)
-            if results is None:
+            transformed = _call(transform, results, files)
+            if transformed is None:
                 return None
+            results = transformed
         return results
 
 

@@ -86,7 +86,7 @@ class LocalModuleMonitorHook(Hook):
         middle = self._interval // 2
         self._is_on = bool(self._interval) and runner.iter % self._interval == middle
         self._values: dict[str, float | Tensor] = {}
-        self._clocks: dict[str, _Clock] = {}
+        self._clocks: dict[str, _CpuClock | _GpuClock] = {}
 
     def after_train_iter(
         self,
@@ -114,7 +114,7 @@ class LocalModuleMonitorHook(Hook):
             return
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
-        clock = self._clocks[module.name] = _Clock()
+        clock = self._clocks[module.name] = _started_clock()
         saved: dict[int, int] = {}
         with saved_tensors_hooks(functools.partial(self._count, saved), _same):
             yield
@@ -147,33 +147,40 @@ class LocalModuleMonitorHook(Hook):
                 self._values[f'{name}.grad_norm'] = torch.stack(norms).norm()
 
 
-class _Clock:
-    """Time on the GPU's stream without waiting for it, or on the CPU."""
-
+class _CpuClock:
     def __init__(self) -> None:
-        self._begin = self._mark()
+        self._begin = self._end = time.perf_counter()
 
     def stop(self) -> None:
-        self._end = self._mark()
+        self._end = time.perf_counter()
 
     def seconds(self) -> float:
-        """Elapsed time; waits for the GPU to get there."""
-        if isinstance(self._end, float):
-            return self._end - self._begin
+        return self._end - self._begin
+
+
+class _GpuClock:
+    """Time on the GPU's stream, without waiting for it until the time is asked for."""
+
+    def __init__(self) -> None:
+        self._begin = torch.cuda.Event(enable_timing=True)
+        self._end = torch.cuda.Event(enable_timing=True)
+        self._begin.record()
+
+    def stop(self) -> None:
+        self._end.record()
+
+    def seconds(self) -> float:
         self._end.synchronize()
         return self._begin.elapsed_time(self._end) / 1000
 
-    @staticmethod
-    def _mark() -> float | torch.cuda.Event:
-        if not torch.cuda.is_available():
-            return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event
+
+def _started_clock() -> _CpuClock | _GpuClock:
+    return _GpuClock() if torch.cuda.is_available() else _CpuClock()
 
 
 def _unwrap(model: nn.Module) -> InfoProEncoderDecoder:
-    model = model.module if is_model_wrapper(model) else model
+    if is_model_wrapper(model):
+        model = model.get_submodule('module')
     if not isinstance(model, InfoProEncoderDecoder):
         raise TypeError(
             'LocalModuleMonitorHook needs model.type InfoProEncoderDecoder, got '

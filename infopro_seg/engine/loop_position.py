@@ -117,8 +117,9 @@ def _skip(batches: NumberedBatches, iterator: Any, num_batches: int) -> None:
             raise RuntimeError(f'{type(batches.batches).__name__} has no batches.')
         # As the host's iterator does when an epoch ends.
         epoch += 1
-        if hasattr(sampler_of(batches), 'set_epoch'):
-            sampler_of(batches).set_epoch(epoch)
+        set_sampler_epoch = getattr(sampler_of(batches), 'set_epoch', None)
+        if set_sampler_epoch is not None:
+            set_sampler_epoch(epoch)
         num_batches, left = left, batches.go_to(epoch, left)
     set_epoch(iterator, epoch)
 

@@ -4,13 +4,21 @@ A batch sampler is wrapped, not a data set: whatever wrappers do with an index (
 look it up in a table, mix several images), the number of the draw is known before.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
 
 from mmengine.dist import get_dist_info
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
 from .random_state import random_numbers_from
+
+
+class Batches(Protocol):
+    """A batch sampler: indices of the samples of one batch after another."""
+
+    def __iter__(self) -> Iterator[list[Any]]: ...
+
+    def __len__(self) -> int: ...
 
 
 class NumberedIndex(NamedTuple):
@@ -28,7 +36,7 @@ class NumberedBatches:
         seed: For samplers that have none.
     """
 
-    def __init__(self, batches: Iterable, seed: int) -> None:
+    def __init__(self, batches: Batches, seed: int) -> None:
         self.batches = batches
         self._seed = seed
         self._rank, self._world_size = get_dist_info()
@@ -125,7 +133,7 @@ def number_batches(loader: DataLoader, seed: int) -> NumberedBatches | None:
         The batches, or None if the loader has no batch sampler (``batch_size=None``,
         an iterable data set) or a data set that takes no attributes.
     """
-    batches = loader.batch_sampler
+    batches: Any = loader.batch_sampler
     if isinstance(batches, NumberedBatches):
         return batches
     dataset = loader.dataset
@@ -133,7 +141,7 @@ def number_batches(loader: DataLoader, seed: int) -> NumberedBatches | None:
         return None
     if not hasattr(dataset, '__dict__'):
         return None
-    dataset.__getitems__ = SeededItems(dataset)
+    vars(dataset)['__getitems__'] = SeededItems(dataset)
     # The loader refuses other batch samplers, as they may contradict its batch_size.
     # This one has the same batches.
     vars(loader)['batch_sampler'] = numbered = NumberedBatches(batches, seed)

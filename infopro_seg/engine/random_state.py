@@ -19,10 +19,17 @@ def random_state() -> dict[str, Any]:
         Tensors and plain Python values only, so that it can be read with
         ``weights_only=True``. Of GPUs only the current one.
     """
-    algorithm, keys, *rest = np.random.get_state()  # noqa: NPY002  the host's
+    numpy = np.random.get_state(legacy=False)  # noqa: NPY002  the host's
     state = {
         'python': random.getstate(),
-        'numpy': (algorithm, keys.tolist(), *rest),
+        # As `numpy.random.set_state` takes it, but with a list.
+        'numpy': (
+            numpy['bit_generator'],
+            numpy['state']['key'].tolist(),
+            numpy['state']['pos'],
+            numpy['has_gauss'],
+            numpy['gauss'],
+        ),
         'torch': torch.get_rng_state(),
     }
     if torch.cuda.is_available():

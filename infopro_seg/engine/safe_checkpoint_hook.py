@@ -46,6 +46,8 @@ class SafeCheckpointHook(CheckpointHook):
         kwargs: Of CheckpointHook.
     """
 
+    backend_args: dict[str, Any] | None
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.backend_args is None and self.file_client_args is None:
@@ -113,6 +115,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     def after_val(self, runner: Runner) -> None:
         """Training goes on as if there had been no validation."""
+        assert self._state_before_validation is not None, 'before_val comes first'
         set_random_state(self._state_before_validation)
         self._state_before_validation = None
 

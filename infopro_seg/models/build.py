@@ -67,8 +67,9 @@ def build_local_heads(
         }
         halves: dict[str, dict | None] = dict.fromkeys(PARTS)
         if weights['reconstruction'][i] > 0:
-            values = {**fill, 'out_channels': image_channels}
-            halves['reconstruction'] = _fill(settings.head['reconstruction'], values)
+            halves['reconstruction'] = _fill_reconstruction(
+                settings.head['reconstruction'], fill, image_channels
+            )
         if weights['segmentation'][i] > 0:
             halves['segmentation'] = _fill_segmentation(
                 settings.head['segmentation'], fill, decode_heads[-1]
@@ -120,6 +121,14 @@ def require_losses(
                 'and no auxiliary head reads its outputs. Switch one of the two on, '
                 'move the split, or freeze these units.'
             )
+
+
+def _fill_reconstruction(
+    config: dict | None, fill: Mapping[str, Any], image_channels: int
+) -> dict | None:
+    if config is None:
+        return None
+    return _fill(config, {**fill, 'out_channels': image_channels})
 
 
 def _fill_segmentation(
@@ -180,7 +189,7 @@ def _losses_of(head: nn.Module) -> list[nn.Module]:
 
 def _require_more_than_a_constant(segmentation: nn.Module | None) -> None:
     """Refuse a softmax over one output: its loss is constant."""
-    if getattr(segmentation, 'out_channels', None) != 1:
+    if segmentation is None or getattr(segmentation, 'out_channels', None) != 1:
         return
     for loss in _losses_of(segmentation):
         has_softmax = getattr(loss, 'use_sigmoid', True) is False
@@ -204,10 +213,8 @@ def _norm_of(decode_heads: Sequence[nn.Module]) -> dict:
     return {'type': 'BN'}
 
 
-def _fill(config: dict | None, values: dict[str, Any]) -> dict | None:
+def _fill(config: dict, values: Mapping[str, Any]) -> dict:
     """Add the values that the head's class takes and the config leaves open."""
-    if config is None:
-        return None
     accepted = accepted_settings(_class_of(config))
     return {**{k: v for k, v in values.items() if k in accepted}, **config}
 
@@ -229,5 +236,5 @@ def accepted_settings(cls: type) -> set[str]:
         name
         for base in cls.__mro__
         if '__init__' in vars(base)
-        for name in inspect.signature(base.__init__).parameters
+        for name in inspect.signature(vars(base)['__init__']).parameters
     }

@@ -47,7 +47,8 @@ def meta_copy(module: nn.Module) -> nn.Module:
 def _replacement(tensor: Tensor, make: Make) -> Tensor:
     if is_lazy(tensor):
         device = make(torch.empty(0)).device
-        return type(tensor)(device=device, dtype=tensor.data.dtype)
+        lazy: Callable[..., Tensor] = type(tensor)  # the stubs know no arguments
+        return lazy(device=device, dtype=tensor.data.dtype)
     made = make(tensor.detach())
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(made, requires_grad=tensor.requires_grad)

@@ -6,6 +6,7 @@ pipeline and the data preprocessor, in any unit.
 
 import math
 from collections.abc import Sequence
+from typing import TypeGuard
 
 import torch
 from mmengine.model import ImgDataPreprocessor
@@ -49,7 +50,7 @@ def known_range(
     if not _normalises(data_preprocessor):
         return None
     mean, std = data_preprocessor.mean.flatten(), data_preprocessor.std.flatten()
-    largest = torch.maximum(*torch.broadcast_tensors(mean, std))
+    largest = torch.maximum(mean, std)
     if mean.min() < 0 or largest.max() > 255 or (mean == 0).all() and (std == 1).all():
         return None
     if (largest <= 1).all():
@@ -132,7 +133,7 @@ def _is_normalised_twice(
     return bool(fractions.any()) and (brightest <= 1.05 or darkest < -0.5)
 
 
-def _normalises(data_preprocessor: nn.Module) -> bool:
+def _normalises(data_preprocessor: nn.Module) -> TypeGuard[ImgDataPreprocessor]:
     """Other classes may mean something else by mean and std."""
     return isinstance(data_preprocessor, ImgDataPreprocessor) and hasattr(
         data_preprocessor, 'mean'

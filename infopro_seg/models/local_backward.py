@@ -1,5 +1,6 @@
 """How the losses of one local module are differentiated, while the others wait."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -7,15 +8,17 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from torch import Tensor
 
+from .heads.local_head import Losses
 from .local_module import LocalModule
-from .segmentor import Losses
 
 # parse_losses is a method that uses nothing of its model.
 _NO_MODEL: Any = None
 
 
 def local_backward(
-    optim_wrapper: OptimWrapper, module: LocalModule, losses: Losses
+    optim_wrapper: OptimWrapper,
+    module: LocalModule,
+    losses: Mapping[str, Tensor | list[Tensor]],
 ) -> Losses:
     """Differentiate the losses of one module as the optimizer wrapper would.
 
@@ -49,7 +52,7 @@ def local_backward(
     return _without_history(losses)
 
 
-def _without_history(losses: Losses) -> Losses:
+def _without_history(losses: Mapping[str, Tensor | list[Tensor]]) -> Losses:
     return {
         name: [part.detach() for part in value]
         if isinstance(value, list)

@@ -183,7 +183,8 @@ def _sizes(
     own = getattr(backbone, _SIZE_ATTRIBUTE, None) or _PROBE_SIZE
     first = (own, own) if isinstance(own, int) else (own[0], own[1])
     # A size from a JSON config is a list.
-    return tuple(dict.fromkeys((first, tuple(size or first))))
+    given = (size[0], size[1]) if size else first
+    return tuple(dict.fromkeys((first, given)))
 
 
 def _likely_channels(backbone: nn.Module, expected: int | None) -> list[int]:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from mmengine.structures import PixelData
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -72,14 +73,14 @@ def reads_by_head(network: Any, outputs: Sequence[Tensor]) -> dict[str, frozense
     }
 
 
-def stages_of(decode_head: nn.Module) -> tuple[nn.Module, ...]:
+def stages_of(decode_head: nn.Module) -> tuple[BaseDecodeHead, ...]:
     """The stages of a cascade's decode head; an ordinary head is its only stage."""
     if isinstance(decode_head, nn.ModuleList):
         return tuple(decode_head)
     return (decode_head,)
 
 
-def auxiliary_heads(network: Any) -> dict[str, nn.Module]:
+def auxiliary_heads(network: Any) -> dict[str, BaseDecodeHead]:
     """Auxiliary heads by the names that EncoderDecoder logs them by."""
     if not network.with_auxiliary_head:
         return {}
@@ -202,7 +203,7 @@ def _is_of_mmseg(owner: Any) -> bool:
     return owner.__module__.split('.')[0] == 'mmseg'
 
 
-def _has_own_loss(stage: nn.Module) -> bool:
+def _has_own_loss(stage: BaseDecodeHead) -> bool:
     """Whether its loss may read more than its forward pass does."""
     return 'loss' in vars(stage) or not _is_of_mmseg(type(stage).loss)
 
@@ -221,12 +222,14 @@ def _later(
 class _NotingTuple(tuple):
     """A tuple that remembers which of its entries were taken."""
 
+    read: set[int]
+
     def __new__(cls, items: Sequence[Tensor]) -> '_NotingTuple':
         self = super().__new__(cls, items)
         self.read = set()
         return self
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Any:
         self.read.update(
             range(len(self))[index]
             if isinstance(index, slice)

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from mmengine.logging import MMLogger
@@ -16,6 +17,7 @@ from ..settings.recompute_mode import DECODE_HEAD, RecomputeMode
 from ..settings.splits import module_ranges
 from ..units import State, units_of
 from .build import build_local_heads, require_losses
+from .heads.local_head import Losses
 from .heads.reconstruction import valid_pixels
 from .image_range import check_range, known_range, recovered, to_unit_range
 from .local_module import LocalModule
@@ -25,9 +27,6 @@ from .readers import auxiliary_heads, find_readers, stages_of
 from .recompute.run import check_recompute, head_recompute, resolve_recompute
 from .segments import run_segment
 from .splitting import resolve_splits
-
-#: As mmengine's ``parse_losses`` takes them.
-Losses = dict[str, Tensor | list[Tensor]]
 
 
 def sum_losses(module: LocalModule, losses: Losses) -> Losses:
@@ -78,7 +77,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
     #: Each is entered while a module runs, with its losses and local backward pass.
     watchers: tuple[Callable[[LocalModule], AbstractContextManager], ...] = ()
 
-    def __init__(self, *args, local: dict, **kwargs):
+    def __init__(self, *args: Any, local: dict, **kwargs: Any):
         super().__init__(*args, **kwargs)
         settings = LocalSettings.parse(local)
         units = units_of(self.backbone)
@@ -318,8 +317,8 @@ class InfoProEncoderDecoder(EncoderDecoder):
     def _count_image_channels(self) -> int:
         mean = getattr(self.data_preprocessor, 'mean', None)
         # One value is for any number of channels.
-        is_told = isinstance(mean, Tensor) and mean.numel() > 1
-        return input_channels(self.backbone, mean.numel() if is_told else None)
+        told = mean.numel() if isinstance(mean, Tensor) and mean.numel() > 1 else None
+        return input_channels(self.backbone, told)
 
     def _look_at_first_batch(self, inputs: Tensor) -> None:
         """What would go wrong without a sign is said or refused before any step."""

@@ -5,6 +5,7 @@ and precision of its config.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -122,12 +123,11 @@ def measure(
         reason = first_sentence(error).partition(', the current sys.path')[0]
     if reason:
         return Row(config, reason=reason)
-    sizes = {'batch_size': batch_size, 'crop_size': crop_size}
+    sized = functools.partial(
+        setting_of, config, batch_size=batch_size, crop_size=crop_size
+    )
     try:
-        stock = setting_of(config, **sizes)
-        return _measured(
-            config, stock, setting_of(config, local=dict(local), **sizes), counts
-        )
+        return _measured(config, sized(), sized(local=dict(local)), counts)
     except Exception as error:  # the other models are still of interest
         reason = f'{type(error).__name__}: {first_sentence(error)}'
         return Row(config, reason=reason, is_failure=True)

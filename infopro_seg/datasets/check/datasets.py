@@ -106,8 +106,8 @@ def _check_files(built: Sequence[BuiltDataset]) -> None:
             hints[_hint(part.origin)] = None
     if places:
         lines = [f'{len(places)} problem(s) with the data of this config:']
-        for number, (problem, where) in enumerate(places.items(), 1):
-            lines.append(f'{number}. {", ".join(where)}: {problem}')
+        for number, (problem, owners) in enumerate(places.items(), 1):
+            lines.append(f'{number}. {", ".join(owners)}: {problem}')
         lines += [hint for hint in hints if hint]
         lines.append('Where the data lie elsewhere, say so with --data-root DATA_ROOT.')
         raise FileNotFoundError('\n'.join(lines))

@@ -79,19 +79,20 @@ def _problems(dataset: BaseDataset, scored: bool) -> Iterator[str]:
 
 def _pairs(dataset: BaseDataset) -> list[_Pair]:
     reads = {
-        read.key: (Decoder.of(read.reader))
+        read.key: decoder
         for read in file_reads(dataset)
-        if Decoder.of(read.reader) is not None
+        if (decoder := Decoder.of(read.reader)) is not None
     }
     if not reads:
         return []
     samples = samples_of(dataset)
-    columns = [
+    images, labels = (
         paths_of(samples, key) if key in reads else [None] * len(samples)
         for key in ('img_path', 'seg_map_path')
-    ]
+    )
     image, label = (reads.get(key, Decoder()) for key in ('img_path', 'seg_map_path'))
-    pairs = [_Pair(*paths, image, label) for paths in zip(*columns, strict=True)]
+    paths = zip(images, labels, strict=True)
+    pairs = [_Pair(*pair, image, label) for pair in paths]
     return list(dict.fromkeys(pairs))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmseg.evaluation import IoUMetric
+from mmseg.models.losses import HuasdorffDisstanceLoss, OhemCrossEntropy, TverskyLoss
 
 _PACKAGES = ('mmseg', 'mmdet', 'infopro_seg')
 # Heads that make targets of their own from the labels, whatever these are.
@@ -81,7 +82,7 @@ def head_rules(model: torch.nn.Module) -> list[LabelRule]:
     """
     segmentor = model
     while not hasattr(segmentor, 'decode_head') and hasattr(segmentor, 'module'):
-        segmentor = segmentor.module
+        segmentor = segmentor.get_submodule('module')
     parts = [getattr(type(segmentor), 'loss', None)]
     if getattr(segmentor, 'data_preprocessor', None) is not None:
         parts.append(type(segmentor.data_preprocessor))
@@ -140,7 +141,7 @@ def _rule_of(name: str, head: torch.nn.Module) -> LabelRule | None:
     channels = channels if isinstance(channels, int) else num_classes
     limits = [_num_values(loss, channels) for loss in known] or [num_classes]
     ignored = [_ignored(loss, ignore_index) for loss in known] or [{ignore_index}]
-    both = set().union(*ignored) - {None}
+    both = {i for values in ignored for i in values if i is not None}
     taken = {i for i in both if _all_take(i, limits, ignored)}
     masked = [bool(getattr(loss, 'use_sigmoid', False)) for loss in known]
     is_masked = bool(known) and all(masked) and _names(known) == {'CrossEntropyLoss'}
@@ -149,10 +150,9 @@ def _rule_of(name: str, head: torch.nn.Module) -> LabelRule | None:
 
 def _ignored(loss: torch.nn.Module, ignore_index: int | None) -> set[int | None]:
     """Values that a loss ignores: those of its head, or its own."""
-    name = type(loss).__name__
-    if name == 'OhemCrossEntropy':
+    if isinstance(loss, OhemCrossEntropy):
         return {loss.ignore_label}
-    if name in ('TverskyLoss', 'HuasdorffDisstanceLoss'):
+    if isinstance(loss, TverskyLoss | HuasdorffDisstanceLoss):
         return {loss.ignore_index}
     # Dice's own is a class to leave out; all that is no class it ignores.
     return {ignore_index}

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from .brush import Brush
-from .terms import Colour, Label, Side, green, vary
+from .terms import Box, Colour, Label, Side, green, vary
 
 # Distance in metres at which the street ends.
 FAR = 140.0
@@ -157,12 +157,12 @@ def _paint_windows(brush: Brush, x: float, top: float, near: float, far: float) 
     brush.planes(x, (y0, y1), (z0, z1), glass)
 
 
-def paint_shadows(brush: Brush, boxes: list[tuple[float, ...]], depth: float) -> None:
+def paint_shadows(brush: Brush, boxes: list[Box], depth: float) -> None:
     """Darken the ground under things, softly.
 
     Args:
         brush: where to paint; call it before anything stands on the ground.
-        boxes: (x0, x1, z0, z1) of each shadow on the ground, in metres.
+        boxes: of the shadows.
         depth: how much light is taken away, 0..1.
     """
     mask = np.zeros(brush.labels.shape, np.uint8)
@@ -171,6 +171,6 @@ def paint_shadows(brush: Brush, boxes: list[tuple[float, ...]], depth: float) ->
         corners = ((x0, z0), (x1, z0), (x1, z1), (x0, z1))
         points = np.array([project(x, 0.0, z) for x, z in corners])
         cv2.fillConvexPoly(mask, np.rint(points).astype(np.int32), 255)
-    mask = cv2.blur(mask, (3, 3))
-    keep = 255 - (mask * depth).astype(np.uint8)
+    soft = cv2.blur(mask, (3, 3))
+    keep = 255 - (soft * depth).astype(np.uint8)
     cv2.multiply(brush.image, cv2.merge([keep] * 3), brush.image, 1 / 255)

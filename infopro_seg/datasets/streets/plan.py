@@ -5,7 +5,7 @@ Pure Python: decides, and paints nothing. Axes and units as in ``terms.py``.
 
 import random
 
-from .terms import BARRIER_LENGTH, Side, Thing, vary
+from .terms import BARRIER_LENGTH, Box, Side, Thing, vary
 
 # Half width and length in metres of what a kind covers on the ground: its shadow, and
 # how far its far end is. Kinds that cover nothing worth a shadow are left out.
@@ -138,8 +138,8 @@ def _place_plants(rng: random.Random, side: Side) -> list[Thing]:
     return things
 
 
-def shadow_boxes(rng: random.Random, things: list[Thing]) -> list[tuple[float, ...]]:
-    """Ground rectangles (x0, x1, z0, z1), all shifted the same way by the sun."""
+def shadow_boxes(rng: random.Random, things: list[Thing]) -> list[Box]:
+    """Where shadows fall: footprints, all shifted the same way by the sun."""
     lean = rng.uniform(-0.8, 0.8)
     boxes = []
     for thing in things:

@@ -9,6 +9,8 @@ from enum import IntEnum
 from typing import NamedTuple
 
 Colour = tuple[float, float, float]
+#: A rectangle on the ground: (x0, x1, z0, z1), in metres.
+Box = tuple[float, float, float, float]
 # Walls and fences are made of pieces this long, in metres, so that each piece can be
 # ordered by depth among the other things.
 BARRIER_LENGTH = 4.0

@@ -5,6 +5,8 @@ uses it (Wang et al., ICLR 2021, section 3.2: temperature 0.07, projection to 12
 dimensions); over sampled pixels instead of whole images.
 """
 
+from typing import Any
+
 import torch
 from mmengine.model import BaseModule
 from mmseg.registry import MODELS
@@ -113,7 +115,9 @@ class PixelContrastHead(BaseModule):
         """Unit vectors (N, embedding_channels, h, w), in float32 under autocast too."""
         return functional.normalize(self.project(inputs[0]).float(), dim=1)
 
-    def loss(self, inputs: tuple[Tensor, ...], data_samples: list, train_cfg) -> dict:
+    def loss(
+        self, inputs: tuple[Tensor, ...], data_samples: list, train_cfg: Any
+    ) -> dict[str, Tensor]:
         """The loss of a batch.
 
         Args:

@@ -151,8 +151,8 @@ class SubpixelReconstructionHead(BaseModule):
     def init_weights(self) -> None:
         """Start from an even grey: a random start would be a checkerboard."""
         super().init_weights()
-        nn.init.zeros_(self.conv_patch.weight)
-        nn.init.zeros_(self.conv_patch.bias)
+        for parameter in self.conv_patch.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, feature_map: Tensor, size: tuple[int, int]) -> Tensor:
         """Reconstruct an image.

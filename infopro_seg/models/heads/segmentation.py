@@ -3,6 +3,8 @@
 The reference's form is mmseg's own FCNHead; any mmseg decode head can take its place.
 """
 
+from typing import Any
+
 import torch
 from mmcv.cnn import ConvModule
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
@@ -46,7 +48,7 @@ class LocalSegmentationHead(BaseDecodeHead):
         channels: int | None = None,
         stride: int | None = None,
         loss_stride: int = 4,
-        **kwargs,
+        **kwargs: Any,
     ):
         if loss_stride < 1 or loss_stride != int(loss_stride):
             raise ValueError(

@@ -9,7 +9,8 @@ float32 rounding, and so is the work: nothing is computed twice.
 
 import functools
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
@@ -41,7 +42,7 @@ def use_lean_loss(head: nn.Module) -> str | None:
         return None
     reason = obstacle(head)
     if reason is None:
-        head.loss_by_feat = functools.partial(lean_loss_by_feat, head)
+        vars(head)['loss_by_feat'] = functools.partial(lean_loss_by_feat, head)
     return reason
 
 
@@ -105,7 +106,14 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, logits, labels, weight, ignore_index, align_corners):
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        labels: Tensor,
+        weight: Tensor | None,
+        ignore_index: int,
+        align_corners: bool,
+    ) -> tuple[Tensor, Tensor]:
         gradient = torch.zeros_like(logits) if ctx.needs_input_grad[0] else None
         total = logits.new_zeros(())
         correct = logits.new_zeros(1)
@@ -136,13 +144,15 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_total, grad_correct):
+    def backward(
+        ctx: Any, grad_total: Tensor, grad_correct: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
         return gradient * grad_total, None, None, None, None
 
 
 def _chunks(
-    num_images: int, num_classes: int, size: tuple[int, int]
+    num_images: int, num_classes: int, size: Sequence[int]
 ) -> Iterator[tuple[slice, slice]]:
     """Whole images, as many as fit a chunk, or else rows of one image."""
     height, width = size
@@ -155,7 +165,7 @@ def _chunks(
 
 
 def _upsample_rows(
-    logits: Tensor, rows: slice, size: tuple[int, int], align_corners: bool
+    logits: Tensor, rows: slice, size: Sequence[int], align_corners: bool
 ) -> Tensor:
     """Rows of ``interpolate(logits, size, mode='bilinear')``, without the others.
 

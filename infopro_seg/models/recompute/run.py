@@ -208,7 +208,7 @@ class EarlierBuffers:
             if module.training
             for name, buffer in module.named_buffers(recurse=False)
         ]
-        self._own = []
+        self._own: list[tuple[nn.Module, str, Tensor]] = []
 
     def __enter__(self) -> None:
         self._own = [

@@ -187,6 +187,28 @@ class _Recipe(NamedTuple):
         return result if isinstance(result, Tensor) else result[0]
 
 
+class _Kept(NamedTuple):
+    """A tensor that is kept.
+
+    Args:
+        tensor: Without its history, which would in turn keep this.
+        original: With its history, while it is still around.
+        version: Of the original, when it was noted.
+    """
+
+    tensor: Tensor
+    original: weakref.ref[Tensor]
+    version: int
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> '_Kept':
+        return cls(tensor.detach(), weakref.ref(tensor), version_of(tensor))
+
+    def is_changed(self) -> bool:
+        original = self.original()
+        return original is not None and version_of(original) != self.version
+
+
 class _Value:
     """A tensor in storage of its own: there, or to be made again.
 
@@ -200,31 +222,29 @@ class _Value:
         self.stride = stride
         #: Where autograd still waits for it.
         self.slots: weakref.WeakSet[_Slot] = weakref.WeakSet()
-        self._kept: Tensor | None = None
-        #: What was kept, if it is still around, and its version then.
-        self._original: tuple[weakref.ref, int] | None = None
+        self._kept: _Kept | None = None
         self._made: Tensor | None = None
 
     def keep(self, tensor: Tensor) -> None:
         if self._kept is None:
-            # Without its history, which would in turn keep this.
-            self._kept = tensor.detach()
-            self._original = weakref.ref(tensor), version_of(tensor)
+            self._kept = _Kept.of(tensor)
             # What it was made of may go.
             self.recipe = None
 
     def get(self) -> Tensor:
         if self._kept is not None:
-            if self._is_changed():
+            if self._kept.is_changed():
+                shape = tuple(self._kept.tensor.shape)
                 raise RuntimeError(
-                    f'a tensor of shape {tuple(self._kept.shape)} was changed in place '
+                    f'a tensor of shape {shape} was changed in place '
                     'after it had been noted for stepwise recompute. Take the unit '
                     'that does this out of local=dict(recompute=...), or name it '
                     'without ":stepwise".'
                 )
-            return self._kept
+            return self._kept.tensor
         if self._made is not None:
             return self._made
+        assert self.recipe is not None, 'it goes only when the tensor is kept'
         made = self.recipe.follow()
         if made.stride() != self.stride:
             raise RuntimeError(
@@ -234,11 +254,6 @@ class _Value:
         if self.slots:
             self._made = made
         return made
-
-    def _is_changed(self) -> bool:
-        ref, version = self._original
-        tensor = ref()
-        return tensor is not None and version_of(tensor) != version
 
     def release(self, slot: '_Slot') -> None:
         self.slots.discard(slot)
@@ -252,7 +267,7 @@ class _View(NamedTuple):
     value: _Value
     size: tuple[int, ...]
     stride: tuple[int, ...]
-    offset: int
+    offset: int | torch.SymInt
 
     @classmethod
     def of(cls, tensor: Tensor, value: _Value) -> '_View':
