@@ -46,7 +46,7 @@ def parse_args() -> argparse.Namespace:
         '--batch-size',
         type=int,
         metavar='B',
-        help='images a step; default: those of the config',
+        help='images per step; default: those of the config',
     )
     parser.add_argument(
         '--crop-size',
@@ -62,7 +62,7 @@ def parse_args() -> argparse.Namespace:
         '--steps',
         type=int,
         default=20,
-        help='timed steps a method; 0: only predict; default: 20',
+        help='timed steps per method; 0: only predict; default: 20',
     )
     parser.add_argument(
         '--warmup',
@@ -71,7 +71,7 @@ def parse_args() -> argparse.Namespace:
         help='steps before that which are not timed, 2 or more; default: 3',
     )
     parser.add_argument(
-        '--seed', type=int, default=0, help='of weights and images; default: 0'
+        '--seed', type=int, default=0, help='seed of weights and images; default: 0'
     )
     parser.add_argument(
         '--local',

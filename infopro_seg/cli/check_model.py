@@ -1,4 +1,4 @@
-"""Finds wrong settings of a model before a run prints and builds anything."""
+"""Finds wrong settings of a model before a run prints or builds anything."""
 
 import copy
 import traceback
@@ -15,13 +15,13 @@ _PACKAGE = __name__.partition('.')[0]
 
 
 def check_model(cfg: Config) -> None:
-    """Build a local model without weights, for the errors of its settings.
+    """Build a local model without weights, to find errors in its settings.
 
     Only errors that this package raises count. Others may be due to the missing
     weights; the run itself shows them.
 
     Args:
-        cfg: Of a run; not changed.
+        cfg: Config of a run; not changed.
 
     Raises:
         ValueError: if a setting is wrong, such as a split that is no unit.
@@ -47,6 +47,6 @@ def build_weightless(cfg: Config) -> InfoProEncoderDecoder:
 
 
 def _is_ours(error: Exception) -> bool:
-    """Whether this package raised it, and not what it called."""
+    """Whether this package raised an error, and not code that it called."""
     frame = list(traceback.walk_tb(error.__traceback__))[-1][0]
     return frame.f_globals.get('__name__', '').partition('.')[0] == _PACKAGE

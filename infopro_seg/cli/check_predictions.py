@@ -10,7 +10,7 @@ from ..planner.peaks import predicted_peak
 from ..planner.search import AUTO
 from .run import make_parser
 
-# Between the least memory that is possible and end-to-end training.
+# From 0, the least possible memory, to 1, that of end-to-end training.
 BUDGETS = (0, 0.02, 0.05, 0.1, 0.2, 0.4)
 
 

@@ -24,21 +24,20 @@ _UNLABELLED = 11
 class CamVidDataset(BaseSegDataset):
     """CamVid street scenes with 11 classes.
 
-    Label 11, unlabelled, becomes 255 through the data set's label map, which mmseg's
-    LoadAnnotations applies: the ignore index of loss and metric stays the usual 255.
+    The data set's label map, which mmseg's LoadAnnotations applies, turns label 11
+    (unlabelled) into 255, so that the ignore index of loss and metric stays 255.
 
     Args:
-        img_suffix: ending of the images; by default whichever of .png, .jpg and .jpeg
-            lies in the image folder.
+        img_suffix: ending of the images; by default .png, .jpg or .jpeg, whichever is
+            in the image folder.
         seg_map_suffix: ending of the label files.
         **kwargs: as for ``BaseSegDataset``; ``data_prefix`` names the folders, such as
             ``dict(img_path='train', seg_map_path='trainannot')``.
 
     Raises:
-        FileNotFoundError: if a folder is missing, holds no image, or lacks labels; not
-            before the files are listed, as with ``lazy_init``. Labels count if the
-            pipeline loads them.
-        ValueError: if images with different endings lie in one folder.
+        FileNotFoundError: if a folder is missing, holds no image, or lacks labels that
+            the pipeline loads. With ``lazy_init`` only once the files are listed.
+        ValueError: if one folder holds images with different endings.
 
     Source: Brostow, Fauqueur, Cipolla, "Semantic object classes in video", 2009; class
     order and folders of Badrinarayanan et al., SegNet, 2017.
@@ -86,7 +85,7 @@ class CamVidDataset(BaseSegDataset):
 
     @classmethod
     def get_label_map(cls, new_classes: Sequence[str] | None = None) -> dict[int, int]:
-        """The map of a class subset, if any, and 255 for unlabelled."""
+        """The label map of a class subset, if any, with 255 for unlabelled."""
         return {**(super().get_label_map(new_classes) or {}), _UNLABELLED: 255}
 
     def load_data_list(self) -> list[dict]:
@@ -97,7 +96,7 @@ class CamVidDataset(BaseSegDataset):
 
         Raises:
             FileNotFoundError: if a folder is missing, holds no image, or lacks labels.
-            ValueError: if images with different endings lie in one folder.
+            ValueError: if one folder holds images with different endings.
         """
         keys = ['img_path'] + ['seg_map_path'] * self._loads_labels()
         folders = [

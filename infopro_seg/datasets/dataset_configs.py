@@ -1,4 +1,4 @@
-"""The data sets that a config names: which loaders run, and what is wrapped in what."""
+"""The data sets of a config: which loaders run, and what wraps what."""
 
 import inspect
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmseg.registry import DATASETS
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-# These hand on what they wrap as it is; any other wrapper may change or choose.
+# Wrappers that pass samples on unchanged; others may change or select samples.
 _PLAIN_WRAPPERS = {
     'ConcatDataset',
     'RepeatDataset',
@@ -24,10 +24,10 @@ class DatasetConfig:
 
     Args:
         loader: Name of its dataloader.
-        place: Where it stands in the config, such as ``train_dataloader.dataset``.
+        place: Its place in the config, such as ``train_dataloader.dataset``.
         config: Its part of the config, not a copy.
-        scope: The registry scope that it is built in.
-        is_plain: Whether it is known to be used as a whole and as it stands.
+        scope: The registry scope in which it is built.
+        is_plain: Whether it is certain that all samples are used, unchanged.
     """
 
     loader: str
@@ -38,9 +38,9 @@ class DatasetConfig:
 
     @property
     def cls(self) -> Any:
-        """What ``type`` stands for; None for a name that is not registered.
+        """The class that ``type`` stands for; None for a name that is not registered.
 
-        An unregistered name is left to the host, whose message tells what to import.
+        An unregistered name is left to the host, whose message says what to import.
         """
         kind = self.config.get('type')
         if not isinstance(kind, str):
@@ -78,14 +78,14 @@ def dataset_configs(cfg: Config, loaders: Sequence[str]) -> Iterator[DatasetConf
     for name in loaders:
         loader = cfg.get(name)
         if isinstance(loader, dict):
-            # Of a shortened epoch nobody knows which samples it takes.
+            # Which samples a shortened epoch takes is unknown.
             is_plain = loader.get('num_batch_per_epoch') is None
             around = _Surroundings(name, scope, is_plain)
             yield from _inside(loader.get('dataset'), f'{name}.dataset', around)
 
 
 class _Surroundings(NamedTuple):
-    """What a data set has of what it lies in; fields as of `DatasetConfig`."""
+    """What a data set inherits from where it is; fields as in `DatasetConfig`."""
 
     loader: str
     scope: str
@@ -123,7 +123,7 @@ def _wrapped_keys(config: dict[str, Any]) -> list[str]:
 
 
 def takes(cls: Any, argument: str) -> bool:
-    """Whether a class has an argument, by itself or handed on to a base class."""
+    """Whether a class takes an argument, by itself or by a base class."""
     for base in inspect.getmro(cls):
         if '__init__' not in vars(base):
             continue

@@ -1,4 +1,4 @@
-"""What each local module costs and how strongly it learns, for the logs."""
+"""A hook that logs what each local module costs and how strongly it learns."""
 
 import contextlib
 import functools
@@ -18,27 +18,29 @@ from ..models import InfoProEncoderDecoder, LocalModule
 
 @HOOKS.register_module()
 class LocalModuleMonitorHook(Hook):
-    """Logs time, memory and gradient norm of every local module now and then.
+    """Logs time, memory and gradient norm of every local module at intervals.
 
-    Entries ``train/local_<k>.<quantity>`` of the message hub, so that every log backend
-    shows them:
+    The numbers are entries ``train/local_<k>.<quantity>`` of the message hub, so that
+    every log backend shows them:
 
-    - ``seconds``: forward and backward pass with the module's losses. Of the last
+    - ``seconds``: forward and backward pass with the module's losses. For the last
       module: until the end of the iteration, with the optimizer's step.
-    - ``saved_gib``: what its forward pass keeps for backward, parameters and buffers
-      not counted. What recomputed units keep, their inputs, is counted only where
-      another operation keeps it too.
+    - ``saved_gib``: what its forward pass keeps for backward, without parameters and
+      buffers. Inputs kept by recomputed units are counted only where another operation
+      keeps them, too.
     - ``peak_allocated_gib`` and ``peak_reserved_gib`` while it ran, of all tensors on
-      the GPU (of the last module: to the end of the iteration); only on a GPU.
-    - ``grad_norm``: 2-norm of the gradients the optimizer steps with, those of the
-      local head included (clipped, if they are). Not in iterations without a step.
+      the GPU (for the last module: until the end of the iteration). Only on a GPU.
+    - ``grad_norm``: 2-norm of the gradients that the optimizer steps with, including
+      those of the local head (clipped, if they are). Not in iterations without a step.
 
-    In the iterations in between there is no cost. The measured one is the middle one:
-    not the first of a run, which warms up, and early enough before the next log entry
-    for its ``memory``, a peak that measuring on a GPU resets.
+    Other iterations cost nothing extra. In each interval the middle iteration is
+    measured. So the first iteration of a run, which warms up, is left out. Measuring on
+    a GPU resets the peak that the log calls ``memory``; in the middle this happens
+    early enough before the next log entry.
 
     Args:
-        interval: Measure one iteration of so many; 0 switches the hook off.
+        interval: Number of iterations of which one is measured; 0 switches the hook
+            off.
 
     Raises:
         ValueError: if the interval is negative.
@@ -159,7 +161,7 @@ class _CpuClock:
 
 
 class _GpuClock:
-    """Time on the GPU's stream, without waiting for it until the time is asked for."""
+    """Time on the GPU's stream; waits for the GPU only when asked for the time."""
 
     def __init__(self) -> None:
         self._begin = torch.cuda.Event(enable_timing=True)
@@ -190,10 +192,10 @@ def _unwrap(model: nn.Module) -> InfoProEncoderDecoder:
 
 
 def _parameters_of(model: InfoProEncoderDecoder) -> dict[str, list[nn.Parameter]]:
-    """Parameters by the module that trains them; the last has all heads."""
+    """Parameters by the module that trains them; the last one has the stock heads."""
     *local, last = model.local_modules
     owned = {module.name: module.parameters(model.backbone) for module in local}
-    # None of them where every step is end-to-end.
+    # There are no local heads where every step is end-to-end.
     for module, head in zip(local, model.local_heads, strict=False):
         owned[module.name] += head.parameters()
     taken = {id(p) for parameters in owned.values() for p in parameters}

@@ -1,4 +1,4 @@
-"""How the losses of one local module are differentiated, while the others wait."""
+"""The backward pass of one local module, before the other modules run theirs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor
 from .heads.local_head import Losses
 from .local_module import LocalModule
 
-# parse_losses is a method that uses nothing of its model.
+# parse_losses is a method that does not use its model.
 _NO_MODEL: Any = None
 
 
@@ -22,25 +22,25 @@ def local_backward(
 ) -> Losses:
     """Differentiate the losses of one module as the optimizer wrapper would.
 
-    The wrapper's own ``backward`` is not called: it counts calls, and more than one an
+    The wrapper's own ``backward`` is not called: it counts calls, and more than one per
     iteration breaks gradient accumulation.
 
     Args:
         optim_wrapper: Gives the accumulation factor and the gradient scaler.
-        module: The module; for the callback's signature.
-        losses: What mmengine's ``parse_losses`` takes: tensors, of which the mean
-            counts, and lists of tensors, which are summed. Those with ``loss`` in
-            their name are differentiated.
+        module: Unused; part of the callback's signature.
+        losses: What mmengine's ``parse_losses`` takes: tensors, which are averaged, and
+            lists of tensors, whose averages are summed. Those with ``loss`` in their
+            name are differentiated.
 
     Returns:
-        The same entries without history.
+        The same entries, detached.
 
     Raises:
         TypeError: if an entry is neither a tensor nor a list of tensors.
     """
     total, _ = BaseModel.parse_losses(_NO_MODEL, losses)
     if not isinstance(total, Tensor) or not total.requires_grad:
-        # Nothing is trained here: no loss, or one of frozen heads on frozen units.
+        # Nothing is trained here: there is no loss, or head and units are frozen.
         return _without_history(losses)
     total = optim_wrapper.scale_loss(total)
     scaler = getattr(optim_wrapper, 'loss_scaler', None)

@@ -1,4 +1,4 @@
-"""Who reads the stage outputs of a backbone: the heads, and what each of them takes."""
+"""Which head reads which stage outputs of a backbone."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,12 +17,12 @@ from .hollow import hollow_copy, meta_copy
 
 
 class Readers(NamedTuple):
-    """Who reads which stage output, of a network that is cut.
+    """Who reads which stage output of a network that is cut.
 
     Args:
         auxiliary_module: Index of the local module that each auxiliary head trains.
-        read_later: For each module but the last: indices of the outputs that are read
-            behind it; None for all.
+        read_later: For each module but the last, the indices of the outputs that are
+            read after it; None for all.
         read_ever: Indices of the outputs that any head reads; None for all.
     """
 
@@ -36,13 +36,13 @@ def find_readers(
 ) -> Readers:
     """Find out who reads which stage output.
 
-    An auxiliary head trains the first module after which all its maps exist. A neck
-    reads everything, and heads behind it belong to the last module.
+    An auxiliary head trains the first module after which all of its maps exist. A neck
+    reads everything, and heads behind a neck belong to the last module.
 
     Args:
         network: An EncoderDecoder.
         outputs: Stage outputs without storage, see `Probe`.
-        num_outputs: Stage outputs that exist after each module but the last.
+        num_outputs: How many stage outputs exist after each module but the last.
     """
     last = len(num_outputs)
     heads = auxiliary_heads(network)
@@ -62,7 +62,7 @@ def reads_by_head(network: Any, outputs: Sequence[Tensor]) -> dict[str, frozense
     """`outputs_read` of ``decode_head`` and of every auxiliary head.
 
     Args:
-        network: An EncoderDecoder; a neck is not looked at.
+        network: An EncoderDecoder; its neck is ignored.
         outputs: Stage outputs without storage, see `Probe`.
     """
     heads = {DECODE_HEAD: network.decode_head, **auxiliary_heads(network)}
@@ -81,7 +81,7 @@ def stages_of(decode_head: nn.Module) -> tuple[BaseDecodeHead, ...]:
 
 
 def auxiliary_heads(network: Any) -> dict[str, BaseDecodeHead]:
-    """Auxiliary heads by the names that EncoderDecoder logs them by."""
+    """Auxiliary heads by the names that EncoderDecoder gives them in logs."""
     if not network.with_auxiliary_head:
         return {}
     if isinstance(network.auxiliary_head, nn.ModuleList):
@@ -98,14 +98,15 @@ def outputs_read(
     """Which stage outputs a decode or auxiliary head reads.
 
     Its ``in_index`` does not tell: the head of DeepLabV3+ also takes ``inputs[0]``.
-    So the head is run, in evaluation and in training mode, on outputs that note their
-    reader: without weights, and if it is not one of mmseg's own, also with its loss.
+    So the head is run, in evaluation and in training mode, on outputs that note when
+    they are read. It runs without weights; if it is not one of mmseg's own, its loss
+    runs too, with weights.
 
     Args:
         head: Any mmseg decode head, or the stages of a cascade; it is not changed.
         outputs: Stage outputs without storage, see `Probe`.
         train_cfg: Passed on to its loss.
-        name: How the warning calls it.
+        name: The head's name in the warning.
 
     Returns:
         Indices into ``outputs``; all of them if the head cannot be run this way.
@@ -131,7 +132,7 @@ def outputs_read(
 
 
 def _run_forward(head: nn.Module, noting: '_NotingTuple') -> None:
-    """In both modes, without weights; norm layers as in evaluation mode."""
+    """Run in both modes, without weights; norm layers stay in evaluation mode."""
     head = meta_copy(head)
     for training in (False, True):
         _set_mode(head, training)
@@ -142,7 +143,7 @@ def _run_forward(head: nn.Module, noting: '_NotingTuple') -> None:
 
 
 def _run_loss(head: nn.Module, noting: '_NotingTuple', train_cfg: Any) -> None:
-    """As the segmentor trains it, with weights, on images that show nothing."""
+    """Run the loss as in training, with weights, on maps of zeros."""
     head = hollow_copy(head, lambda tensor: tensor.clone())
     _set_mode(head, training=True)
     samples = [_blank_sample(noting) for _ in range(2)]
@@ -159,13 +160,13 @@ def _error_of(run: Callable[..., None], *args: Any) -> Exception | None:
         # Some heads (LightHamHead) draw their bases anew in every forward pass.
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             run(*args)
-    except Exception as error:  # a head of unknown make
+    except Exception as error:  # heads of other packages may fail in any way
         return error
     return None
 
 
 def _set_mode(head: nn.Module, training: bool) -> None:
-    """Training mode of norm layers asks for devices and sizes that are not here."""
+    """Set the mode, but not of norm layers: they would demand devices and sizes."""
     head.train(training)
     for module in head.modules():
         if isinstance(module, NormBase):
@@ -204,7 +205,7 @@ def _is_of_mmseg(owner: Any) -> bool:
 
 
 def _has_own_loss(stage: BaseDecodeHead) -> bool:
-    """Whether its loss may read more than its forward pass does."""
+    """Whether the loss may read more than the forward pass does."""
     return 'loss' in vars(stage) or not _is_of_mmseg(type(stage).loss)
 
 
@@ -243,7 +244,7 @@ class _NotingTuple(tuple):
 
 
 class _NotingUses(TorchFunctionMode):
-    """Notes entries that functions use which look past ``__iter__`` (torch.cat)."""
+    """Notes entries read by functions that bypass ``__iter__`` (torch.cat)."""
 
     def __init__(self, noting: _NotingTuple):
         super().__init__()
@@ -252,7 +253,7 @@ class _NotingUses(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        """Run a function of tensors and note what it is given."""
+        """Run a function of tensors and note whether it was given the tuple."""
         for leaf in tree_leaves((args, kwargs)):
             if leaf is self._noting:
                 self._noting.read.update(range(len(leaf)))

@@ -1,4 +1,4 @@
-"""A local head: what a local module is trained with instead of a later gradient.
+"""A local head: it trains a local module in place of the gradient from later layers.
 
 It exists only for training. Its loss is ``lambda1 * reconstruction + lambda2 *
 segmentation`` (Wang et al., ICLR 2021, equation 5 and section 4.3).
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .reconstruction import reconstruction_loss, valid_pixels
 
-#: As mmengine's ``parse_losses`` takes them.
+#: Losses by name, as mmengine's ``parse_losses`` takes them.
 Losses = dict[str, Tensor | list[Tensor]]
 
 
@@ -22,9 +22,9 @@ class LocalHead(BaseModule):
 
     Args:
         reconstruction: Config of the reconstruction half, called as
-            ``half(feature_map, size) -> logits``; None to do without.
+            ``half(feature_map, size) -> logits``; None for no reconstruction.
         segmentation: Config of the segmentation half: any mmseg decode head or
-            anything with its ``loss``; None to do without.
+            anything with the same ``loss``; None for no segmentation.
         reconstruction_weight: lambda1 of this module.
         segmentation_weight: lambda2 of this module.
         init_cfg: mmengine initialisation.
