@@ -5,6 +5,7 @@ tests/compat/test_canaries.py, which fails with the name of what a new version m
 """
 
 import contextlib
+import importlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,9 +16,9 @@ from mmengine.hooks import CheckpointHook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import BaseLoop, Runner
 from mmengine.runner.checkpoint import CheckpointLoader
-from mmseg.models import EncoderDecoder
+from mmseg.models import EncoderDecoder, UNet, VisionTransformer
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
-from torch import Tensor, nn
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.nn.modules.batchnorm import _NormBase as NormBase
 from torch.nn.modules.conv import _ConvNd as ConvNd
@@ -25,9 +26,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 try:
-    from numpy._core import multiarray
+    multiarray = importlib.import_module('numpy._core.multiarray')
 except ImportError:  # numpy 1
-    from numpy.core import multiarray
+    multiarray = importlib.import_module('numpy.core.multiarray')
 
 __all__ = [
     'NUMPY_PICKLES',
@@ -172,11 +173,11 @@ def labels_of(head: BaseDecodeHead, data_samples: list) -> Tensor:
     return head._stack_batch_gt(data_samples)
 
 
-def check_divisible(backbone: nn.Module, x: Any) -> None:
+def check_divisible(backbone: UNet, x: Any) -> None:
     """Refuse images whose sides a U-Net cannot halve as often as it must."""
     backbone._check_input_divisible(x)
 
 
-def with_positions(backbone: nn.Module, tokens: Tensor, grid: Any) -> Tensor:
+def with_positions(backbone: VisionTransformer, tokens: Tensor, grid: Any) -> Tensor:
     """Tokens of a vision transformer with its position embedding, resized to a grid."""
     return backbone._pos_embeding(tokens, grid, backbone.pos_embed)

@@ -37,7 +37,7 @@ class Largest(NamedTuple):
     method: str
     card_bytes: int
     batch_size: int
-    crop_size: tuple[int, int] | None
+    crop_size: tuple[int, ...] | None
 
 
 def largest_sizes(

@@ -1,7 +1,7 @@
-"""From a trained local model to what stock mmsegmentation loads: weights and config.
+"""Exports a trained local model as weights and config for stock mmsegmentation.
 
-Keys are those of stock mmseg already, so no local model is built: local heads are left
-out, and what this package added to the config is taken out again.
+The keys are those of stock mmseg already, so no local model is built. Local heads are
+left out, and what this package added to the config is removed.
 """
 
 import copy
@@ -27,7 +27,7 @@ from .files import read_checkpoint, stock_state_dict, write_checkpoint
 from .loading import checkpoint_names, last_checkpoint_of
 
 _PACKAGE = __name__.partition('.')[0]
-# What stands for the host's own in a local run.
+# Types of a local run, and the host's own that they replace.
 _STOCK_NAMES = {
     'SafeCheckpointHook': 'CheckpointHook',
     'SeededSampler': 'InfiniteSampler',
@@ -44,18 +44,18 @@ def export(
 ) -> str:
     """Write the stock checkpoint and, beside it, the whole stock config.
 
-    The weights are loaded strictly into the stock segmentor, which predicts a random
-    image, before anything is written.
+    Before anything is written, the weights are loaded strictly into the stock
+    segmentor, which then predicts a random image.
 
     Args:
         cfg: The config that the checkpoint was trained with; not changed.
         checkpoint_path: The trained checkpoint.
-        out: File to write; the config goes to the same name with ``.py``.
+        out: File to write; the config gets the same name with ``.py``.
         force: Overwrite existing files.
         trust_pickle: See `read_checkpoint`.
 
     Returns:
-        What was done, for people.
+        What was done, as text for the user.
 
     Raises:
         FileExistsError: if a file exists and ``force`` is False.
@@ -97,11 +97,11 @@ def stock_run_config(cfg: Config) -> Config:
     """A run's config without local modules and without what this package added.
 
     Args:
-        cfg: Of a local or stock run; not changed.
+        cfg: Config of a local or stock run; not changed.
 
     Returns:
         A config that stock mmsegmentation runs. It imports this package only if it
-        needs something else of it, such as a data set.
+        needs other parts of it, such as a data set.
     """
     stock = copy.deepcopy(cfg)
     stock.model = ConfigDict(stock_model_config(stock.model))
@@ -132,8 +132,8 @@ def read_trained_config(source: str) -> Config:
     """The config of a run.
 
     Args:
-        source: Its config file, ``mmseg::NAME``, or its work dir, which has the config
-            that was run last.
+        source: Its config file, ``mmseg::NAME``, or its work dir, which holds the
+            config of the last run.
 
     Raises:
         FileNotFoundError: if there is none.
@@ -151,7 +151,7 @@ def read_trained_config(source: str) -> Config:
 
 
 def _is_config(path: Path) -> bool:
-    """Whether a file in a work dir is the config of a run, and no table of scores."""
+    """Whether a file in a work dir is the config of a run, not a table of scores."""
     if path.suffix in ('.json', '.yaml', '.yml'):
         content = load(path)
         return isinstance(content, Mapping) and 'model' in content
@@ -196,7 +196,7 @@ def find_checkpoint(
 def _build(cfg: Config) -> nn.Module:
     init_default_scope(cfg.get('default_scope') or 'mmseg')
     model = copy.deepcopy(cfg.model)
-    # The checkpoint has all weights: nothing to download.
+    # The checkpoint has all weights: nothing need be downloaded.
     model.pop('pretrained', None)
     network = revert_sync_batchnorm(MODELS.build(model))
     network.eval()
@@ -229,7 +229,7 @@ def _some(keys: list[str]) -> str:
 
 
 def _predict(network: Any) -> None:
-    """Run the exported network once, so that a pair that cannot work is found here."""
+    """Run the exported network once, to find a pair that cannot work."""
     size = getattr(network.backbone, 'img_size', None) or (128, 128)
     size = (size, size) if isinstance(size, int) else tuple(size)
     image = torch.zeros(1, input_channels(network.backbone), *size)
@@ -240,7 +240,7 @@ def _predict(network: Any) -> None:
 
 
 def _rename_types(config: Any) -> None:
-    """Give types that stand for the host's own their stock names, in place."""
+    """Replace types that stand for the host's own by the stock names, in place."""
     if isinstance(config, dict):
         name = _STOCK_NAMES.get(type_name(config)) if 'type' in config else None
         if name is not None:

@@ -1,4 +1,4 @@
-"""Checkpoints: from a local model to a stock mmseg one."""
+"""Checkpoint files: read without running code, written atomically, the last one."""
 
 import argparse
 import datetime
@@ -23,11 +23,11 @@ from torch import Tensor
 from ..compat import NUMPY_PICKLES
 
 LOCAL_PREFIX = 'local_heads.'
-#: Entry of ``meta``: where the model was cut and what it recomputed.
+#: Key in ``meta``: where the model was cut and what it recomputed.
 LOCAL_META = 'local'
-#: Entry of ``meta``: seconds since 1970 at which a checkpoint was written.
+#: Key in ``meta``: when a checkpoint was written, in seconds since 1970.
 SAVED_AT = 'saved_at'
-# What checkpoints of training scripts hold besides numbers.
+# Types, besides numbers, in checkpoints of training scripts.
 _PLAIN_TYPES = [
     *(frozenset, range, slice),
     *(datetime.date, datetime.datetime, datetime.time),
@@ -35,14 +35,14 @@ _PLAIN_TYPES = [
     types.SimpleNamespace,
     ConfigDict,
 ]
-#: What the host cannot resume without.
+#: Keys that the host needs to resume.
 _NEEDED = ('state_dict', 'optimizer', 'message_hub', 'meta')
 
 
 def stock_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights of a local model without its local heads.
 
-    The rest has the keys of stock mmseg already: nothing is renamed.
+    The other keys are those of stock mmseg already: nothing is renamed.
     """
     return {k: v for k, v in state_dict.items() if not k.startswith(LOCAL_PREFIX)}
 
@@ -77,12 +77,12 @@ def read_file(
 ) -> Any:
     """Read any file of torch to the CPU without running code from it.
 
-    What is in it, and under which names, is the business of who asks for it.
+    The caller must check what is in it.
 
     Args:
         path: The file.
-        trust_pickle: Also accept files that need arbitrary pickled objects. These
-            can run any code: only for files from a source you trust.
+        trust_pickle: Also accept files that need arbitrary pickled objects. These can
+            run any code, so use it only for files from a source you trust.
         only_look: Leave tensors on disk until they are used.
 
     Returns:
@@ -95,12 +95,15 @@ def read_file(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'checkpoint {path} does not exist.')
-    settings = {'map_location': 'cpu', 'weights_only': not trust_pickle}
     try:
         with torch.serialization.safe_globals(safe_globals()):
-            if only_look and zipfile.is_zipfile(path):
-                settings['mmap'] = True
-            return torch.load(path, **settings)
+            mmap = only_look and zipfile.is_zipfile(path)
+            return torch.load(
+                path,
+                map_location='cpu',
+                weights_only=not trust_pickle,
+                mmap=True if mmap else None,
+            )
     except Exception as error:  # zip, pickle and unpickling errors of many types
         raise ValueError(f'{path} {why_unreadable(error)}') from error
 
@@ -130,7 +133,7 @@ def why_unreadable(error: Exception) -> str:
 
 
 def write_checkpoint(checkpoint: Mapping, path: str | Path, *, force: bool) -> None:
-    """Write a checkpoint so that no half-written file ever has its name.
+    """Write a checkpoint atomically.
 
     Raises:
         FileExistsError: if the file exists and ``force`` is False.
@@ -145,13 +148,13 @@ def write_checkpoint(checkpoint: Mapping, path: str | Path, *, force: bool) -> N
 
 
 def write_whole(data: bytes | memoryview, path: str | Path) -> None:
-    """Write a file that is complete as soon as it has its name.
+    """Write a file atomically.
 
-    Whatever ends the process or fills the disk meanwhile, an earlier file stays.
+    If the process ends or the disk fills up meanwhile, an earlier file is unchanged.
 
     Args:
-        data: All of it.
-        path: Of the file; its folder exists. Overwritten.
+        data: The whole content.
+        path: File to write or overwrite; its folder must exist.
 
     Raises:
         OSError: if the disk is full.
@@ -162,7 +165,7 @@ def write_whole(data: bytes | memoryview, path: str | Path) -> None:
         with partial.open('wb') as file:
             file.write(data)
             file.flush()
-            # Without it a power cut may leave the new name with an empty file.
+            # Without this, a power cut may leave an empty file under the new name.
             os.fsync(file.fileno())
         os.replace(partial, path)
     finally:
@@ -176,21 +179,21 @@ def last_whole_checkpoint(
     also: Iterable[str | Path] = (),
     trust_pickle: bool = False,
 ) -> tuple[Path | None, list[str]]:
-    """The checkpoint that was written last, of those that can be resumed.
+    """Find the last written checkpoint that can be resumed.
 
-    A folder may hold those of several runs, and of a run that was resumed from an
-    earlier checkpoint than its last. What was written last is where the newest of them
-    is; numbers in names say less.
+    A folder may hold checkpoints of several runs, or of a run that was resumed from
+    another checkpoint than its last. So the time of writing decides, not the number in
+    the name.
 
     Args:
         work_dir: Folder of the run; its ``iter_*.pth`` and ``epoch_*.pth`` are tried.
-        template: ``filename_tmpl`` of the checkpoint hook, tried too.
-        also: More files.
+        template: ``filename_tmpl`` of the checkpoint hook; such files are tried, too.
+        also: More files to try.
         trust_pickle: See `read_file`.
 
     Returns:
-        Path, or None without any, and what is to be known of the others: what was
-        wrong with those that are newer, which are older but further.
+        The path, or None if there is none; and notes about the others: what is wrong
+        with newer ones, and which older ones are at a later iteration.
     """
     names = {'iter_{}.pth', 'epoch_{}.pth', template or 'iter_{}.pth'}
     pattern = '|'.join(_name_pattern(name) for name in names)
@@ -221,7 +224,7 @@ def last_whole_checkpoint(
 
 
 def _name_pattern(template: str) -> str:
-    """A regular expression of the names that a template gives for numbers."""
+    """A regular expression that matches a template with a number filled in."""
     parts = string.Formatter().parse(template)
     return ''.join(
         re.escape(text) + ('' if field is None else r'[\da-fA-F,_ ]+')
@@ -243,7 +246,7 @@ def _written(path: Path, *, trust_pickle: bool) -> tuple[float, int, Path]:
     meta = checkpoint['meta']
     seconds = meta.get(SAVED_AT)
     if seconds is None and 'time' in meta:
-        # Of the host's own hook: local time.
+        # Written by the host's own hook, in local time.
         seconds = time.mktime(time.strptime(meta['time'], '%Y%m%d_%H%M%S'))
     if seconds is None:
         seconds = path.stat().st_mtime
@@ -251,12 +254,12 @@ def _written(path: Path, *, trust_pickle: bool) -> tuple[float, int, Path]:
 
 
 def safe_globals() -> list:
-    """Plain types besides tensors that checkpoints hold: a Runner's log, settings.
+    """Types of plain values in checkpoints besides tensors: a Runner's log, settings.
 
-    None of them does more than keep values. For `torch.serialization.safe_globals`.
+    They only hold values. For `torch.serialization.safe_globals`.
     """
-    # Arrays and scalars are pickled through two functions, whose module is called
-    # differently in numpy 1 and 2.
+    # Arrays and scalars are pickled through two functions, whose module has different
+    # names in numpy 1 and 2.
     functions = [
         (function, f'numpy.{core}.multiarray.{function.__name__}')
         for function in NUMPY_PICKLES
@@ -282,7 +285,7 @@ def safe_globals() -> list:
 
 
 def _history_method(owner: Any, name: str) -> Any:
-    """What ``getattr`` may do in a checkpoint: name a method of a log buffer."""
+    """The only ``getattr`` allowed in a checkpoint: a method of a log buffer."""
     if owner is not HistoryBuffer:
         raise ValueError(f'pickled getattr of {owner!r}')
     return getattr(owner, name)

@@ -1,7 +1,7 @@
-"""What the command lines load: checkpoints without code, and the last whole one.
+"""Loading for the command lines: without running code, and the last whole checkpoint.
 
-mmengine reads a checkpoint with ``weights_only=True`` first, and if that fails, without
-(0.10.12). In a file from a stranger the failure is the attack.
+mmengine (0.10.12) first reads a checkpoint with ``weights_only=True`` and, if that
+fails, without it. With a malicious file the failure is what the attacker wants.
 """
 
 import contextlib
@@ -34,16 +34,16 @@ from .files import (
 
 @contextlib.contextmanager
 def weights_only_loading(*, trust_pickle: bool = False) -> Iterator[None]:
-    """While this lasts, nothing that is loaded can run code.
+    """While active, no checkpoint that is loaded can run code.
 
     Args:
-        trust_pickle: Leave loading as the host does it; for files from a source you
+        trust_pickle: Let the host load as usual; only for files from a source you
             trust.
     """
     if trust_pickle:
         yield
         return
-    # Also for loaders that name weights_only=False themselves.
+    # Also for loaders that pass weights_only=False themselves.
     force = mock.patch.dict(os.environ, TORCH_FORCE_WEIGHTS_ONLY_LOAD='1')
     allowed = torch.serialization.safe_globals(safe_globals())
     with loading_schemes() as schemes, force, allowed:
@@ -59,7 +59,7 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
 
 
 def _explained(loader: Callable) -> Callable:
-    """A loader of the host whose refusal says what to do."""
+    """A loader of the host, with an error that says what to do."""
 
     @functools.wraps(loader)
     def load(filename: str, *args: Any, **kwargs: Any) -> Any:
@@ -72,19 +72,19 @@ def _explained(loader: Callable) -> Callable:
 
 
 def resume_last_checkpoint(cfg: Config, *, trust_pickle: bool = False) -> None:
-    """Let a run go on from its last whole checkpoint, and print which that is.
+    """Let a run resume from its last whole checkpoint, and print which one that is.
 
     Args:
         cfg: Changed in place (``resume``, ``load_from``).
         trust_pickle: See `read_checkpoint`.
 
     Raises:
-        RuntimeError: if there are checkpoints, but none that can be read; to start
-            again would write over them.
+        RuntimeError: if there are checkpoints but none can be read: starting anew would
+            overwrite them.
     """
     folder, _ = checkpoint_names(cfg)
     if '://' in folder:
-        # Not a disk: the host keeps the name of the last one in the work dir.
+        # Not on disk: the host finds the name of the last one in the work dir.
         cfg.resume, cfg.load_from = True, None
         return
     path, problems = last_checkpoint_of(cfg, trust_pickle=trust_pickle)
@@ -107,7 +107,7 @@ def resume_last_checkpoint(cfg: Config, *, trust_pickle: bool = False) -> None:
 
 
 def _cut_as_before(cfg: Config, path: Path, *, trust_pickle: bool) -> list[str]:
-    """Let a config that leaves the splits open resume with those of its checkpoint."""
+    """Resume with the splits of the checkpoint if the config does not name any."""
     model = cfg.get('model')
     if not is_local(model) or model.get('local') is None:
         return []
@@ -130,7 +130,7 @@ def last_checkpoint_of(
         trust_pickle: See `read_checkpoint`.
 
     Returns:
-        As `last_whole_checkpoint`.
+        See `last_whole_checkpoint`.
     """
     folder, template = checkpoint_names(cfg)
     return last_whole_checkpoint(
@@ -142,13 +142,13 @@ def last_checkpoint_of(
 
 
 def checkpoint_names(cfg: Config) -> tuple[str, str | None]:
-    """Where a run's checkpoint hook writes, and how it calls the files.
+    """Where a run's checkpoint hook writes, and the names of its files.
 
     Args:
         cfg: With ``work_dir``.
 
     Returns:
-        Folder and ``filename_tmpl``, None for the host's.
+        Folder and ``filename_tmpl``, or None for the host's default.
     """
     hooks = [
         *(cfg.get('default_hooks') or {}).values(),
@@ -163,7 +163,7 @@ def checkpoint_names(cfg: Config) -> tuple[str, str | None]:
             continue
         work_dir = os.path.abspath(cfg.work_dir)
         if out_dir and out_dir != work_dir:
-            # As the host puts it together.
+            # As the host composes it.
             return os.path.join(str(out_dir), os.path.basename(work_dir)), template
         return cfg.work_dir, template
     return cfg.work_dir, None

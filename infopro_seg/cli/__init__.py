@@ -1,1 +1,1 @@
-"""The command lines: arguments, what is printed, exit codes. One module per command."""
+"""The command lines: arguments, output, exit codes. One module per command."""

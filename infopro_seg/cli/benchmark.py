@@ -2,12 +2,13 @@
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..benchmark.facts import facts_of_run, require_device
 from ..benchmark.largest import best_plans, largest_sizes
 from ..benchmark.methods import KINDS, methods
-from ..benchmark.steps import measure
+from ..benchmark.steps import Measured, measure
 from ..benchmark.summary import summarised
 from ..planner.from_config import setting_of
 from ..planner.make import RESERVE_BYTES
@@ -46,7 +47,7 @@ def parse_args() -> argparse.Namespace:
         '--batch-size',
         type=int,
         metavar='B',
-        help='images a step; default: those of the config',
+        help='images per step; default: those of the config',
     )
     parser.add_argument(
         '--crop-size',
@@ -62,7 +63,7 @@ def parse_args() -> argparse.Namespace:
         '--steps',
         type=int,
         default=20,
-        help='timed steps a method; 0: only predict; default: 20',
+        help='timed steps per method; 0: only predict; default: 20',
     )
     parser.add_argument(
         '--warmup',
@@ -71,7 +72,7 @@ def parse_args() -> argparse.Namespace:
         help='steps before that which are not timed, 2 or more; default: 3',
     )
     parser.add_argument(
-        '--seed', type=int, default=0, help='of weights and images; default: 0'
+        '--seed', type=int, default=0, help='seed of weights and images; default: 0'
     )
     parser.add_argument(
         '--local',
@@ -131,7 +132,7 @@ def main() -> None:
         keeps_auxiliary_heads=not args.drop_auxiliary_heads,
         updates_at_once=args.device != 'cpu' or not args.steps,
     )
-    measured = [None] * len(compared)
+    measured: Sequence[Measured | None] = [None] * len(compared)
     if args.steps:
         measured = measure(
             compared,

@@ -1,4 +1,4 @@
-"""Finds wrong settings of a model before a run prints and builds anything."""
+"""Finds wrong settings of a model before a run prints or builds anything."""
 
 import copy
 import traceback
@@ -6,8 +6,8 @@ import traceback
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
-from torch import nn
 
+from ..models import InfoProEncoderDecoder
 from ..models.weightless import WithoutStorage, undisturbed_randomness
 from ..settings.localize import is_local
 
@@ -15,13 +15,13 @@ _PACKAGE = __name__.partition('.')[0]
 
 
 def check_model(cfg: Config) -> None:
-    """Build a local model without weights, for the errors of its settings.
+    """Build a local model without weights, to find errors in its settings.
 
     Only errors that this package raises count. Others may be due to the missing
     weights; the run itself shows them.
 
     Args:
-        cfg: Of a run; not changed.
+        cfg: Config of a run; not changed.
 
     Raises:
         ValueError: if a setting is wrong, such as a split that is no unit.
@@ -37,8 +37,8 @@ def check_model(cfg: Config) -> None:
             raise
 
 
-def build_weightless(cfg: Config) -> nn.Module:
-    """The model of a config with shapes but no weights; nothing is loaded."""
+def build_weightless(cfg: Config) -> InfoProEncoderDecoder:
+    """The model of a local config with shapes but no weights; nothing is loaded."""
     init_default_scope(cfg.get('default_scope') or 'mmseg')
     model = copy.deepcopy(cfg.model)
     model.pop('pretrained', None)
@@ -47,6 +47,6 @@ def build_weightless(cfg: Config) -> nn.Module:
 
 
 def _is_ours(error: Exception) -> bool:
-    """Whether this package raised it, and not what it called."""
+    """Whether this package raised an error, and not code that it called."""
     frame = list(traceback.walk_tb(error.__traceback__))[-1][0]
     return frame.f_globals.get('__name__', '').partition('.')[0] == _PACKAGE

@@ -20,7 +20,7 @@ OPTIMIZERS = (
     {'type': 'SGD', 'lr': 0.01},
     {'type': 'AdamW', 'lr': 0.01},
 )
-# Between the least memory that is possible and end-to-end training.
+# From 0, the least possible memory, to 1, that of end-to-end training.
 BUDGETS = (0, 0.02, 0.05, 0.1, 0.2, 0.4)
 
 

@@ -1,4 +1,4 @@
-"""From a config file and command-line settings to a config that a Runner can take."""
+"""Makes a config for the Runner from a config file and command-line settings."""
 
 import argparse
 import copy
@@ -27,7 +27,7 @@ from .run import KeyValues
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments that all tools share, under mmseg's names."""
+    """Add the arguments that all tools share, under mmseg's names."""
     parser.add_argument('config', help='config file (.py), or mmseg::NAME')
     parser.add_argument(
         '--work-dir',
@@ -54,14 +54,14 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none'
     )
-    # torch's launchers of before 2.0 pass this argument instead of the variable.
+    # Launchers of torch before 2.0 pass this argument instead of the variable.
     parser.add_argument(
         '--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS
     )
 
 
 def add_trust_argument(parser: argparse.ArgumentParser) -> None:
-    """The opt-in of tools that load checkpoints."""
+    """Add the option to trust pickled objects in checkpoints."""
     parser.add_argument(
         '--trust-checkpoint',
         action='store_true',
@@ -77,8 +77,8 @@ def load_config(args: argparse.Namespace) -> Config:
 
     Raises:
         FileNotFoundError: if the config file does not exist.
-        ValueError: if the total batch does not divide over the processes, or if the
-            ``local`` setting is wrong.
+        ValueError: if the total batch does not divide by the number of processes, or if
+            the ``local`` setting is wrong.
         RuntimeError: if the processes were not started by the launcher.
     """
     from ..datasets import set_data_root
@@ -106,10 +106,10 @@ def load_config(args: argparse.Namespace) -> Config:
 
 
 def complete_training(cfg: Config) -> None:
-    """Give a run of local modules what every such run needs, in place.
+    """Add what every run of local modules needs, in place.
 
-    Splits that depend on this run are settled, and `LocalTrainingHook` is there even
-    if an inheriting config has replaced the list of hooks.
+    Splits that depend on this run are chosen, and `LocalTrainingHook` is added if a
+    config that inherits has replaced the list of hooks.
 
     Raises:
         ValueError: see `settle_cuts`.
@@ -129,7 +129,7 @@ def complete_training(cfg: Config) -> None:
 
 
 def complete_test(cfg: Config) -> None:
-    """Let a test run the stock network, with the checks of a local run, in place.
+    """Make a test run the stock network with the checks of a local run, in place.
 
     Predictions need no local modules.
     """
@@ -164,7 +164,7 @@ def enable_amp(cfg: Config) -> None:
 
 
 def check_amp(cfg: Config) -> None:
-    """Check that mixed precision is not asked for where it does not exist.
+    """Check that mixed precision is not asked for without a GPU.
 
     Raises:
         RuntimeError: if the config sets AmpOptimWrapper and there is no GPU.
@@ -179,7 +179,7 @@ def check_amp(cfg: Config) -> None:
 
 
 def _use_cpu_processes(cfg: Config) -> None:
-    """Several CPU processes: gloo, a wrapper without device ids, no SyncBN."""
+    """Prepare for several CPU processes: gloo, a wrapper without devices, no SyncBN."""
     if 'model' in cfg and _replace_sync_bn(cfg.model):
         warnings.warn(
             'torch has no SyncBN for CPUs: each process normalises by the statistics '
@@ -195,7 +195,7 @@ def _use_cpu_processes(cfg: Config) -> None:
     }
 
 
-# How a launcher tells a process its number and how many there are.
+# Variables by which launchers tell a process its rank and the number of processes.
 _PROCESS_VARIABLES = {
     'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'srun'),
     'mpi': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'mpirun'),
@@ -203,7 +203,7 @@ _PROCESS_VARIABLES = {
 
 
 def _name_processes(launcher: str) -> None:
-    """Set RANK and WORLD_SIZE as the host will later, for what happens before."""
+    """Set RANK and WORLD_SIZE as the host will, for what runs before the host does."""
     if launcher not in _PROCESS_VARIABLES:
         return
     rank, world_size, starter = _PROCESS_VARIABLES[launcher]
@@ -220,7 +220,7 @@ _SYNC_NORMS = ('SyncBN', 'SyncBatchNorm', 'NaiveSyncBatchNorm')
 
 
 def _replace_sync_bn(config: Any) -> bool:
-    """Turn every SyncBN of a model config into BN; whether there was one."""
+    """Turn every SyncBN of a model config into BN; returns whether there was one."""
     parts = list(config.values()) if isinstance(config, dict) else config
     found = [_replace_sync_bn(x) for x in parts if isinstance(x, dict | list | tuple)]
     if isinstance(config, dict) and type_name(config) in _SYNC_NORMS:
@@ -232,7 +232,7 @@ def _replace_sync_bn(config: Any) -> bool:
 def init_cpu_processes(cfg: Config) -> None:
     """Connect the processes of ``--launcher pytorch`` on a machine without GPUs.
 
-    The runner does it where there are GPUs; it sets a CUDA device in any case.
+    With GPUs the runner does this, but it always sets a CUDA device.
     """
     is_cpu = not torch.cuda.is_available()
     if cfg.launcher == 'pytorch' and is_cpu and not is_distributed():
@@ -244,7 +244,7 @@ def enable_tta(cfg: Config, *, flip: bool) -> None:
 
     Args:
         cfg: Changed in place; needs ``tta_pipeline`` and ``tta_model``.
-        flip: Also over mirror images.
+        flip: Also average over mirror images.
 
     Raises:
         ValueError: if the config has no ``tta_pipeline``.
@@ -266,10 +266,11 @@ def enable_tta(cfg: Config, *, flip: bool) -> None:
 
 
 def save_predictions(cfg: Config, folder: str) -> None:
-    """Let the test write its predictions, once, whatever evaluators there are.
+    """Make a test write its predictions once, whatever evaluators there are.
 
     Args:
-        cfg: Changed in place: the first metric that can write them gets the folder.
+        cfg: Changed in place: the first metric that can write predictions gets the
+            folder.
         folder: Where to write.
 
     Raises:
@@ -291,7 +292,7 @@ def save_predictions(cfg: Config, folder: str) -> None:
 
 
 def _without_flip(group: list[dict]) -> list[dict]:
-    """One list of alternatives of TestTimeAug without the mirrored ones."""
+    """A list of alternatives of TestTimeAug without the mirrored ones."""
     kept = [
         transform
         for transform in group

@@ -27,7 +27,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def print_table(runner: Runner) -> None:
-    """Losses of every local module, first and last logged, and the scores."""
+    """Print first and last logged losses of every local module, and the scores."""
     scalars = runner.message_hub.log_scalars
     modules = runner.model.local_modules
     print(f'\n{"module":<32} {"loss":<12} {"first":>8} {"last":>8}')
@@ -42,7 +42,7 @@ def print_table(runner: Runner) -> None:
 
 
 def main() -> None:
-    """Train, evaluate, print a table, leave pictures."""
+    """Train, evaluate, print a table, save pictures."""
     args = parse_args()
     cfg = load_config(args)
     runner = Runner.from_cfg(cfg)

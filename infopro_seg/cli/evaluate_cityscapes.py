@@ -41,7 +41,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def check_writable(path: Path, *, force: bool) -> None:
-    """Check before the work that its result can be saved.
+    """Check before the evaluation that its result can be saved.
 
     Raises:
         FileExistsError: if the file exists and force is not given.
@@ -54,7 +54,7 @@ def check_writable(path: Path, *, force: bool) -> None:
 
 
 def save(record: dict, path: Path) -> None:
-    """Write a record as JSON, whole or not at all."""
+    """Write a record as JSON, atomically."""
     partial = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     try:
         partial.write_text(json.dumps(record, indent=2, allow_nan=False) + '\n')

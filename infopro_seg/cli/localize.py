@@ -33,7 +33,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Build the model once, so that a wrong setting is known now, then write."""
+    """Build the model once, to find wrong settings now; then write."""
     args = parse_args()
     cfg = read_config(args.config)
     settings = localize(cfg, args.local)

@@ -41,7 +41,7 @@ def parse_args() -> argparse.Namespace:
         '--batch-size',
         type=int,
         metavar='B',
-        help='images a GPU; default: those of the config',
+        help='images per GPU; default: those of the config',
     )
     parser.add_argument(
         '--num-gpus', type=int, default=1, help='divides total_batch_size of a config'

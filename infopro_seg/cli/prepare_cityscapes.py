@@ -43,7 +43,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def prepare(args: argparse.Namespace) -> bool:
-    """Make what is missing and print what is there; return whether all is well."""
+    """Make missing labels and print what is there; return whether all is well."""
     from ..datasets import cityscapes_labels as labels
 
     splits = list(dict.fromkeys(args.splits))
@@ -53,7 +53,7 @@ def prepare(args: argparse.Namespace) -> bool:
     results = labels.make_label_images(todo, num_workers=args.num_workers)
     from tqdm import tqdm  # comes with cityscapesscripts, which is there by now
 
-    # In a log file every refresh is a line of its own.
+    # In a log file every refresh adds a line.
     seconds = 0.1 if sys.stderr.isatty() else 10
     progress = tqdm(
         results, total=len(todo), unit='image', mininterval=seconds, disable=not todo

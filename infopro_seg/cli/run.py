@@ -1,4 +1,4 @@
-"""Runs a command: an error of the user is one sentence, last, with exit code 1."""
+"""Runs a command; a user's mistake ends in one sentence and exit code 1."""
 
 import argparse
 import importlib
@@ -37,17 +37,17 @@ def run(command: str) -> int:
 
 
 def is_debugging() -> bool:
-    """Whether errors are shown with where they come from."""
+    """Whether errors are shown with a traceback."""
     is_set = os.environ.get(_DEBUG_VARIABLE, '').lower() not in _OFF
     return is_set or _DEBUG in sys.argv
 
 
 def make_parser(doc: str | None, example: str) -> argparse.ArgumentParser:
-    """A parser with what all commands share.
+    """Make a parser with what all commands share.
 
     Args:
-        doc: Says in a sentence what the command does.
-        example: Text behind the arguments.
+        doc: What the command does, in a sentence.
+        example: Text after the arguments.
     """
     parser = argparse.ArgumentParser(
         description=doc,
@@ -72,7 +72,7 @@ class KeyValues(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
-        """Add the settings to those that were given before."""
+        """Add the settings to those given before."""
         from mmengine.config import DictAction
 
         for value in values:
@@ -89,7 +89,7 @@ class KeyValues(argparse.Action):
 
 
 def reserve_bytes(text: str) -> int:
-    """An amount of memory to set aside, which may be nothing: ``0`` or ``0GiB``.
+    """Read an amount of memory to set aside, in bytes; it may be ``0`` or ``0GiB``.
 
     Raises:
         argparse.ArgumentTypeError: if it is no amount of memory.
@@ -108,7 +108,7 @@ def reserve_bytes(text: str) -> int:
 
 
 def _print_error(error: Exception) -> None:
-    """The error as the last thing that is said."""
+    """Print an error as the last line."""
     sys.stdout.flush()
     message = str(error.args[0]) if isinstance(error, KeyError) else str(error)
     if not message:

@@ -1,6 +1,8 @@
 """The CamVid data set in the layout of the SegNet tutorial."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
@@ -22,21 +24,20 @@ _UNLABELLED = 11
 class CamVidDataset(BaseSegDataset):
     """CamVid street scenes with 11 classes.
 
-    Label 11, unlabelled, becomes 255 through the data set's label map, which mmseg's
-    LoadAnnotations applies: the ignore index of loss and metric stays the usual 255.
+    The data set's label map, which mmseg's LoadAnnotations applies, turns label 11
+    (unlabelled) into 255, so that the ignore index of loss and metric stays 255.
 
     Args:
-        img_suffix: ending of the images; by default whichever of .png, .jpg and .jpeg
-            lies in the image folder.
+        img_suffix: ending of the images; by default .png, .jpg or .jpeg, whichever is
+            in the image folder.
         seg_map_suffix: ending of the label files.
         **kwargs: as for ``BaseSegDataset``; ``data_prefix`` names the folders, such as
             ``dict(img_path='train', seg_map_path='trainannot')``.
 
     Raises:
-        FileNotFoundError: if a folder is missing, holds no image, or lacks labels; not
-            before the files are listed, as with ``lazy_init``. Labels count if the
-            pipeline loads them.
-        ValueError: if images with different endings lie in one folder.
+        FileNotFoundError: if a folder is missing, holds no image, or lacks labels that
+            the pipeline loads. With ``lazy_init`` only once the files are listed.
+        ValueError: if one folder holds images with different endings.
 
     Source: Brostow, Fauqueur, Cipolla, "Semantic object classes in video", 2009; class
     order and folders of Badrinarayanan et al., SegNet, 2017.
@@ -71,14 +72,20 @@ class CamVidDataset(BaseSegDataset):
         ],
     }
 
+    img_suffix: str | None
+
     def __init__(
-        self, *, img_suffix: str | None = None, seg_map_suffix: str = '.png', **kwargs
+        self,
+        *,
+        img_suffix: str | None = None,
+        seg_map_suffix: str = '.png',
+        **kwargs: Any,
     ) -> None:
         super().__init__(img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kwargs)
 
     @classmethod
-    def get_label_map(cls, new_classes=None) -> dict[int, int]:
-        """The map of a class subset, if any, and 255 for unlabelled."""
+    def get_label_map(cls, new_classes: Sequence[str] | None = None) -> dict[int, int]:
+        """The label map of a class subset, if any, with 255 for unlabelled."""
         return {**(super().get_label_map(new_classes) or {}), _UNLABELLED: 255}
 
     def load_data_list(self) -> list[dict]:
@@ -89,7 +96,7 @@ class CamVidDataset(BaseSegDataset):
 
         Raises:
             FileNotFoundError: if a folder is missing, holds no image, or lacks labels.
-            ValueError: if images with different endings lie in one folder.
+            ValueError: if one folder holds images with different endings.
         """
         keys = ['img_path'] + ['seg_map_path'] * self._loads_labels()
         folders = [

@@ -1,9 +1,9 @@
 """The training labels of Cityscapes, made from its official download.
 
-mmseg trains on ``*_gtFine_labelTrainIds.png``, which the download does not hold:
-cityscapesscripts rasterises them from the polygons. Here are the loop around it, which
-can be interrupted and rerun, and the look at what is there and what is missing. What
-is printed and the exit code belong to tools/prepare_cityscapes.py.
+mmseg trains on ``*_gtFine_labelTrainIds.png``, which the download does not contain:
+cityscapesscripts rasterises them from the polygons. This module loops over the files,
+can be interrupted and rerun, and finds out what is there and what is missing.
+tools/prepare_cityscapes.py prints the results.
 """
 
 import contextlib
@@ -122,11 +122,11 @@ def label_path(annotation: Path) -> Path:
 def make_label_image(annotation: Path) -> str | None:
     """Rasterise one polygon file to trainIds; an old label image is replaced.
 
-    The image is written under another name and renamed, so that an interrupted run
-    leaves a whole file or none.
+    The image is written atomically, so that an interrupted run leaves a whole file or
+    none.
 
     Returns:
-        None, or why it failed in one line: one broken file does not stop the rest.
+        None, or one line that says why it failed: a broken file does not stop the rest.
 
     Source:
         ``json2labelImg`` of cityscapesscripts does the drawing: uint8 (H, W) with
@@ -178,7 +178,7 @@ def make_label_images(
 
 
 def survey(root: Path, split: str) -> SplitSurvey:
-    """Look at which images, polygon files and label images a split holds."""
+    """Find out which images, polygon files and label images a split holds."""
     annotation_folder = root / 'gtFine' / split
     return SplitSurvey(
         split=split,
@@ -189,7 +189,7 @@ def survey(root: Path, split: str) -> SplitSurvey:
 
 
 def summary_of(found: SplitSurvey) -> str:
-    """Say in a few lines what a split holds and what it lacks."""
+    """Summarise in a few lines what a split holds and what it lacks."""
     official = NUM_OFFICIAL_IMAGES[found.split]
     lines = [
         f'{found.split}: {len(found.images)} images (official: {official}), '

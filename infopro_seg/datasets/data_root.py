@@ -9,20 +9,20 @@ from mmengine.config import Config
 from .dataset_configs import LOADERS, DatasetConfig, dataset_configs, takes
 from .streets.dataset import DrawnStreetDataset
 
-# An argument named like this is where a class of its own kind has its data.
+# Words in argument names by which classes may take the folder of their data.
 _OWN_ROOTS = ('root', 'dir', 'folder', 'path')
 
 
 def set_data_root(cfg: Config, path: str) -> None:
     """Set the root folder of every data set of a config, in place.
 
-    Serves the ``--data-root`` option. Wrapped data sets are found too. Warns of every
-    data set that the new root does not reach, but for drawn ones, which read no file;
-    and if none is reached.
+    This is the ``--data-root`` option. It also finds wrapped data sets. It warns about
+    each data set that the new root does not reach, except for drawn ones, which read no
+    files; and it warns if no data set is reached.
 
     Args:
         cfg: The config to change.
-        path: The new root; it may be missing, ``check_data`` finds out.
+        path: The new root; ``check_data`` finds out whether it exists.
     """
     is_used = False
     for dataset in dataset_configs(cfg, LOADERS):
@@ -68,6 +68,6 @@ def _takes_root(cls: type) -> bool:
     own = inspect.signature(cls).parameters
     if 'data_root' in own:
         return True
-    # With a folder under a name of its own, **kwargs may hand data_root on twice.
+    # If the folder has another name, **kwargs may pass data_root on twice.
     has_own = any(word in name for name in own for word in _OWN_ROOTS)
     return not has_own and takes(cls, 'data_root')

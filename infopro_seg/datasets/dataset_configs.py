@@ -1,15 +1,15 @@
-"""The data sets that a config names: which loaders run, and what is wrapped in what."""
+"""The data sets of a config: which loaders run, and what wraps what."""
 
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmengine.config import Config
 from mmseg.registry import DATASETS
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-# These hand on what they wrap as it is; any other wrapper may change or choose.
+# Wrappers that pass samples on unchanged; others may change or select samples.
 _PLAIN_WRAPPERS = {
     'ConcatDataset',
     'RepeatDataset',
@@ -24,10 +24,10 @@ class DatasetConfig:
 
     Args:
         loader: Name of its dataloader.
-        place: Where it stands in the config, such as ``train_dataloader.dataset``.
+        place: Its place in the config, such as ``train_dataloader.dataset``.
         config: Its part of the config, not a copy.
-        scope: The registry scope that it is built in.
-        is_plain: Whether it is known to be used as a whole and as it stands.
+        scope: The registry scope in which it is built.
+        is_plain: Whether it is certain that all samples are used, unchanged.
     """
 
     loader: str
@@ -38,9 +38,9 @@ class DatasetConfig:
 
     @property
     def cls(self) -> Any:
-        """What ``type`` stands for; None for a name that is not registered.
+        """The class that ``type`` stands for; None for a name that is not registered.
 
-        An unregistered name is left to the host, whose message tells what to import.
+        An unregistered name is left to the host, whose message says what to import.
         """
         kind = self.config.get('type')
         if not isinstance(kind, str):
@@ -78,29 +78,43 @@ def dataset_configs(cfg: Config, loaders: Sequence[str]) -> Iterator[DatasetConf
     for name in loaders:
         loader = cfg.get(name)
         if isinstance(loader, dict):
-            # Of a shortened epoch nobody knows which samples it takes.
+            # Which samples a shortened epoch takes is unknown.
             is_plain = loader.get('num_batch_per_epoch') is None
-            yield from _inside(
-                DatasetConfig(
-                    name, f'{name}.dataset', loader.get('dataset'), scope, is_plain
-                )
-            )
+            around = _Surroundings(name, scope, is_plain)
+            yield from _inside(loader.get('dataset'), f'{name}.dataset', around)
 
 
-def _inside(part: DatasetConfig) -> Iterator[DatasetConfig]:
+class _Surroundings(NamedTuple):
+    """What a data set inherits from where it is; fields as in `DatasetConfig`."""
+
+    loader: str
+    scope: str
+    is_plain: bool
+
+    def within(self, config: dict[str, Any]) -> '_Surroundings':
+        return self._replace(scope=config.get('_scope_') or self.scope)
+
+    def wrapped_by(self, config: dict[str, Any]) -> '_Surroundings':
+        kind = config.get('type')
+        name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
+        is_plain = name.rpartition('.')[-1] in _PLAIN_WRAPPERS
+        return self._replace(is_plain=self.is_plain and is_plain)
+
+
+def _inside(config: Any, place: str, around: _Surroundings) -> Iterator[DatasetConfig]:
     """The unwrapped data sets in a part of a config."""
-    config, place = part.config, part.place
     if isinstance(config, list | tuple):
         for i, inner in enumerate(config):
-            yield from _inside(_child(part, f'{place}[{i}]', inner))
+            yield from _inside(inner, f'{place}[{i}]', around)
         return
     if not isinstance(config, dict):
         return
-    inner = [(f'{place}.{key}', config[key]) for key in _wrapped_keys(config)]
-    if not inner:
-        yield _child(part, place, config)
-    for where, wrapped in inner:
-        yield from _inside(_child(part, where, wrapped, wrapper=config))
+    loader, scope, is_plain = around = around.within(config)
+    keys = _wrapped_keys(config)
+    if not keys:
+        yield DatasetConfig(loader, place, config, scope, is_plain)
+    for key in keys:
+        yield from _inside(config[key], f'{place}.{key}', around.wrapped_by(config))
 
 
 def _wrapped_keys(config: dict[str, Any]) -> list[str]:
@@ -108,26 +122,12 @@ def _wrapped_keys(config: dict[str, Any]) -> list[str]:
     return [key for key in keys if isinstance(config.get(key), dict | list | tuple)]
 
 
-def _child(
-    parent: DatasetConfig, place: str, config: Any, wrapper: dict | None = None
-) -> DatasetConfig:
-    scope, is_plain = parent.scope, parent.is_plain
-    for outer in (wrapper, config):
-        if isinstance(outer, dict) and outer.get('_scope_'):
-            scope = outer['_scope_']
-    if wrapper is not None:
-        kind = wrapper.get('type')
-        name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
-        is_plain = is_plain and name.rpartition('.')[-1] in _PLAIN_WRAPPERS
-    return DatasetConfig(parent.loader, place, config, scope, is_plain)
-
-
 def takes(cls: Any, argument: str) -> bool:
-    """Whether a class has an argument, by itself or handed on to a base class."""
+    """Whether a class takes an argument, by itself or by a base class."""
     for base in inspect.getmro(cls):
         if '__init__' not in vars(base):
             continue
-        parameters = inspect.signature(base.__init__).parameters
+        parameters = inspect.signature(vars(base)['__init__']).parameters
         if argument in parameters:
             return True
         kinds = {parameter.kind for parameter in parameters.values()}

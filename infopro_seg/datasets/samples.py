@@ -1,8 +1,7 @@
-"""What data sets read from disk, asked of the data sets themselves.
+"""What data sets read from disk, according to the data sets themselves.
 
-A data set is built exactly as the Runner builds it; only its own list says which
-files there are, and only its own pipeline says which of them are read. What its code
-does not say for certain is not judged.
+A data set is built exactly as the Runner builds it. Its own list says which files there
+are, and its own pipeline says which of them are read. What is uncertain is not judged.
 """
 
 import copy
@@ -21,7 +20,7 @@ from mmseg.registry import DATASETS
 
 from .dataset_configs import DatasetConfig, dataset_configs
 
-# Transforms of the host that read files, and the sample's keys of their paths.
+# Transforms of the host that read files, and the keys of the paths in a sample.
 _READERS = {
     'mmcv.LoadImageFromFile': ('img_path',),
     'mmseg.LoadAnnotations': ('seg_map_path',),
@@ -30,7 +29,7 @@ _READERS = {
     'mmseg.LoadBiomedicalAnnotation': ('seg_map_path',),
     'mmseg.LoadDepthAnnotation': ('depth_map_path',),
 }
-# Transforms of the host that run others, or not.
+# Transforms of the host that run others, perhaps not always.
 _BRANCHES = {
     'Compose',
     'KeyMapper',
@@ -39,7 +38,7 @@ _BRANCHES = {
     'RandomApply',
     'MultiScaleFlipAug',
 }
-# A data set with its own one of these gets its samples in a way we do not know.
+# A data set that overrides one of these loads its samples in an unknown way.
 _ACCESS = ('__getitem__', 'prepare_data', 'get_data_info')
 
 
@@ -50,7 +49,7 @@ class BuiltDataset:
     Args:
         origin: Its place in the config.
         dataset: The data set, or as much of it as was built before ``error``.
-        error: Why it could not be built.
+        error: Why it could not be built; None if it could.
     """
 
     origin: DatasetConfig
@@ -72,9 +71,9 @@ class FileRead:
 
 
 def built_datasets(cfg: Config, loaders: Sequence[str]) -> list[BuiltDataset]:
-    """Build every data set of a config that is a host's ``BaseDataset``.
+    """Build every data set of a config that is a ``BaseDataset`` of the host.
 
-    Wrappers are not built: some read every label when they are.
+    Wrappers are not built: some of them read every label at once.
 
     Args:
         cfg: A complete config; it is not changed.
@@ -92,17 +91,17 @@ def built_datasets(cfg: Config, loaders: Sequence[str]) -> list[BuiltDataset]:
 def _built(origin: DatasetConfig) -> BuiltDataset:
     scope = DefaultScope.overwrite_default_scope(origin.scope)
     with scope, warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # the Runner will say them again
+        warnings.simplefilter('ignore')  # the Runner will repeat them
         try:
             dataset = DATASETS.build(copy.deepcopy(origin.config))
             dataset.full_init()
-        except Exception as error:  # the host's to report, unless a file is missing
+        except Exception as error:  # left to the host, unless a file is missing
             return BuiltDataset(origin, _half_built(error), error)
     return BuiltDataset(origin, dataset)
 
 
 def _half_built(error: BaseException | None) -> BaseDataset | None:
-    """The data set in whose construction an error was raised, as far as it got."""
+    """The partly built data set whose constructor raised an error."""
     while error is not None:
         for frame, _ in traceback.walk_tb(error.__traceback__):
             dataset = frame.f_locals.get('self')
@@ -113,7 +112,7 @@ def _half_built(error: BaseException | None) -> BaseDataset | None:
 
 
 def samples_of(dataset: BaseDataset) -> list[dict[str, Any]]:
-    """What a data set hands to its pipeline; empty if it does that in its own way."""
+    """What a data set passes to its pipeline; empty if it loads in an unknown way."""
     cls = type(dataset)
     if any(getattr(cls, name) is not getattr(BaseDataset, name) for name in _ACCESS):
         return []
@@ -130,16 +129,16 @@ def file_reads(dataset: BaseDataset) -> list[FileRead]:
 
 
 def known_steps(dataset: BaseDataset) -> Iterator[Any]:
-    """Transforms of a data set, up to the first of which we do not know what it does.
+    """Transforms of a data set, up to the first unknown one.
 
-    Of test-time augmentation it is those of the first variant.
+    With test-time augmentation, those of its first variant.
     """
     pipeline = getattr(dataset, 'pipeline', None)
     return _known(getattr(pipeline, 'transforms', []))
 
 
 def paths_of(samples: Iterable[dict[str, Any]], key: str) -> list[str | None]:
-    """The path of each sample under a key; None where it is no local file."""
+    """The path that each sample has under a key; None if it is no local file."""
     return [_local_path(sample.get(key)) for sample in samples]
 
 

@@ -1,4 +1,4 @@
-"""Runner hooks; importing it registers them in mmseg."""
+"""Runner hooks; importing this registers them in mmseg."""
 
 from .check_weights_hook import CheckWeightsHook
 from .data_guard_hook import DataGuardHook

@@ -1,7 +1,7 @@
 """Gradients that wait for the optimizer's step, in a form that checkpoints hold.
 
-While gradients are accumulated they are part of the state, and before DDP averages
-them those of each process are its own.
+While gradients are accumulated they are part of the training state. Until DDP averages
+them, each process has its own.
 """
 
 import torch
@@ -13,14 +13,14 @@ Gradients = dict[str, Tensor]
 
 
 def gather_gradients(model: nn.Module) -> list[Gradients]:
-    """The gradients of every process; to be called by all of them.
+    """Gather the gradients of all processes; every process must call it.
 
     Args:
-        model: Or its wrapper.
+        model: The model or its wrapper.
 
     Returns:
-        By parameter name, on the CPU: a dict for each process, on the main process.
-        Empty if no process has any, and on the others.
+        On the main process, one dict per process: gradients by parameter name, on the
+        CPU. Empty on other processes, and if no process has any gradient.
     """
     parameters = dict(_unwrapped(model).named_parameters())
     own = [name for name, p in parameters.items() if p.grad is not None]
@@ -31,7 +31,7 @@ def gather_gradients(model: nn.Module) -> list[Gradients]:
     for name in sorted(set().union(*held)):
         parameter = parameters[name]
         grad = parameter.grad
-        # One parameter at a time: a GPU has no room for everybody's gradients.
+        # One parameter at a time: a GPU has no room for the gradients of all processes.
         grad = torch.zeros_like(parameter) if grad is None else grad
         grads = all_gather(grad.contiguous())
         if is_main_process():
@@ -41,14 +41,16 @@ def gather_gradients(model: nn.Module) -> list[Gradients]:
     return gathered if is_main_process() else []
 
 
-def set_gradients(model: nn.Module, gathered: list[Gradients], rank: int) -> None:
+def set_gradients(
+    model: nn.Module, gathered: list[Gradients], rank: int | None
+) -> None:
     """Put back what `gather_gradients` gave.
 
     Args:
-        model: Or its wrapper, with the same parameters.
-        gathered: Of each process; ``[]`` does nothing.
-        rank: Whose gradients these are to be. If there were fewer processes, or it is
-            None, everybody gets the mean, which is what the step needs.
+        model: The model or its wrapper, with the same parameters.
+        gathered: One dict per process; ``[]`` does nothing.
+        rank: The process whose gradients to take. None takes the mean over all, which
+            is what the step needs if the number of processes has changed.
     """
     if not gathered:
         return
@@ -59,12 +61,12 @@ def set_gradients(model: nn.Module, gathered: list[Gradients], rank: int) -> Non
 
 
 def _mean(gathered: list[Gradients]) -> Gradients:
-    names = set().union(*gathered)
-    return {
-        name: sum(g[name] for g in gathered if name in g) / len(gathered)
-        for name in names
-    }
+    total: Gradients = {}
+    for gradients in gathered:
+        for name, gradient in gradients.items():
+            total[name] = total[name] + gradient if name in total else gradient
+    return {name: gradient / len(gathered) for name, gradient in total.items()}
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model
+    return model.get_submodule('module') if is_model_wrapper(model) else model

@@ -1,4 +1,4 @@
-"""A hook that refuses a checkpoint of another network than the config's."""
+"""A hook that refuses checkpoints of another network than that of the config."""
 
 import logging
 import re
@@ -24,19 +24,19 @@ TRAINING_ONLY = (LOCAL_PREFIX, 'auxiliary_head.')
 class CheckWeightsHook(Hook):
     """Stop if the weights of a checkpoint do not fit the model.
 
-    The host only logs it and goes on with random weights in their place. What fits is
-    what the model's own ``load_state_dict`` takes.
+    The host only logs a misfit and goes on with random weights. Weights fit if the
+    model's own ``load_state_dict`` takes them.
 
-    - Shapes must fit always (a head for another number of classes does not). Only
-      local heads of other shapes start anew, unless the run is resumed.
-    - To test, nothing may be missing that predicts, and nothing left over; to
-      resume, nothing at all.
-    - Training may start from a part, but some names must fit; also those of
-      ``init_cfg=dict(type='Pretrained')``.
+    - Shapes must always fit (a head for another number of classes does not). Only
+      local heads of other shapes are initialised anew, unless the run is resumed.
+    - For a test, no weight that prediction needs may be missing and none may be left
+      over. To resume, this holds for all weights.
+    - Training may start from some of the weights, but at least one name must fit. The
+      same holds for ``init_cfg=dict(type='Pretrained')``.
 
     Args:
         drop: Prefixes of weights to leave out, such as ``decode_head.conv_seg`` to
-            train on from a checkpoint with other classes.
+            start from a checkpoint with other classes.
     """
 
     def __init__(self, drop: tuple[str, ...] | list[str] = ()) -> None:
@@ -46,7 +46,7 @@ class CheckWeightsHook(Hook):
         """Compare the names of pretrained weights with those of the parts they are for.
 
         Raises:
-            ValueError: if none fits.
+            ValueError: if no name fits.
         """
         if is_resumed(runner) or not is_training(runner):
             return
@@ -55,10 +55,10 @@ class CheckWeightsHook(Hook):
                 _check_pretrained(name, module, init_cfg)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Compare; weights to drop are deleted from the checkpoint.
+        """Compare weights and model; delete weights to drop from the checkpoint.
 
         Raises:
-            ValueError: if the weights do not fit; names some, with both shapes.
+            ValueError: if the weights do not fit; names some of them, with both shapes.
         """
         model = _unwrapped(runner.model)
         state_dict = checkpoint.get('state_dict', checkpoint)
@@ -89,12 +89,12 @@ class CheckWeightsHook(Hook):
 def _unwrapped(model: nn.Module) -> nn.Module:
     # Test-time augmentation is a wrapper that mmengine does not list as one.
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
+        model = model.get_submodule('module')
     return model
 
 
 def _as_loaded(state_dict: Mapping) -> OrderedDict:
-    """The weights under the names that the host loads them by."""
+    """The weights under the names by which the host loads them."""
     given = OrderedDict(
         (re.sub(r'^module\.', '', name), value)
         for name, value in state_dict.items()
@@ -107,7 +107,7 @@ def _as_loaded(state_dict: Mapping) -> OrderedDict:
 def _compare(
     model: nn.Module, given: OrderedDict
 ) -> tuple[list[str], list[str], list[str]]:
-    """Load weights as the host is about to; other shapes, missing, left over."""
+    """Load weights as the host will; returns wrong shapes, missing and left over."""
     try:
         missing, left_over = model.load_state_dict(given, strict=False)
     except RuntimeError as error:
@@ -126,7 +126,7 @@ def _unfit(
     model: nn.Module, missing: list[str], left_over: list[str], unneeded: tuple
 ) -> list[str]:
     parts = {name.partition('.')[0] for name in model.state_dict()}
-    # A run's local heads belong to the state of its optimizer.
+    # The state of the optimizer covers the local heads of a run.
     parts.add(LOCAL_PREFIX.rstrip('.'))
     return [
         f'{name} is missing in the checkpoint'
@@ -159,7 +159,7 @@ def _require_common_names(given: Mapping, own: Mapping, checkpoint: Mapping) -> 
 
 
 def _tell_unused_parts(runner: Runner, given: Mapping, left_over: list[str]) -> None:
-    """A part of the network of which no weight is used starts at random."""
+    """Warn about parts of the network for which no weight is used."""
     own_parts = {name for name, _ in _unwrapped(runner.model).named_children()}
     parts = {name.partition('.')[0] for name in given} & own_parts
     unused = set(left_over)
@@ -202,10 +202,11 @@ def _delete(state_dict: dict, prefixes: tuple[str, ...]) -> None:
 
 
 def _pretrained(module: nn.Module) -> list[Mapping]:
-    """The files a module is initialised from, if the host does that for it."""
-    init_weights = getattr(type(module), 'init_weights', None)
+    """The settings of files from which the host initialises a module."""
+    if not isinstance(module, BaseModule) or not module.init_cfg:
+        return []
     # A network that overrides it may read files of its own kind.
-    if init_weights is not BaseModule.init_weights or not module.init_cfg:
+    if type(module).init_weights is not BaseModule.init_weights:
         return []
     init_cfg = module.init_cfg
     return [

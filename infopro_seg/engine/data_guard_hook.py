@@ -1,4 +1,4 @@
-"""Around every sample's pipeline: errors that name its files."""
+"""A hook that lets errors of the data pipeline name the files of the sample."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,8 +16,8 @@ from ..datasets.check.sizes import POSITIONAL, is_scaled, is_shifted
 class DataGuardHook(Hook):
     """Name the files of a sample that cannot be loaded.
 
-    A worker's error says where in the code, but not for which file. Labels of another
-    size than their image are an error, too, where a crop would quietly pair wrong
+    An error in a worker names the line of code, but not the file. Labels that differ in
+    size from their image are an error, too, where a crop would silently pair wrong
     pixels or a metric would compare them.
     """
 
@@ -38,7 +38,7 @@ class GuardedPipeline:
     """Calls the transforms of a pipeline one by one.
 
     Args:
-        pipeline: The data set's own: what has ``transforms``, or any callable.
+        pipeline: The data set's own: an object with ``transforms``, or any callable.
         scored: Whether labels are compared with predictions of the image's size.
     """
 
@@ -50,27 +50,28 @@ class GuardedPipeline:
         """Load one sample.
 
         Args:
-            results: From the data set, with ``img_path``.
+            results: The data set's entry of the sample, with ``img_path``.
 
         Raises:
-            ValueError: if a transform fails, or image and label differ in size where
+            ValueError: if a transform fails, or if image and label differ in size where
                 it matters; names the files.
         """
         files = _files(results)
         for transform in getattr(self.pipeline, 'transforms', [self.pipeline]):
             if _has(results, 'gt_seg_map'):
                 _check_size(results, type(transform).__name__, files, self.scored)
-            results = _call(transform, results, files)
-            if results is None:
+            transformed = _call(transform, results, files)
+            if transformed is None:
                 return None
+            results = transformed
         return results
 
 
 class GuardedTransform:
-    """One of the transforms that a data set calls by itself, to mix images.
+    """One of the transforms that a data set calls itself, to mix images.
 
     Args:
-        transform: What it has besides (``get_indices``) stays.
+        transform: The transform; its other attributes (``get_indices``) stay reachable.
     """
 
     def __init__(self, transform: Callable) -> None:
@@ -85,7 +86,7 @@ class GuardedTransform:
         """Transform a sample.
 
         Raises:
-            ValueError: if it fails; names the files.
+            ValueError: if the transform fails; names the files.
         """
         return _call(self.transform, results, _files(results))
 
@@ -94,7 +95,7 @@ def guard(dataloader: DataLoader, *, scored: bool = False) -> None:
     """Guard the pipelines of a loader's data set and of all that it wraps.
 
     Args:
-        dataloader: Of the runner; changed in place.
+        dataloader: The runner's; changed in place.
         scored: See `GuardedPipeline`.
     """
     for dataset in _all_parts(dataloader.dataset, set()):
@@ -132,7 +133,7 @@ def _has(results: Any, name: str) -> bool:
 
 
 def _check_size(results: dict, step: str, files: str, scored: bool) -> None:
-    """Check what a step is given: arrays as they are now, not as they were loaded."""
+    """Check the input of a step: arrays as they are now, not as they were loaded."""
     if not hasattr(results.get('img'), 'shape'):
         return
     image, labels = results['img'].shape, results['gt_seg_map'].shape
@@ -159,13 +160,13 @@ def _is_scored(evaluator: Any) -> bool:
 
 
 def _all_parts(dataset: Any, seen: set[int]) -> Iterator[Any]:
-    """A data set and all that it holds, under whatever names."""
+    """A data set and all data sets that it holds, whatever the attributes' names."""
     if id(dataset) in seen or not hasattr(dataset, '__dict__'):
         return
     seen.add(id(dataset))
     yield dataset
     for value in list(vars(dataset).values()):
         for part in value if isinstance(value, list | tuple) else [value]:
-            # Not all wrappers of the host are a torch Dataset.
+            # Not all of the host's wrappers are torch Datasets.
             if isinstance(part, Dataset) or hasattr(part, 'get_data_info'):
                 yield from _all_parts(part, seen)

@@ -41,9 +41,10 @@ class LocalBackwardHook(Hook):
     """
 
     def __init__(self, on_divergence: str | None = None) -> None:
-        self._guard = {} if on_divergence is None else {'on_divergence': on_divergence}
-        if self._guard:
-            LossGuardHook(**self._guard)
+        self._guard = {}
+        if on_divergence is not None:
+            LossGuardHook(on_divergence)
+            self._guard['on_divergence'] = on_divergence
             warnings.warn(
                 f'on_divergence of LocalBackwardHook is an old place for it: set '
                 f'LocalTrainingHook(on_divergence={on_divergence!r}).',

@@ -13,9 +13,8 @@ def find_local_model(model: nn.Module) -> InfoProEncoderDecoder | None:
     Args:
         model: Of a runner: wrapped or not.
     """
-    if is_model_wrapper(model):
-        model = model.module
-    return model if isinstance(model, InfoProEncoderDecoder) else None
+    inner = model.module if is_model_wrapper(model) else model
+    return inner if isinstance(inner, InfoProEncoderDecoder) else None
 
 
 def local_model_of(model: nn.Module, hook: Hook) -> InfoProEncoderDecoder:

@@ -1,4 +1,4 @@
-"""What each local module costs and how strongly it learns, for the logs."""
+"""A hook that logs what each local module costs and how strongly it learns."""
 
 import contextlib
 import functools
@@ -18,27 +18,29 @@ from ..models import InfoProEncoderDecoder, LocalModule
 
 @HOOKS.register_module()
 class LocalModuleMonitorHook(Hook):
-    """Logs time, memory and gradient norm of every local module now and then.
+    """Logs time, memory and gradient norm of every local module at intervals.
 
-    Entries ``train/local_<k>.<quantity>`` of the message hub, so that every log backend
-    shows them:
+    The numbers are entries ``train/local_<k>.<quantity>`` of the message hub, so that
+    every log backend shows them:
 
-    - ``seconds``: forward and backward pass with the module's losses. Of the last
+    - ``seconds``: forward and backward pass with the module's losses. For the last
       module: until the end of the iteration, with the optimizer's step.
-    - ``saved_gib``: what its forward pass keeps for backward, parameters and buffers
-      not counted. What recomputed units keep, their inputs, is counted only where
-      another operation keeps it too.
+    - ``saved_gib``: what its forward pass keeps for backward, without parameters and
+      buffers. Inputs kept by recomputed units are counted only where another operation
+      keeps them, too.
     - ``peak_allocated_gib`` and ``peak_reserved_gib`` while it ran, of all tensors on
-      the GPU (of the last module: to the end of the iteration); only on a GPU.
-    - ``grad_norm``: 2-norm of the gradients the optimizer steps with, those of the
-      local head included (clipped, if they are). Not in iterations without a step.
+      the GPU (for the last module: until the end of the iteration). Only on a GPU.
+    - ``grad_norm``: 2-norm of the gradients that the optimizer steps with, including
+      those of the local head (clipped, if they are). Not in iterations without a step.
 
-    In the iterations in between there is no cost. The measured one is the middle one:
-    not the first of a run, which warms up, and early enough before the next log entry
-    for its ``memory``, a peak that measuring on a GPU resets.
+    Other iterations cost nothing extra. In each interval the middle iteration is
+    measured. So the first iteration of a run, which warms up, is left out. Measuring on
+    a GPU resets the peak that the log calls ``memory``; in the middle this happens
+    early enough before the next log entry.
 
     Args:
-        interval: Measure one iteration of so many; 0 switches the hook off.
+        interval: Number of iterations of which one is measured; 0 switches the hook
+            off.
 
     Raises:
         ValueError: if the interval is negative.
@@ -86,7 +88,7 @@ class LocalModuleMonitorHook(Hook):
         middle = self._interval // 2
         self._is_on = bool(self._interval) and runner.iter % self._interval == middle
         self._values: dict[str, float | Tensor] = {}
-        self._clocks: dict[str, _Clock] = {}
+        self._clocks: dict[str, _CpuClock | _GpuClock] = {}
 
     def after_train_iter(
         self,
@@ -114,7 +116,7 @@ class LocalModuleMonitorHook(Hook):
             return
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
-        clock = self._clocks[module.name] = _Clock()
+        clock = self._clocks[module.name] = _started_clock()
         saved: dict[int, int] = {}
         with saved_tensors_hooks(functools.partial(self._count, saved), _same):
             yield
@@ -147,33 +149,40 @@ class LocalModuleMonitorHook(Hook):
                 self._values[f'{name}.grad_norm'] = torch.stack(norms).norm()
 
 
-class _Clock:
-    """Time on the GPU's stream without waiting for it, or on the CPU."""
-
+class _CpuClock:
     def __init__(self) -> None:
-        self._begin = self._mark()
+        self._begin = self._end = time.perf_counter()
 
     def stop(self) -> None:
-        self._end = self._mark()
+        self._end = time.perf_counter()
 
     def seconds(self) -> float:
-        """Elapsed time; waits for the GPU to get there."""
-        if isinstance(self._end, float):
-            return self._end - self._begin
+        return self._end - self._begin
+
+
+class _GpuClock:
+    """Time on the GPU's stream; waits for the GPU only when asked for the time."""
+
+    def __init__(self) -> None:
+        self._begin = torch.cuda.Event(enable_timing=True)
+        self._end = torch.cuda.Event(enable_timing=True)
+        self._begin.record()
+
+    def stop(self) -> None:
+        self._end.record()
+
+    def seconds(self) -> float:
         self._end.synchronize()
         return self._begin.elapsed_time(self._end) / 1000
 
-    @staticmethod
-    def _mark() -> float | torch.cuda.Event:
-        if not torch.cuda.is_available():
-            return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event
+
+def _started_clock() -> _CpuClock | _GpuClock:
+    return _GpuClock() if torch.cuda.is_available() else _CpuClock()
 
 
 def _unwrap(model: nn.Module) -> InfoProEncoderDecoder:
-    model = model.module if is_model_wrapper(model) else model
+    if is_model_wrapper(model):
+        model = model.get_submodule('module')
     if not isinstance(model, InfoProEncoderDecoder):
         raise TypeError(
             'LocalModuleMonitorHook needs model.type InfoProEncoderDecoder, got '
@@ -183,10 +192,10 @@ def _unwrap(model: nn.Module) -> InfoProEncoderDecoder:
 
 
 def _parameters_of(model: InfoProEncoderDecoder) -> dict[str, list[nn.Parameter]]:
-    """Parameters by the module that trains them; the last has all heads."""
+    """Parameters by the module that trains them; the last one has the stock heads."""
     *local, last = model.local_modules
     owned = {module.name: module.parameters(model.backbone) for module in local}
-    # None of them where every step is end-to-end.
+    # There are no local heads where every step is end-to-end.
     for module, head in zip(local, model.local_heads, strict=False):
         owned[module.name] += head.parameters()
     taken = {id(p) for parameters in owned.values() for p in parameters}

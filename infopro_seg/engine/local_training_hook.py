@@ -118,7 +118,8 @@ def _make_checkpoints_safe(runner: Runner) -> None:
         if not isinstance(hook, CheckpointHook) or isinstance(hook, SafeCheckpointHook):
             continue
         settings = (runner.cfg.get('default_hooks') or {}).get('checkpoint')
-        if type(hook) is CheckpointHook and _describes(settings):
+        is_stock = type(hook) is CheckpointHook
+        if is_stock and isinstance(settings, dict) and _describes(settings):
             safe = HOOKS.build({**settings, 'type': 'SafeCheckpointHook'})
             safe.priority = hook.priority
             runner.hooks[index] = safe
@@ -132,5 +133,5 @@ def _make_checkpoints_safe(runner: Runner) -> None:
             )
 
 
-def _describes(settings: Any) -> bool:
-    return isinstance(settings, dict) and type_name(settings) in ('', 'CheckpointHook')
+def _describes(settings: dict) -> bool:
+    return type_name(settings) in ('', 'CheckpointHook')

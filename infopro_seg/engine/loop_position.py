@@ -1,7 +1,7 @@
-"""Where a training loop of the host is inside an epoch, and how to get there.
+"""Where in an epoch a training loop of the host is, and how to get back there.
 
-The host resumes an epoch from its first batch (EpochBasedTrainLoop, mmengine 0.10.12),
-and skips batches by loading them unless the sampler can skip (IterBasedTrainLoop).
+The host resumes an epoch from its first batch (EpochBasedTrainLoop, mmengine 0.10.12).
+IterBasedTrainLoop skips batches by loading them, unless the sampler can skip.
 """
 
 import functools
@@ -17,19 +17,19 @@ from ..compat import set_epoch
 from .numbered_batches import NumberedBatches, number_batches, sampler_of
 from .seeded_sampler import SeededSampler
 
-#: Their order follows from the seed and the epoch alone.
+#: Samplers whose order follows from the seed and the epoch alone.
 REPEATABLE = (DefaultSampler, InfiniteSampler, SeededSampler, SequentialSampler)
 
 
 def epoch_position(loop: BaseLoop, num_batches: int) -> dict[str, int] | None:
-    """What a checkpoint has to say beside epoch and iteration.
+    """What a checkpoint must record in addition to epoch and iteration.
 
     Args:
         loop: The training loop.
-        num_batches: Trained in the current epoch.
+        num_batches: Number of batches trained in the current epoch.
 
     Returns:
-        None for loops without epochs.
+        The position, or None for loops without epochs.
     """
     if not isinstance(loop, EpochBasedTrainLoop):
         return None
@@ -37,13 +37,13 @@ def epoch_position(loop: BaseLoop, num_batches: int) -> dict[str, int] | None:
 
 
 def go_on_inside(runner: Runner, position: dict[str, int] | None) -> None:
-    """Let a resumed loop go on behind the last batch that it trained.
+    """Let a resumed loop continue after the last batch that it trained.
 
-    To be called before the first batch is drawn, after the sampler was told its epoch.
-    What cannot be restored is said in a warning.
+    Call it after the sampler was told its epoch and before the first batch is drawn.
+    A warning says what cannot be restored.
 
     Args:
-        runner: Has resumed; ``runner.epoch`` and ``runner.iter`` say where it is.
+        runner: A resumed runner; ``runner.epoch`` and ``runner.iter`` say where it is.
         position: From `epoch_position`, or None if the checkpoint has none.
     """
     loop = runner.train_loop
@@ -71,7 +71,7 @@ def _go_on_in_epoch(
 ) -> None:
     loop, size = runner.train_loop, len(runner.train_loop.dataloader)
     if position is None:
-        # Of the host's checkpoints: right as long as all epochs are of one length.
+        # A checkpoint of the host: right if all epochs have the same length.
         num_batches = runner.iter - runner.epoch * size
         fits = 0 <= num_batches <= size
     else:
@@ -104,7 +104,7 @@ def _counts_on(loop: BaseLoop) -> bool:
 
 
 def _let_iterations_skip(runner: Runner, batches: NumberedBatches | None) -> None:
-    """Where the host skips, only indices are drawn, whatever the sampler."""
+    """Let the host skip batches by drawing only indices, whatever the sampler."""
     iterator = runner.train_loop.dataloader_iterator
     if batches is not None and hasattr(iterator, 'skip_iter'):
         _warn_if_unknown(runner, batches, runner.iter)
@@ -118,8 +118,9 @@ def _skip(batches: NumberedBatches, iterator: Any, num_batches: int) -> None:
             raise RuntimeError(f'{type(batches.batches).__name__} has no batches.')
         # As the host's iterator does when an epoch ends.
         epoch += 1
-        if hasattr(sampler_of(batches), 'set_epoch'):
-            sampler_of(batches).set_epoch(epoch)
+        set_sampler_epoch = getattr(sampler_of(batches), 'set_epoch', None)
+        if set_sampler_epoch is not None:
+            set_sampler_epoch(epoch)
         num_batches, left = left, batches.go_to(epoch, left)
     set_epoch(iterator, epoch)
 

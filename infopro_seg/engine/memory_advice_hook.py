@@ -97,10 +97,10 @@ class MemoryAdviceHook(Hook):
             remedies.append('local=dict(lean_loss=True)')
         if module is None or len(module.units) > 1:
             remedies.append('more local modules (num_modules, or a split in this one)')
-        open_units = [u.name for u in module.units] if module else []
-        open_units = [u for u in open_units if u not in module.recompute]
-        if open_units:
-            remedies.append(f'local=dict(recompute={open_units})')
+        if module is not None:
+            names = [u.name for u in module.units if u.name not in module.recompute]
+            if names:
+                remedies.append(f'local=dict(recompute={names})')
         remedies.append('mixed precision (--amp)')
         remedies.append('a smaller crop_size, or fewer images per GPU')
         return remedies

@@ -1,11 +1,11 @@
-"""Training samples that know when they were drawn, and random numbers that follow.
+"""Training samples numbered in the order of the draw, and random numbers from that.
 
-A batch sampler is wrapped, not a data set: whatever wrappers do with an index (repeat,
-look it up in a table, mix several images), the number of the draw is known before.
+The batch sampler is wrapped, not the data set: the number of the draw is then known
+before wrappers do anything with an index (repeat, look up in a table, mix images).
 """
 
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
 
 from mmengine.dist import get_dist_info
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
@@ -13,22 +13,30 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 from .random_state import random_numbers_from
 
 
+class Batches(Protocol):
+    """A batch sampler: yields the indices of the samples of each batch."""
+
+    def __iter__(self) -> Iterator[list[Any]]: ...
+
+    def __len__(self) -> int: ...
+
+
 class NumberedIndex(NamedTuple):
-    """What a sampler gave, and the seeds of this draw."""
+    """What a sampler returned, and the seeds of this draw."""
 
     index: Any
     seeds: tuple[int, ...]
 
 
 class NumberedBatches:
-    """The batches of a batch sampler, in the same order.
+    """The batches of a batch sampler in the same order, with seeds.
 
     Args:
         batches: A batch sampler.
-        seed: For samplers that have none.
+        seed: Used if the sampler has no ``seed``.
     """
 
-    def __init__(self, batches: Iterable, seed: int) -> None:
+    def __init__(self, batches: Batches, seed: int) -> None:
         self.batches = batches
         self._seed = seed
         self._rank, self._world_size = get_dist_info()
@@ -36,7 +44,7 @@ class NumberedBatches:
         self._begun: tuple[Iterator, int] | None = None
 
     def __getattr__(self, name: str) -> Any:
-        # Hooks of the host look for `sampler` and `batch_size`.
+        # The host's hooks look for `sampler` and `batch_size`.
         if name.startswith('__') or name == 'batches':
             raise AttributeError(name)
         return getattr(self.batches, name)
@@ -53,8 +61,8 @@ class NumberedBatches:
         for batch in batches:
             first = self._rank + num_samples * self._world_size
             yield [
-                # SeedSequence takes a 0 at the end for nothing: numbers of the first
-                # epoch are those of samplers without epochs.
+                # SeedSequence ignores zeros at the end: epoch 0 has the numbers of
+                # samplers without epochs.
                 index
                 if isinstance(index, NumberedIndex)  # by the sampler itself
                 else NumberedIndex(index, (seed, first + i * self._world_size, epoch))
@@ -63,14 +71,14 @@ class NumberedBatches:
             num_samples += len(batch)
 
     def go_to(self, epoch: int, num_batches: int) -> int:
-        """Let the next pass begin inside an epoch; no data is loaded.
+        """Let the next pass begin inside an epoch, without loading data.
 
         Args:
-            epoch: Number of passes that were begun before it.
-            num_batches: To leave out of it.
+            epoch: Number of earlier passes.
+            num_batches: Number of batches to skip.
 
         Returns:
-            How many of them the epoch did not have.
+            How many of these batches are beyond the end of the epoch.
         """
         self._epoch = epoch
         batches, num_samples = iter(self.batches), 0
@@ -85,9 +93,9 @@ class NumberedBatches:
 
 
 class SeededItems:
-    """Loads samples, each from random numbers of its own.
+    """Loads samples, each with its own random numbers.
 
-    The loader calls it as ``__getitems__`` of the data set, in whatever process loads.
+    The loader calls it as ``__getitems__`` of the data set, in any loading process.
 
     Args:
         dataset: The outermost data set.
@@ -123,33 +131,33 @@ def seed_items(dataset: Dataset) -> bool:
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, '__dict__'):
         return False
     if not isinstance(getattr(dataset, '__getitems__', None), SeededItems):
-        dataset.__getitems__ = SeededItems(dataset)
+        vars(dataset)['__getitems__'] = SeededItems(dataset)
     return True
 
 
 def number_batches(loader: DataLoader, seed: int) -> NumberedBatches | None:
-    """Give every sample of a loader random numbers of its own.
+    """Give every sample of a loader its own random numbers.
 
-    Python's, numpy's and torch's CPU generator are seeded for each sample and continue
+    Python's, numpy's and torch's CPU generators are seeded for each sample and continue
     afterwards as if nothing had been loaded. The numbers follow from the sampler's
-    seed, the epoch and the number of draws before, over all processes: any number of
-    workers and processes gives the same, and so does a resumed run.
+    seed, the epoch and the number of earlier draws over all processes. So they are the
+    same for any number of workers and processes, and in a resumed run.
 
     Args:
-        loader: Changed in place, once.
-        seed: For samplers that have none.
+        loader: Changed in place; a second call changes nothing.
+        seed: Used if the sampler has no ``seed``.
 
     Returns:
         The batches, or None if the loader has no batch sampler (``batch_size=None``,
-        an iterable data set) or a data set that takes no attributes.
+        an iterable data set) or if its data set cannot get attributes.
     """
-    batches = loader.batch_sampler
+    batches: Any = loader.batch_sampler
     if isinstance(batches, NumberedBatches):
         return batches
     if batches is None or not seed_items(loader.dataset):
         return None
-    # The loader refuses other batch samplers, as they may contradict its batch_size.
-    # This one has the same batches.
+    # A loader refuses another batch sampler, which might contradict its batch_size.
+    # This one gives the same batches.
     vars(loader)['batch_sampler'] = numbered = NumberedBatches(batches, seed)
     return numbered
 

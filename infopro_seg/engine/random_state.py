@@ -1,6 +1,6 @@
 """The state of all random generators of a process, in a form that checkpoints hold.
 
-Augmentations and initialisation of the host draw from numpy's global generator.
+The host's augmentations and initialisation draw from numpy's global generator.
 """
 
 import contextlib
@@ -16,13 +16,20 @@ def random_state() -> dict[str, Any]:
     """The state of Python's, numpy's and torch's global generators.
 
     Returns:
-        Tensors and plain Python values only, so that it can be read with
-        ``weights_only=True``. Of GPUs only the current one.
+        Only tensors and plain Python values, so that it can be read with
+        ``weights_only=True``. Of all GPUs only the current one is included.
     """
-    algorithm, keys, *rest = np.random.get_state()  # noqa: NPY002  the host's
+    numpy = np.random.get_state(legacy=False)  # noqa: NPY002  the host's
     state = {
         'python': random.getstate(),
-        'numpy': (algorithm, keys.tolist(), *rest),
+        # As `numpy.random.set_state` takes it, but with a list.
+        'numpy': (
+            numpy['bit_generator'],
+            numpy['state']['key'].tolist(),
+            numpy['state']['pos'],
+            numpy['has_gauss'],
+            numpy['gauss'],
+        ),
         'torch': torch.get_rng_state(),
     }
     if torch.cuda.is_available():
@@ -31,9 +38,9 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Continue from a state that `random_state` gave.
+    """Continue from a state that `random_state` returned.
 
-    The GPU's part is left out if there is none, or was none.
+    The GPU's part is skipped if there is no GPU, or was none.
     """
     random.setstate(state['python'])
     algorithm, keys, *rest = state['numpy']
@@ -47,10 +54,10 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def random_numbers_from(seeds: Sequence[int]) -> Iterator[None]:
-    """Seed what augmentations draw from; afterwards all is as before.
+    """Seed the generators of augmentations, and restore them at the end.
 
     Args:
-        seeds: Not negative. Zeros at the end change nothing.
+        seeds: Non-negative integers. Zeros at the end change nothing.
     """
     before = random.getstate(), np.random.get_state()  # noqa: NPY002  the host's
     words = np.random.SeedSequence(seeds).generate_state(3)

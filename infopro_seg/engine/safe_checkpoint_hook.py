@@ -25,26 +25,27 @@ _RANDOM, _POSITION, _GRADIENTS = 'random_states', 'position', 'gradients'
 
 @HOOKS.register_module()
 class SafeCheckpointHook(CheckpointHook):
-    """A CheckpointHook whose checkpoints are whole and continue a run bit for bit.
+    """A CheckpointHook whose checkpoints are complete and continue a run bit for bit.
 
-    - A checkpoint gets its name when all of it is on disk; older ones are deleted
-      after that.
-    - It holds the random generators of all processes, as they were before the
-      next batch. Validation leaves them as they were.
+    - Checkpoints are written atomically. Older ones are deleted only afterwards.
+    - A checkpoint holds the states of the random generators of all processes right
+      before the next batch. Validation does not change them.
     - It holds the gradients that wait for the optimizer's next step, so that it can
-      be taken in the middle of an accumulation.
-    - It says how far the epoch was; a resumed run draws what was left of it.
-    - Every sample draws its augmentations from random numbers of its own, see
-      `number_batches`, so that they do not depend on which worker loads it.
+      be taken in the middle of gradient accumulation.
+    - It holds the position inside the epoch; a resumed run draws the rest of it.
+    - Every sample is augmented with its own random numbers, see `number_batches`, so
+      that they do not depend on which worker loads it.
 
-    On a CPU a resumed run ends with the weights of the uninterrupted one. That needs a
-    sampler whose order follows from its seed and the epoch, as that of DefaultSampler
-    and InfiniteSampler; of others it warns.
+    On a CPU a resumed run ends with the same weights as an uninterrupted one. The order
+    of its sampler must follow from its seed and the epoch, as with DefaultSampler and
+    InfiniteSampler; for other samplers the hook warns.
 
     Args:
-        args: Of CheckpointHook, as all others.
-        kwargs: Of CheckpointHook.
+        args: Positional arguments of CheckpointHook.
+        kwargs: Keyword arguments of CheckpointHook.
     """
+
+    backend_args: dict[str, Any] | None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -58,7 +59,7 @@ class SafeCheckpointHook(CheckpointHook):
         self._to_restore: dict[str, Any] = {}
 
     def before_train(self, runner: Runner) -> None:
-        """Clear away what earlier runs left half-written."""
+        """Delete what earlier runs left half-written and restore gradients."""
         super().before_train(runner)
         if not isinstance(runner, Runner):
             runner.logger.log(
@@ -69,14 +70,14 @@ class SafeCheckpointHook(CheckpointHook):
         if isinstance(self.file_backend, WholeFileBackend) and is_main_process():
             for path in Path(self.out_dir).glob('.*.partial'):
                 path.unlink(missing_ok=True)
-        # Otherwise the loader draws its workers' seed from the global generator, in a
+        # Otherwise the loader draws its workers' seed from the global generator: in a
         # resumed run once more than in an uninterrupted one.
         runner.train_dataloader.generator = torch.Generator()
         number_batches(runner.train_dataloader, runner.seed)
         self._restore_gradients(runner)
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Right before the first batch: go on where the checkpoint was."""
+        """Right before the first batch, go to where the checkpoint was."""
         self._num_batches = 0
         if not self._is_resumed:
             return
@@ -97,12 +98,12 @@ class SafeCheckpointHook(CheckpointHook):
         data_batch: dict | None = None,
         outputs: dict | None = None,
     ) -> None:
-        """Save if it is due."""
+        """Save if a checkpoint is due."""
         self._num_batches = batch_idx + 1
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Save if it is due, as the beginning of the next epoch."""
+        """Save if a checkpoint is due, as of the beginning of the next epoch."""
         self._num_batches = 0
         leave_epoch(runner.train_loop)
         super().after_train_epoch(runner)
@@ -112,13 +113,14 @@ class SafeCheckpointHook(CheckpointHook):
         self._state_before_validation = random_state()
 
     def after_val(self, runner: Runner) -> None:
-        """Training goes on as if there had been no validation."""
+        """Restore the random generators, as if there had been no validation."""
+        assert self._state_before_validation is not None, 'before_val comes first'
         set_random_state(self._state_before_validation)
         self._state_before_validation = None
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add what the host does not save."""
-        # Never before the one that this run went on from, whatever the clock says.
+        # Always later than the resumed checkpoint, whatever the clock says.
         self._saved_at = max(time.time(), self._saved_at + 1e-3)
         checkpoint['meta'][SAVED_AT] = self._saved_at
         checkpoint.update(self._to_save or {})
@@ -158,7 +160,7 @@ class SafeCheckpointHook(CheckpointHook):
         gathered = saved['processes']
         is_same = len(gathered) == runner.world_size
         set_gradients(runner.model, gathered, runner.rank if is_same else None)
-        # The host has just said that they are lost.
+        # The host has just logged that they are lost.
         runner.logger.info('gradients accumulated so far are those of the file.')
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:

@@ -1,4 +1,4 @@
-"""A sampler that asks for random numbers of its own for every sample."""
+"""A sampler that gives every sample its own random numbers."""
 
 from collections.abc import Iterator
 
@@ -11,16 +11,16 @@ from .numbered_batches import NumberedIndex, seed_items
 
 @DATA_SAMPLERS.register_module()
 class SeededSampler(InfiniteSampler):
-    """The order of InfiniteSampler; augmentations do not depend on who loads.
+    """An InfiniteSampler whose augmentations do not depend on which process loads.
 
-    The random augmentations of the n-th drawn sample follow from the seed and n alone:
-    they are the same for any number of workers or processes, and in a resumed run.
+    The random augmentations of the n-th drawn sample follow from the seed and n alone.
+    So they are the same for any number of workers or processes, and in a resumed run.
     `SafeCheckpointHook` does the same for every sampler.
 
     Args:
         dataset: The outermost data set; told to load each sample from its own seeds.
-        shuffle: Of InfiniteSampler, as the seed.
-        seed: None for one that all processes agree on.
+        shuffle: As in InfiniteSampler.
+        seed: As in InfiniteSampler: None for one that all processes agree on.
     """
 
     def __init__(

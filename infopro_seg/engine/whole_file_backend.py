@@ -1,4 +1,4 @@
-"""Files that are whole or not there: what checkpoints are written through."""
+"""The file backend of checkpoints: files are written atomically."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -13,15 +13,15 @@ BACKEND_NAME = 'whole_file'
 class WholeFileBackend(LocalBackend):
     """A local disk on which a file appears only when it is complete.
 
-    The host deletes an old checkpoint before it writes the new one. Here deleting
-    waits until `remove_outdated`.
+    The host deletes an old checkpoint before it writes the new one. Here `remove` only
+    notes a file, and `remove_outdated` deletes it.
     """
 
     def __init__(self) -> None:
         self._outdated: list[Path] = []
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write bytes; a kill or a full disk leaves an earlier file as it was."""
+        """Write bytes; after a kill or on a full disk, an earlier file is unchanged."""
         Path(filepath).parent.mkdir(parents=True, exist_ok=True)
         write_whole(obj, filepath)
 

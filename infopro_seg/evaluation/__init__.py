@@ -1,1 +1,1 @@
-"""Scores of saved predictions."""
+"""Scores of saved predictions, and pictures of samples."""

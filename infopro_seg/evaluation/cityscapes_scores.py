@@ -1,8 +1,8 @@
 """Scores of saved predictions, computed by the official Cityscapes evaluation.
 
-It shares no code with the metric that runs during training, so that it checks it. Here
-are the matching of files, the checks of their content and the call as a library;
-tools/evaluate_cityscapes.py prints and saves the result.
+The evaluation shares no code with the metric that runs during training, so it can
+verify that metric. This module matches files, checks their content and calls the
+evaluation as a library; tools/evaluate_cityscapes.py prints and saves the result.
 """
 
 import contextlib
@@ -63,7 +63,7 @@ def evaluate_predictions(
 ) -> CityscapesScores:
     """Score a folder of predicted label images against the ground truth.
 
-    Nothing is written but to a temporary folder.
+    Only a temporary folder is written to.
 
     Args:
         root: folder with gtFine/.
@@ -107,7 +107,7 @@ def evaluate_predictions(
 
 
 def table_of(scores: CityscapesScores) -> str:
-    """Lay the scores out for reading, IoU in percent."""
+    """Format the scores as a table, IoU in percent."""
     rows = [*scores.class_iou.items(), None, ('class mIoU', scores.class_miou), None]
     rows += [*scores.category_iou.items(), None]
     rows += [('category mIoU', scores.category_miou)]
@@ -126,7 +126,7 @@ def table_of(scores: CityscapesScores) -> str:
 
 
 def record_of(scores: CityscapesScores) -> dict:
-    """Turn the scores into what is saved: IoU in percent, None for NaN, versions."""
+    """The scores as a dict for JSON: IoU in percent, None for NaN, and versions."""
     packages = ('cityscapesscripts', 'numpy', 'pillow')
     return {
         'split': scores.split,
@@ -245,7 +245,7 @@ def _converter(pixel_format: str) -> Callable[[Path], np.ndarray]:
 def _official_evaluation(predictions: list[str], ground_truth: list[str]) -> dict:
     from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as official
 
-    # A copy: the module's own settings are global and stay as they are.
+    # A copy: the module's own settings are global and must not change.
     settings = copy.copy(official.args)
     settings.evalInstLevelScore = False
     settings.evalPixelAccuracy = False

@@ -1,4 +1,4 @@
-"""What a trained local model sees on some images: predictions and reconstructions."""
+"""Pictures of what a trained local model predicts and reconstructs."""
 
 from collections.abc import Sequence
 
@@ -17,12 +17,12 @@ def render_samples(
 
     Args:
         model: A trained model; put into evaluation mode.
-        dataset: With a test pipeline that loads labels.
-        indices: Which images.
+        dataset: A data set with a test pipeline that loads labels.
+        indices: Indices of the images.
 
     Returns:
-        For every image the RGB pictures ``image``, ``label``, ``prediction`` and
-        ``local_<k>``, the reconstruction of module k: (H, W, 3) uint8.
+        For each image, RGB pictures (H, W, 3) uint8 by name: ``image``, ``label``,
+        ``prediction`` and ``local_<k>``, the reconstruction of module k.
     """
     model.eval()
     palette = _palette(dataset.metainfo['palette'])
@@ -46,7 +46,7 @@ def _picture(image: Tensor) -> np.ndarray:
 
 
 def _palette(colours: Sequence[Sequence[int]]) -> np.ndarray:
-    """Colours of 256 label values; what is no class is black."""
+    """(256, 3) uint8 colours of label values; values that are no class are black."""
     palette = np.zeros((256, 3), np.uint8)
     palette[: len(colours)] = colours
     return palette

@@ -1,4 +1,4 @@
-"""Models, local heads and losses; importing it registers them in mmseg."""
+"""Models, local heads and losses; importing this registers them in mmseg."""
 
 from ..settings.heads import PRESETS
 from .cascade import InfoProCascadeEncoderDecoder

@@ -1,4 +1,4 @@
-"""From the ``local`` setting of a config to built local heads."""
+"""Builds the local heads that the ``local`` setting of a config asks for."""
 
 import inspect
 from collections.abc import Collection, Mapping, Sequence
@@ -18,7 +18,7 @@ from .hollow import meta_copy
 from .local_module import LocalModule
 from .probe import Boundary
 
-# By mmcv's names and as torch's classes, which pure-Python configs use.
+# Under mmcv's names and torch's class names, which pure-Python configs use.
 _WIDTH_FREE_NORMS = (
     *('BN', 'BN2d', 'BatchNorm2d'),
     *('SyncBN', 'SyncBatchNorm'),
@@ -34,21 +34,22 @@ def build_local_heads(
 ) -> ModuleList:
     """Build the local heads of all modules but the last.
 
-    What a head's config leaves open is filled in: channels and stride of its boundary;
-    number of classes and outputs, ignore index, norm layers and alignment of the decode
-    head, which in a cascade is the last one. The segmentation loss is cross-entropy,
-    over a softmax or sigmoids as the decode head's is, so that it reads the same
-    labels. Class weights, samplers (OHEM) and other losses of the decode head do not
-    apply: set them in the local head's own config.
+    What a head's config leaves open is filled in. Channels and stride come from its
+    boundary. The number of classes and outputs, the ignore index, the norm layers and
+    ``align_corners`` come from the decode head, in a cascade from the last one. The
+    segmentation loss is a cross-entropy over a softmax or sigmoids, whichever the
+    decode head uses, so that both read the same labels. Class weights, samplers (OHEM)
+    and other losses of the decode head do not apply: set them in the local head's own
+    config.
 
     Args:
         settings: The ``local`` setting.
-        boundaries: What leaves each of these modules.
+        boundaries: What leaves each of these modules, in order.
         decode_heads: The network's own head, or the stages of its cascade.
         image_channels: Channels of the image to reconstruct.
 
     Returns:
-        One `LocalHead` a boundary. A half whose weight is 0 is not built.
+        One `LocalHead` per boundary. A half whose weight is 0 is not built.
 
     Raises:
         KeyError: if the type of a half is not registered.
@@ -67,8 +68,9 @@ def build_local_heads(
         }
         halves: dict[str, dict | None] = dict.fromkeys(PARTS)
         if weights['reconstruction'][i] > 0:
-            values = {**fill, 'out_channels': image_channels}
-            halves['reconstruction'] = _fill(settings.head['reconstruction'], values)
+            halves['reconstruction'] = _fill_reconstruction(
+                settings.head['reconstruction'], fill, image_channels
+            )
         if weights['segmentation'][i] > 0:
             halves['segmentation'] = _fill_segmentation(
                 settings.head['segmentation'], fill, decode_heads[-1]
@@ -89,16 +91,16 @@ def require_losses(
     modules_with_auxiliary: Collection[int],
     backbone: nn.Module,
 ) -> None:
-    """Check that every module but the last has something to train it.
+    """Check that every module but the last has a loss.
 
     Args:
         modules: All modules.
-        local_heads: Of all but the last.
-        modules_with_auxiliary: Indices of those that an auxiliary head trains.
-        backbone: Owner of their parameters.
+        local_heads: The heads of all modules but the last.
+        modules_with_auxiliary: Indices of the modules that an auxiliary head trains.
+        backbone: Owner of the modules' parameters.
 
     Raises:
-        ValueError: if a module has parameters to train and no loss.
+        ValueError: if a module has trainable parameters and no loss.
     """
     idle = [
         module
@@ -122,6 +124,14 @@ def require_losses(
             )
 
 
+def _fill_reconstruction(
+    config: dict | None, fill: Mapping[str, Any], image_channels: int
+) -> dict | None:
+    if config is None:
+        return None
+    return _fill(config, {**fill, 'out_channels': image_channels})
+
+
 def _fill_segmentation(
     config: dict | None, fill: Mapping[str, Any], decode_head: nn.Module
 ) -> dict | None:
@@ -136,13 +146,14 @@ def _fill_segmentation(
         'num_classes': num_classes,
         'out_channels': num_outputs,
         'threshold': getattr(decode_head, 'threshold', None),
-        # None is for losses that ignore nothing; cross-entropy needs a number.
+        # None means that nothing is ignored; cross-entropy needs a number.
         'ignore_index': 255 if ignore_index is None else ignore_index,
         'align_corners': getattr(decode_head, 'align_corners', False),
         'in_index': 0,
     }
     if num_outputs == 1:
-        # mmseg's binary loss fails without a valid label; one of few could be skipped.
+        # mmseg's binary loss fails without a valid label. Subsampling could drop the
+        # only ones.
         values['loss_stride'] = 1
         if 'out_channels' not in accepted_settings(_class_of(config)):
             values['num_classes'] = 2
@@ -180,7 +191,7 @@ def _losses_of(head: nn.Module) -> list[nn.Module]:
 
 def _require_more_than_a_constant(segmentation: nn.Module | None) -> None:
     """Refuse a softmax over one output: its loss is constant."""
-    if getattr(segmentation, 'out_channels', None) != 1:
+    if segmentation is None or getattr(segmentation, 'out_channels', None) != 1:
         return
     for loss in _losses_of(segmentation):
         has_softmax = getattr(loss, 'use_sigmoid', True) is False
@@ -193,9 +204,9 @@ def _require_more_than_a_constant(segmentation: nn.Module | None) -> None:
 
 
 def _norm_of(decode_heads: Sequence[nn.Module]) -> dict:
-    """The last norm layers of the decode heads that fit maps of any width, else BN.
+    """The norm layers of the last decode head whose norm fits any width, else BN.
 
-    Group norm does not, and some heads (K-Net, Segmenter, PointRend) have none.
+    Group norm does not fit, and some heads (K-Net, Segmenter, PointRend) have none.
     """
     for head in reversed(decode_heads):
         norm_cfg = getattr(head, 'norm_cfg', None) or {}
@@ -204,10 +215,8 @@ def _norm_of(decode_heads: Sequence[nn.Module]) -> dict:
     return {'type': 'BN'}
 
 
-def _fill(config: dict | None, values: dict[str, Any]) -> dict | None:
-    """Add the values that the head's class takes and the config leaves open."""
-    if config is None:
-        return None
+def _fill(config: dict, values: Mapping[str, Any]) -> dict:
+    """Add those values that the head's class accepts and the config does not set."""
     accepted = accepted_settings(_class_of(config))
     return {**{k: v for k, v in values.items() if k in accepted}, **config}
 
@@ -229,5 +238,5 @@ def accepted_settings(cls: type) -> set[str]:
         name
         for base in cls.__mro__
         if '__init__' in vars(base)
-        for name in inspect.signature(base.__init__).parameters
+        for name in inspect.signature(vars(base)['__init__']).parameters
     }

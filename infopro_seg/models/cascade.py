@@ -10,17 +10,18 @@ from .segmentor import InfoProEncoderDecoder
 class InfoProCascadeEncoderDecoder(InfoProEncoderDecoder, CascadeEncoderDecoder):
     """A CascadeEncoderDecoder (OCRNet, PointRend) cut into local modules by walls.
 
-    All stages of the decode head belong to the last module. Whatever is looked up in
-    the decode head (number of classes, norm layers) is that of its last stage.
+    All stages of the decode head belong to the last module. What is looked up in the
+    decode head (number of classes, norm layers) is taken from its last stage.
 
     Args:
-        args: Of CascadeEncoderDecoder.
-        kwargs: Of CascadeEncoderDecoder, and ``local`` of `InfoProEncoderDecoder`.
+        args: Positional arguments of CascadeEncoderDecoder.
+        kwargs: Keyword arguments of CascadeEncoderDecoder, and ``local`` as in
+            `InfoProEncoderDecoder`.
 
     Raises:
         TypeError: see `InfoProEncoderDecoder`.
         ValueError: see `InfoProEncoderDecoder`.
     """
 
-    # In the order of resolution the stock cascade stands between InfoProEncoderDecoder
-    # and EncoderDecoder: whatever the former passes on with super() reaches it.
+    # In the method resolution order the stock cascade stands between
+    # InfoProEncoderDecoder and EncoderDecoder: super() calls of the former reach it.

@@ -1,9 +1,10 @@
-"""Where ``num_modules=K`` cuts: K modules of even memory, by the model alone.
+"""Where ``num_modules=K`` cuts: into K modules that need about the same memory.
 
 What autograd keeps is measured without weights and without data, for two images of one
-reference size. Neither tool nor batch, crop, precision, optimizer or number of
-processes has a say: the same model is cut at the same places everywhere. The planner
-(`infopro_seg.planner`), which knows all of these, serves budgets.
+reference size. The result depends on the model alone, not on tool, batch, crop,
+precision, optimizer or number of processes: the same model is always cut at the same
+places. To fit a memory budget, use the planner (`infopro_seg.planner`), which knows
+all of these.
 """
 
 import dataclasses
@@ -30,8 +31,8 @@ from .weightless import WithoutStorage, undisturbed_randomness
 
 _NUM_IMAGES = 2
 _SIZE = (512, 512)
-# Maps of full resolution that live at once in a stock cross-entropy: its input or the
-# gradient of it, log-softmax, and the gradient of that (counted on DeepLabV3).
+# Full-resolution maps that are alive at once in a stock cross-entropy: its input or the
+# input's gradient, the log-softmax, and the latter's gradient (counted on DeepLabV3).
 _LOSS_MAPS = 3
 
 
@@ -40,14 +41,14 @@ def even_module_splits(
 ) -> tuple[str, ...]:
     """The splits that ``num_modules`` stands for.
 
-    The largest module keeps as little as possible for its backward pass; among cuts
-    that are equal in this, the modules are as even as possible.
+    The largest module needs as little memory as possible; among cuts that are equal in
+    this, the modules are as even as possible.
 
     Args:
-        network: A segmentor that is built but for its local heads; not changed.
-        settings: With ``num_modules``; ``head``, ``weights`` and ``lean_loss`` count.
-        units: Of its backbone.
-        probe: Of its backbone.
+        network: A segmentor that is complete except for its local heads; not changed.
+        settings: With ``num_modules``; ``head``, ``weights`` and ``lean_loss`` matter.
+        units: The units of its backbone.
+        probe: The probe of its backbone.
 
     Returns:
         Names of the last units of all modules but the last.
@@ -62,7 +63,7 @@ def even_module_splits(
     try:
         with undisturbed_randomness():
             costs = _Measurement(network, settings, units, probe).module_bytes()
-    except Exception as error:  # a network may fail without data in any way
+    except Exception as error:  # without data a network may fail in any way
         warnings.warn(
             f'num_modules={num_modules} cuts into equal numbers of units: the memory '
             f'of this network cannot be measured without data ({type(error).__name__}: '
@@ -76,7 +77,7 @@ def even_module_splits(
 class _Measurement:
     """What each possible local module of one network needs for its step, in bytes.
 
-    Weights and optimizer state are left out: they are there in any case.
+    Weights and optimizer state are left out: every cut needs them.
     """
 
     def __init__(
@@ -124,7 +125,7 @@ class _Measurement:
         auxiliaries = self._auxiliary_bytes(states[-1])
         heads = self._head_bytes(states, saved)
         tail = self._tail_bytes(states[-1], saved[-1])
-        # Gradients stay: a later module runs beside those of all earlier ones.
+        # Gradients stay: those of all earlier modules are alive while a later one runs.
         grads = np.cumsum([0, *map(self._grad_bytes, self.units)])
         costs = np.full((num_units + 1, num_units + 2), np.inf)
         for first in range(num_units + 1):
@@ -156,7 +157,7 @@ class _Measurement:
         return _bytes_of(tensors)
 
     def _head_bytes(self, states: list[State], saved: list[dict]) -> list[int]:
-        """A local head behind each unit; those on maps of the same shape are equal."""
+        """Bytes of a local head behind each unit; measured once per shape of map."""
         known: dict[tuple, int] = {}
         found = []
         for boundary, state, kept in zip(
@@ -175,7 +176,7 @@ class _Measurement:
         with WithoutStorage():
             (head,) = build_local_heads(settings, [boundary], stages, channels)
         head = revert_sync_batchnorm(head).to('meta').train()
-        # Only as long as the head is alive: another storage may get its address.
+        # Valid only while the head is alive: another storage may get its address.
         own = {storage_key(t) for t in (*head.parameters(), *head.buffers())}
         num_bytes = 0
         feature_map = state.feature_map()
@@ -190,7 +191,7 @@ class _Measurement:
         return num_bytes + _bytes_of(t for k, t in saved.items() if k not in kept)
 
     def _heaviest(self) -> dict[str, Any]:
-        """Weights of a head that has each half that any module would have."""
+        """Weights of a head that has every half that any module has."""
         return {
             part: max(ends) if isinstance(ends, Sequence) else ends
             for part, ends in self.settings.weights.items()
@@ -211,7 +212,7 @@ class _Measurement:
             if self.network.with_neck:
                 for head in auxiliary_heads(self.network).values():
                     num_bytes += self._loss_bytes(head, head.forward(features))
-        # The losses are gone when the gradient of the largest map is there.
+        # The losses are freed before the gradient of the largest map exists.
         largest = max((_bytes_of([t]) for t in saved.values()), default=0)
         own = _bytes_of(t for k, t in saved.items() if k not in kept)
         return own + max(num_bytes, largest)
@@ -240,13 +241,13 @@ class _Measurement:
         )
 
     def _loss_bytes(self, head: nn.Module, logits: Any) -> int:
-        """A loss needs labels, so its memory is a formula of classes and area."""
+        """Bytes of a loss: it needs labels, so they are computed, not measured."""
         stride = getattr(head, 'loss_stride', 1)
         area = np.prod([-(-side // stride) for side in self.size])
         num_bytes = 0
         for x in _maps(logits):
             if x.shape[1] != getattr(head, 'out_channels', None):
-                # No logits of classes (an embedding): never resized to the labels.
+                # Not class logits but an embedding: never resized to the labels.
                 num_bytes += 2 * _bytes_of([x])
                 continue
             map_bytes = 4 * x.shape[0] * x.shape[1] * int(area)
@@ -257,10 +258,10 @@ class _Measurement:
 
 
 class _Saved:
-    """Notes what autograd saves while it is entered: a tensor by storage.
+    """While entered, notes what autograd saves: one tensor per storage.
 
-    Storages are told apart by address, so every noted tensor is kept alive: a freed
-    one would give its address to another.
+    Storages are identified by address, so every noted tensor is kept alive: a freed
+    one would leave its address to another.
     """
 
     def __init__(self, ignored: set[int]):
@@ -295,7 +296,7 @@ def _kept_between(saved: Sequence[dict[int, int]]) -> np.ndarray:
     A storage that several of them keep counts once.
     """
     num_units = len(saved)
-    # [p, u]: what unit u keeps and unit p - 1 was the last before it to keep.
+    # [p, u]: what unit u keeps and, before it, unit p - 1 was the last to keep.
     first_kept = np.zeros((num_units + 1, num_units))
     last: dict[int, int] = {}
     for unit, kept in enumerate(saved):
@@ -310,7 +311,7 @@ def _kept_between(saved: Sequence[dict[int, int]]) -> np.ndarray:
 
 
 def _working_bytes(state: State) -> int:
-    """What the backward pass of a unit needs for a moment, by its output."""
+    """What the backward pass of a unit needs temporarily, estimated by its output."""
     return _bytes_of([state.x] if isinstance(state.x, Tensor) else state.x)
 
 

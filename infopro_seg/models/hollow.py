@@ -1,6 +1,6 @@
-"""Copies of modules with other tensors: without storage, fake, or cloned.
+"""Copies of modules with replaced tensors: without storage, fake, or cloned.
 
-The tensors are replaced while copying, so no weight is ever duplicated on the way.
+Tensors are replaced during the copy, so no weight is ever duplicated on the way.
 """
 
 import copy
@@ -18,13 +18,13 @@ Make = Callable[[Tensor], Tensor]
 def hollow_copy(module: nn.Module, make: Make) -> nn.Module:
     """Copy a module, with every tensor in it replaced.
 
-    `copy.deepcopy` refuses tensors that were computed (weight norm, spectral norm),
-    wherever they hide; here they are replaced like all others. What cannot be
-    copied at all (locks, generators, open files) is shared with the original.
+    `copy.deepcopy` refuses computed tensors (weight norm, spectral norm); here they are
+    replaced like all others, whatever object holds them. What cannot be copied at all
+    (locks, generators, open files) is shared with the original.
 
     Args:
         module: Any module; it is not changed.
-        make: Gives the replacement of a tensor without history. Parameters stay
+        make: Called with a detached tensor, returns its replacement. Parameters stay
             parameters.
 
     Returns:
@@ -35,7 +35,7 @@ def hollow_copy(module: nn.Module, make: Make) -> nn.Module:
     with _ReplacingTensors(make):
         try:
             return copy.deepcopy(module, dict(replaced))
-        except Exception:  # objects refuse to be copied in any way
+        except Exception:  # objects may refuse to be copied in any way
             return _copied_by_parts(module, dict(replaced))
 
 
@@ -47,7 +47,8 @@ def meta_copy(module: nn.Module) -> nn.Module:
 def _replacement(tensor: Tensor, make: Make) -> Tensor:
     if is_lazy(tensor):
         device = make(torch.empty(0)).device
-        return type(tensor)(device=device, dtype=tensor.data.dtype)
+        lazy: Callable[..., Tensor] = type(tensor)  # the stubs know no arguments
+        return lazy(device=device, dtype=tensor.data.dtype)
     made = make(tensor.detach())
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(made, requires_grad=tensor.requires_grad)

@@ -1,11 +1,12 @@
-"""Where black and white are: from the network's input back to the image in [0, 1].
+"""The values of black and white: from the network's input back to an image in [0, 1].
 
-The reconstruction loss compares with the image. The model sees it only after the
-pipeline and the data preprocessor, in any unit.
+The reconstruction loss compares with the image, but the model sees it only after the
+pipeline and the data preprocessor, in unknown units.
 """
 
 import math
 from collections.abc import Sequence
+from typing import TypeGuard
 
 import torch
 from mmengine.model import ImgDataPreprocessor
@@ -13,13 +14,13 @@ from torch import Tensor, nn
 
 Range = tuple[float, float]
 
-# Share of values outside the assumed range, and how far outside in widths of it, that
-# interpolation and noise may cause. Ours.
+# What interpolation and noise may cause: the share of values outside the assumed range
+# by more than the slack, and the slack as a part of the range's width. Ours.
 _MAX_OUTSIDE = 0.05
 _SLACK = 0.1
-# Width of the target in standard deviations, for images of unknown range. Ours.
+# Width of the target range in standard deviations, for images of unknown range. Ours.
 _NUM_DEVIATIONS = 6
-# Deviations of this share of the mean are rounding of float32, with a margin.
+# Deviations below this part of the mean are float32 rounding, with a margin.
 _ROUNDING = 1e-4
 
 
@@ -28,28 +29,27 @@ def known_range(
 ) -> Range | None:
     """Black and white in the units of the images that the preprocessor is given.
 
-    The rule is ours. Means and deviations of 0..255 images lie in 0..255 and at least
-    one of the two is above 1; those of 0..1 images are at most 1. A preprocessor
-    with other numbers (16 bits, reflectances, bands of different kinds), with
-    mean 0 and deviation 1, or without any says nothing: the range is unknown, and
-    `to_unit_range` takes it from each image.
+    The rule is ours. For images in 0..255, mean and std lie in 0..255 and at least one
+    of the two is above 1; for images in 0..1, both are at most 1. The range is unknown,
+    and `to_unit_range` takes it from each image, if the preprocessor has other numbers
+    (16 bits, reflectances, bands of different kinds), mean 0 and std 1, or neither.
 
     Args:
-        data_preprocessor: Of the segmentor.
-        given: (black, white), which goes before the rule.
+        data_preprocessor: The segmentor's.
+        given: (black, white), which overrides the rule.
 
     Returns:
         (black, white), or None if it is unknown.
 
     Raises:
-        ValueError: if ``given`` is not two finite numbers, the smaller one first.
+        ValueError: if ``given`` is not two finite numbers in increasing order.
     """
     if given is not None:
         return _checked(given)
     if not _normalises(data_preprocessor):
         return None
     mean, std = data_preprocessor.mean.flatten(), data_preprocessor.std.flatten()
-    largest = torch.maximum(*torch.broadcast_tensors(mean, std))
+    largest = torch.maximum(mean, std)
     if mean.min() < 0 or largest.max() > 255 or (mean == 0).all() and (std == 1).all():
         return None
     if (largest <= 1).all():
@@ -58,9 +58,9 @@ def known_range(
 
 
 def recovered(data_preprocessor: nn.Module, inputs: Tensor) -> Tensor:
-    """The images (N, C, H, W) as the data preprocessor was given them.
+    """The images (N, C, H, W) before the data preprocessor normalised them.
 
-    Those of a class without mmengine's mean and std are as it gave them.
+    If its class does not normalise by mmengine's mean and std, the inputs as they are.
     """
     if _normalises(data_preprocessor):
         return inputs * data_preprocessor.std + data_preprocessor.mean
@@ -68,12 +68,12 @@ def recovered(data_preprocessor: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def to_unit_range(images: Tensor, known: Range | None, valid: Tensor | None) -> Tensor:
-    """Images in [0, 1].
+    """Map images to [0, 1].
 
     Args:
         images: (N, C, H, W).
-        known: (black, white). None: every channel of every image is laid out around
-            its own mean, three standard deviations to each side.
+        known: (black, white). None: in every channel of every image, [0, 1] spans three
+            standard deviations to each side of its own mean.
         valid: (N, 1, H, W) bool, False on padding; None if there is none.
 
     Returns:
@@ -88,21 +88,21 @@ def to_unit_range(images: Tensor, known: Range | None, valid: Tensor | None) -> 
     mean = (images * weight).sum((2, 3), keepdim=True) / num_pixels
     variance = ((images - mean).square() * weight).sum((2, 3), keepdim=True)
     std = (variance / num_pixels).sqrt()
-    # Of an even image only the rounding of its mean is left.
+    # In a uniform image only the rounding of its mean is left.
     width = (_NUM_DEVIATIONS * std).maximum(_ROUNDING * mean.abs())
     tiny = torch.finfo(images.dtype).tiny
     return ((images - mean) / width.clamp(min=tiny) + 0.5).clamp(0, 1)
 
 
 def check_range(images: Tensor, known: Range) -> None:
-    """Check an assumed range with the images of a batch.
+    """Check an assumed range against the images of a batch.
 
     Args:
         images: (N, C, H, W), see `recovered`.
-        known: What was assumed, see `known_range`.
+        known: The assumed (black, white), see `known_range`.
 
     Raises:
-        ValueError: if the target would not show them.
+        ValueError: if the range does not fit the images.
     """
     low, high = known
     slack = _SLACK * (high - low)
@@ -125,15 +125,15 @@ def check_range(images: Tensor, known: Range) -> None:
 def _is_normalised_twice(
     images: Tensor, darkest: float, brightest: float, high: float
 ) -> bool:
-    """Whether images of 0..255 are really fractions, or standardised, already."""
+    """Whether images assumed in 0..255 are already fractions, or standardised."""
     if high <= 1 or brightest > 10 or darkest < -10:
         return False
     fractions = (images - images.round()).abs() > 0.05
     return bool(fractions.any()) and (brightest <= 1.05 or darkest < -0.5)
 
 
-def _normalises(data_preprocessor: nn.Module) -> bool:
-    """Other classes may mean something else by mean and std."""
+def _normalises(data_preprocessor: nn.Module) -> TypeGuard[ImgDataPreprocessor]:
+    """Whether mean and std are mmengine's; in other classes they may mean anything."""
     return isinstance(data_preprocessor, ImgDataPreprocessor) and hasattr(
         data_preprocessor, 'mean'
     )

@@ -17,11 +17,11 @@ class LocalModule:
     Plain data, like `Unit`: the backbone stays the only owner of its weights.
 
     Args:
-        index: Position in the network, from 0.
+        index: Position in the network, counted from 0.
         units: The units it runs, in order; empty for a last module that is the
             decode head alone.
-        recompute: How units are recomputed, by name; those of other modules are
-            allowed and have no effect.
+        recompute: How units are recomputed, by name; units of other modules may be in
+            it and are ignored.
     """
 
     index: int
@@ -30,7 +30,7 @@ class LocalModule:
 
     @property
     def name(self) -> str:
-        """How logs and errors call it, such as ``local_0``."""
+        """Its name in logs and errors, such as ``local_0``."""
         return f'local_{self.index}'
 
     def __str__(self) -> str:
@@ -43,10 +43,10 @@ class LocalModule:
         return self.consume(backbone, [state])
 
     def consume(self, backbone: nn.Module, states: list[State]) -> State:
-        """The same on the last state of a list, which is taken out of it.
+        """Like a call, but on the last state of a list, which is removed from the list.
 
-        If nobody else holds it, maps that no unit keeps are freed as soon as the first
-        units have run; an argument would live as long as the call.
+        If nobody else holds that state, maps that no unit keeps are freed as soon as
+        the first units have run. An argument would stay alive during the whole call.
         """
         for unit in self.units:
             mode = self.recompute.get(unit.name, RecomputeMode.NOTHING)

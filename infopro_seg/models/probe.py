@@ -1,6 +1,6 @@
 """What enters a backbone and crosses its unit boundaries, found by running a copy.
 
-The copy is weightless wherever the backbone lets itself be run that way.
+The copy has no weights, wherever the backbone runs without them.
 """
 
 import dataclasses
@@ -14,13 +14,13 @@ from ..compat import ConvNd, tree_map_only
 from ..units import State, Unit
 from .hollow import hollow_copy, meta_copy
 
-# A multiple of all strides, patch and window sizes in use, and large enough for
-# stride 32 to leave a map to look at.
+# A multiple of all strides, patch and window sizes in use, and large enough to leave
+# more than one pixel at stride 32.
 _PROBE_SIZE = (224, 224)
-# Backbones with fixed positions (BEiT) run on images of this attribute's size only.
+# Backbones with fixed positions (BEiT) run only on images of this attribute's size.
 _SIZE_ATTRIBUTE = 'img_size'
-# Up to here any number of channels is tried if no convolution tells the right one
-# (two branches that share the channels between them).
+# Up to this number all channel counts are tried if no convolution has the right one
+# (two branches that divide the channels between them).
 _MOST_CHANNELS = 32
 
 
@@ -29,9 +29,9 @@ class Boundary:
     """What leaves a unit.
 
     Args:
-        channels: C of the feature map that a local head would see.
-        stride: Image pixels a map pixel, rounded to an integer.
-        num_outputs: Stage outputs of the backbone that exist from here on.
+        channels: Channels of the feature map that a local head would get.
+        stride: Image pixels per map pixel in each direction, rounded to an integer.
+        num_outputs: How many stage outputs of the backbone exist here.
     """
 
     channels: int
@@ -44,7 +44,7 @@ class Probe:
     """Shapes of a backbone.
 
     Args:
-        boundaries: One a unit.
+        boundaries: One per unit.
         outputs: The backbone's stage outputs, without storage (device meta).
         image_channels: Channels of the image that the backbone takes.
     """
@@ -55,21 +55,21 @@ class Probe:
 
 
 def input_channels(backbone: nn.Module, expected: int | None = None) -> int:
-    """How many channels the images have that a backbone takes.
+    """How many channels the input images of a backbone have.
 
     Attributes do not tell (``in_channels`` of MobileNetV2 is that of its last stage),
-    so the widths of its convolutions are tried, first come first.
+    so the input widths of its convolutions are tried in order.
 
     Args:
         backbone: Any backbone, on any device; it is not changed.
         expected: Tried first, for backbones that take any number.
 
     Raises:
-        Exception: that of the backbone, if no module of it takes an image.
+        Exception: the backbone's own, if none of its modules takes an image.
     """
     trials = list(_trials(backbone, _sizes(backbone), expected))
-    # The image may have another size than the backbone's positions: the right number
-    # of channels gets furthest then.
+    # If the image does not fit the size of the backbone's positions, every trial fails;
+    # the one with the right number of channels then gets furthest.
     best = max(trials, key=lambda trial: (trial.error is None, trial.num_modules))
     if best.error is not None and best.num_modules == 0:
         raise trials[0].error or best.error
@@ -88,11 +88,11 @@ def probe_backbone(
         backbone: Any supported backbone, on any device; it is not changed.
         units: Its units.
         in_channels: Channels of the input image. Default: see `input_channels`.
-        size: (height, width) of images that it takes; used if the backbone has no
-            size of its own and does not take 224x224.
+        size: (height, width) of images that it takes; tried if the backbone's own
+            size, or else 224x224, fails.
 
     Raises:
-        Exception: that of the backbone, if it does not take such images.
+        Exception: the backbone's own, if it does not take such images.
     """
     trials = list(_trials(backbone, _sizes(backbone, size), in_channels))
     if trials[-1].error is not None:
@@ -121,8 +121,8 @@ class _Trial(NamedTuple):
     Args:
         backbone: In evaluation mode, where mmseg backbones return None.
         image: (1, C, H, W).
-        num_modules: How many of its modules ran to their end.
-        error: What stopped it; None if it ran.
+        num_modules: How many of its modules ran to the end.
+        error: What stopped it; None if nothing did.
     """
 
     backbone: nn.Module
@@ -134,9 +134,9 @@ class _Trial(NamedTuple):
 def _trials(
     backbone: nn.Module, sizes: Sequence[tuple[int, int]], expected: int | None
 ) -> Iterator[_Trial]:
-    """Run a backbone in all ways that may be right, up to the first that is.
+    """Run a backbone in all ways that may be right, up to the first that works.
 
-    What cannot run without values (a branch that depends on the data) runs with them.
+    A backbone that cannot run without values (data-dependent branches) runs with them.
     """
     own = next((p.device for p in backbone.parameters()), torch.device('cpu'))
     meta = torch.device('meta')
@@ -164,7 +164,7 @@ def _run(backbone: nn.Module, image: Tensor) -> _Trial:
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             backbone(image)
-    except Exception as error:  # backbones refuse wrong images in any way
+    except Exception as error:  # backbones may refuse wrong images in any way
         return _Trial(backbone, image, num_modules, error)
     finally:
         for hook in hooks:
@@ -183,7 +183,8 @@ def _sizes(
     own = getattr(backbone, _SIZE_ATTRIBUTE, None) or _PROBE_SIZE
     first = (own, own) if isinstance(own, int) else (own[0], own[1])
     # A size from a JSON config is a list.
-    return tuple(dict.fromkeys((first, tuple(size or first))))
+    given = (size[0], size[1]) if size else first
+    return tuple(dict.fromkeys((first, given)))
 
 
 def _likely_channels(backbone: nn.Module, expected: int | None) -> list[int]:

@@ -1,4 +1,4 @@
-"""Who reads the stage outputs of a backbone: the heads, and what each of them takes."""
+"""Which head reads which stage outputs of a backbone."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from mmengine.structures import PixelData
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -16,12 +17,12 @@ from .hollow import hollow_copy, meta_copy
 
 
 class Readers(NamedTuple):
-    """Who reads which stage output, of a network that is cut.
+    """Who reads which stage output of a network that is cut.
 
     Args:
         auxiliary_module: Index of the local module that each auxiliary head trains.
-        read_later: For each module but the last: indices of the outputs that are read
-            behind it; None for all.
+        read_later: For each module but the last, the indices of the outputs that are
+            read after it; None for all.
         read_ever: Indices of the outputs that any head reads; None for all.
     """
 
@@ -35,13 +36,13 @@ def find_readers(
 ) -> Readers:
     """Find out who reads which stage output.
 
-    An auxiliary head trains the first module after which all its maps exist. A neck
-    reads everything, and heads behind it belong to the last module.
+    An auxiliary head trains the first module after which all of its maps exist. A neck
+    reads everything, and heads behind a neck belong to the last module.
 
     Args:
         network: An EncoderDecoder.
         outputs: Stage outputs without storage, see `Probe`.
-        num_outputs: Stage outputs that exist after each module but the last.
+        num_outputs: How many stage outputs exist after each module but the last.
     """
     last = len(num_outputs)
     heads = auxiliary_heads(network)
@@ -61,7 +62,7 @@ def reads_by_head(network: Any, outputs: Sequence[Tensor]) -> dict[str, frozense
     """`outputs_read` of ``decode_head`` and of every auxiliary head.
 
     Args:
-        network: An EncoderDecoder; a neck is not looked at.
+        network: An EncoderDecoder; its neck is ignored.
         outputs: Stage outputs without storage, see `Probe`.
     """
     heads = {DECODE_HEAD: network.decode_head, **auxiliary_heads(network)}
@@ -72,15 +73,15 @@ def reads_by_head(network: Any, outputs: Sequence[Tensor]) -> dict[str, frozense
     }
 
 
-def stages_of(decode_head: nn.Module) -> tuple[nn.Module, ...]:
+def stages_of(decode_head: nn.Module) -> tuple[BaseDecodeHead, ...]:
     """The stages of a cascade's decode head; an ordinary head is its only stage."""
     if isinstance(decode_head, nn.ModuleList):
         return tuple(decode_head)
     return (decode_head,)
 
 
-def auxiliary_heads(network: Any) -> dict[str, nn.Module]:
-    """Auxiliary heads by the names that EncoderDecoder logs them by."""
+def auxiliary_heads(network: Any) -> dict[str, BaseDecodeHead]:
+    """Auxiliary heads by the names that EncoderDecoder gives them in logs."""
     if not network.with_auxiliary_head:
         return {}
     if isinstance(network.auxiliary_head, nn.ModuleList):
@@ -97,14 +98,15 @@ def outputs_read(
     """Which stage outputs a decode or auxiliary head reads.
 
     Its ``in_index`` does not tell: the head of DeepLabV3+ also takes ``inputs[0]``.
-    So the head is run, in evaluation and in training mode, on outputs that note their
-    reader: without weights, and if it is not one of mmseg's own, also with its loss.
+    So the head is run, in evaluation and in training mode, on outputs that note when
+    they are read. It runs without weights; if it is not one of mmseg's own, its loss
+    runs too, with weights.
 
     Args:
         head: Any mmseg decode head, or the stages of a cascade; it is not changed.
         outputs: Stage outputs without storage, see `Probe`.
         train_cfg: Passed on to its loss.
-        name: How the warning calls it.
+        name: The head's name in the warning.
 
     Returns:
         Indices into ``outputs``; all of them if the head cannot be run this way.
@@ -130,7 +132,7 @@ def outputs_read(
 
 
 def _run_forward(head: nn.Module, noting: '_NotingTuple') -> None:
-    """In both modes, without weights; norm layers as in evaluation mode."""
+    """Run in both modes, without weights; norm layers stay in evaluation mode."""
     head = meta_copy(head)
     for training in (False, True):
         _set_mode(head, training)
@@ -141,7 +143,7 @@ def _run_forward(head: nn.Module, noting: '_NotingTuple') -> None:
 
 
 def _run_loss(head: nn.Module, noting: '_NotingTuple', train_cfg: Any) -> None:
-    """As the segmentor trains it, with weights, on images that show nothing."""
+    """Run the loss as in training, with weights, on maps of zeros."""
     head = hollow_copy(head, lambda tensor: tensor.clone())
     _set_mode(head, training=True)
     samples = [_blank_sample(noting) for _ in range(2)]
@@ -158,13 +160,13 @@ def _error_of(run: Callable[..., None], *args: Any) -> Exception | None:
         # Some heads (LightHamHead) draw their bases anew in every forward pass.
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             run(*args)
-    except Exception as error:  # a head of unknown make
+    except Exception as error:  # heads of other packages may fail in any way
         return error
     return None
 
 
 def _set_mode(head: nn.Module, training: bool) -> None:
-    """Training mode of norm layers asks for devices and sizes that are not here."""
+    """Set the mode, but not of norm layers: they would demand devices and sizes."""
     head.train(training)
     for module in head.modules():
         if isinstance(module, NormBase):
@@ -202,8 +204,8 @@ def _is_of_mmseg(owner: Any) -> bool:
     return owner.__module__.split('.')[0] == 'mmseg'
 
 
-def _has_own_loss(stage: nn.Module) -> bool:
-    """Whether its loss may read more than its forward pass does."""
+def _has_own_loss(stage: BaseDecodeHead) -> bool:
+    """Whether the loss may read more than the forward pass does."""
     return 'loss' in vars(stage) or not _is_of_mmseg(type(stage).loss)
 
 
@@ -221,12 +223,14 @@ def _later(
 class _NotingTuple(tuple):
     """A tuple that remembers which of its entries were taken."""
 
+    read: set[int]
+
     def __new__(cls, items: Sequence[Tensor]) -> '_NotingTuple':
         self = super().__new__(cls, items)
         self.read = set()
         return self
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Any:
         self.read.update(
             range(len(self))[index]
             if isinstance(index, slice)
@@ -240,7 +244,7 @@ class _NotingTuple(tuple):
 
 
 class _NotingUses(TorchFunctionMode):
-    """Notes entries that functions use which look past ``__iter__`` (torch.cat)."""
+    """Notes entries read by functions that bypass ``__iter__`` (torch.cat)."""
 
     def __init__(self, noting: _NotingTuple):
         super().__init__()
@@ -249,7 +253,7 @@ class _NotingUses(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        """Run a function of tensors and note what it is given."""
+        """Run a function of tensors and note whether it was given the tuple."""
         for leaf in tree_leaves((args, kwargs)):
             if leaf is self._noting:
                 self._noting.read.update(range(len(leaf)))

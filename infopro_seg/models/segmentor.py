@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from mmengine.logging import MMLogger
@@ -16,6 +17,7 @@ from ..settings.recompute_mode import DECODE_HEAD, RecomputeMode
 from ..settings.splits import module_ranges
 from ..units import State, units_of
 from .build import build_local_heads, require_losses
+from .heads.local_head import Losses
 from .heads.reconstruction import valid_pixels
 from .image_range import check_range, known_range, recovered, to_unit_range
 from .local_module import LocalModule
@@ -26,14 +28,11 @@ from .recompute.run import check_recompute, head_recompute, resolve_recompute
 from .segments import run_segment
 from .splitting import resolve_splits
 
-#: As mmengine's ``parse_losses`` takes them.
-Losses = dict[str, Tensor | list[Tensor]]
-
 
 def sum_losses(module: LocalModule, losses: Losses) -> Losses:
-    """As `local_backward`: leave all losses to one backward pass at the end.
+    """A `local_backward` that leaves all losses to one backward pass at the end.
 
-    Gradients are the same; memory is not saved.
+    Gradients are the same, but no memory is saved.
     """
     return losses
 
@@ -42,13 +41,13 @@ def sum_losses(module: LocalModule, losses: Losses) -> Losses:
 class InfoProEncoderDecoder(EncoderDecoder):
     """An mmseg EncoderDecoder whose backbone is cut into local modules by walls.
 
-    Any EncoderDecoder config becomes local by this type and ``local``. Prediction,
-    test-time augmentation and slide inference are the stock ones, and so are
-    the weights: only ``local_heads.*`` is added, and only used in training. Without
-    a split it is the stock model, bit for bit.
+    This type and ``local`` turn any EncoderDecoder config into a local one. Prediction,
+    test-time augmentation and slide inference are the stock ones, and so are the names
+    of the weights: only ``local_heads.*`` is added, and it is only used in training.
+    Without a split it is the stock model, bit for bit.
 
     Args:
-        args: Of EncoderDecoder.
+        args: Positional arguments of EncoderDecoder.
         local: The local modules::
 
                 dict(splits=['layer3.12'],     # or num_modules=2
@@ -60,9 +59,9 @@ class InfoProEncoderDecoder(EncoderDecoder):
 
             Weights are lambda1 and lambda2 of the first module and of the last but
             one, linear in between. Nothing is recomputed unless asked for (see
-            `resolve_recompute`). Cross-entropies are taken in chunks, equal to
-            rounding, where there is a wall and the loss allows it.
-        kwargs: Of EncoderDecoder.
+            `resolve_recompute`). Where there is a wall and the loss allows it,
+            cross-entropies are computed in chunks, which are equal up to rounding.
+        kwargs: Keyword arguments of EncoderDecoder.
 
     Raises:
         TypeError: if the backbone has no units (see `units_of`), or ``local`` is of
@@ -72,13 +71,14 @@ class InfoProEncoderDecoder(EncoderDecoder):
     """
 
     #: Called with the losses of a module as soon as they are known; returns them
-    #: without history. `LocalBackwardHook` sets it for the time of training;
-    #: `sum_losses` does without.
+    #: detached. `LocalBackwardHook` sets it during training; `sum_losses` takes its
+    #: place where no early backward is wanted.
     local_backward: Callable[[LocalModule, Losses], Losses] | None = None
-    #: Each is entered while a module runs, with its losses and local backward pass.
+    #: Context managers entered while a module runs, including its losses and its local
+    #: backward pass.
     watchers: tuple[Callable[[LocalModule], AbstractContextManager], ...] = ()
 
-    def __init__(self, *args, local: dict, **kwargs):
+    def __init__(self, *args: Any, local: dict, **kwargs: Any):
         super().__init__(*args, **kwargs)
         settings = LocalSettings.parse(local)
         units = units_of(self.backbone)
@@ -103,8 +103,8 @@ class InfoProEncoderDecoder(EncoderDecoder):
         ends = [probe.boundaries[names.index(split)] for split in splits]
         self.end_to_end_every = settings.end_to_end_every
         self.lean_loss = settings.lean_loss
-        #: Whether gradients cross the walls in the next step. `LocalBackwardHook`
-        #: counts the steps where only some are like this.
+        #: Whether gradients cross the walls in the next step. If only some steps are
+        #: like this, `LocalBackwardHook` counts them.
         self.is_end_to_end = settings.end_to_end_every == 1
         # No local head trains where every step is end-to-end.
         self.local_heads = build_local_heads(
@@ -146,8 +146,8 @@ class InfoProEncoderDecoder(EncoderDecoder):
             been differentiated and carry no history.
 
         Raises:
-            ValueError: if the first batch has images of another range than mean and
-                std say, see `check_range`.
+            ValueError: if the images of the first batch are not in the range that mean
+                and std imply, see `check_range`.
         """
         if not self._has_trained and self.training and torch.is_grad_enabled():
             self._look_at_first_batch(inputs)
@@ -167,12 +167,12 @@ class InfoProEncoderDecoder(EncoderDecoder):
     ) -> Tensor:
         """The images in [0, 1] that the normalised ``inputs`` were made from.
 
-        Mean and std of the data preprocessor tell black and white if they can, see
-        `known_range`; else every image is laid out by itself, see `to_unit_range`.
+        Black and white follow from mean and std of the data preprocessor, see
+        `known_range`; if they cannot, from each image, see `to_unit_range`.
 
         Args:
-            inputs: (N, C, H, W), as the data preprocessor gives them.
-            data_samples: Tell what is padding.
+            inputs: (N, C, H, W), as the data preprocessor returns them.
+            data_samples: N samples that say what is padding; may be empty.
 
         Returns:
             The same shape and channel order.
@@ -186,7 +186,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
 
     @torch.no_grad()
     def reconstruct(self, inputs: Tensor) -> Losses:
-        """What each local head can still tell of the images.
+        """Reconstruct the images from the output of each local module.
 
         Args:
             inputs: Normalised images (N, C, H, W).
@@ -219,13 +219,13 @@ class InfoProEncoderDecoder(EncoderDecoder):
         inputs: Tensor,
         data_samples: list,
     ) -> Losses:
-        """A module up to its wall, trained by its local head and auxiliary heads.
+        """Run a module up to its wall, trained by its local head and auxiliary heads.
 
-        The last of the states is replaced, so that what flowed in is freed as early as
-        possible.
+        The last of the states is replaced, so that the module's input is freed as early
+        as possible.
 
-        A frozen module has nothing for a local head to train; its auxiliary heads
-        train themselves.
+        In a frozen module there is nothing for a local head to train; auxiliary heads
+        still train themselves.
         """
         state = module.consume(self.backbone, states)
         losses: Losses = {}
@@ -244,7 +244,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
         inputs: Tensor,
         data_samples: list,
     ) -> Losses:
-        """A module that gradients pass; its local head, if any, trains by itself."""
+        """Run a module that gradients pass; a local head only trains itself."""
         state = run_segment(module, self.backbone, states.pop())
         losses: Losses = {}
         if self.local_heads and (state.requires_grad or not torch.is_grad_enabled()):
@@ -285,7 +285,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
 
     @contextlib.contextmanager
     def _exact_losses(self) -> Iterator[None]:
-        """The stock losses, bit for bit, unless losses in chunks were asked for."""
+        """Use the stock losses, bit for bit, unless losses in chunks were asked for."""
         if self.lean_loss:
             yield
             return
@@ -307,7 +307,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
     def _auxiliary_losses(
         self, features: tuple, data_samples: list, index: int | None = None
     ) -> Losses:
-        """Of the auxiliary heads that train one module; None for all of them."""
+        """Losses of the auxiliary heads that train module ``index``; None for all."""
         losses = {}
         for prefix, head in auxiliary_heads(self).items():
             if index in (None, self.auxiliary_module[prefix]):
@@ -317,12 +317,12 @@ class InfoProEncoderDecoder(EncoderDecoder):
 
     def _count_image_channels(self) -> int:
         mean = getattr(self.data_preprocessor, 'mean', None)
-        # One value is for any number of channels.
-        is_told = isinstance(mean, Tensor) and mean.numel() > 1
-        return input_channels(self.backbone, mean.numel() if is_told else None)
+        # A single value fits any number of channels.
+        told = mean.numel() if isinstance(mean, Tensor) and mean.numel() > 1 else None
+        return input_channels(self.backbone, told)
 
     def _look_at_first_batch(self, inputs: Tensor) -> None:
-        """What would go wrong without a sign is said or refused before any step."""
+        """Warn about, or refuse, what would otherwise go wrong silently."""
         self._has_trained = True
         # Fake and weightless tensors have no values.
         if not self.local_heads or type(inputs) is not Tensor or inputs.is_meta:
@@ -341,12 +341,12 @@ class InfoProEncoderDecoder(EncoderDecoder):
         """Let every head take its cross-entropy in chunks, if its loss allows that.
 
         Returns:
-            By the name of the head: why it keeps its own loss, or None.
+            For each head by name: why it keeps its own loss, or None.
         """
         return {name: use_lean_loss(h) for name, h in self.heads_with_losses().items()}
 
     def heads_with_losses(self) -> dict[str, nn.Module]:
-        """All heads that compare logits with labels, by how messages call them."""
+        """All heads that compare logits with labels, by their names in messages."""
         heads = self._stock_heads()
         for i, local_head in enumerate(self.local_heads):
             if local_head.segmentation is not None:
@@ -361,7 +361,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
         return {**heads, **auxiliary_heads(self)}
 
     def __getstate__(self) -> dict:
-        """Copies and pickles (EMA, export) have no callbacks: they are one runner's."""
+        """Copies and pickles (EMA, export) lose callbacks, which belong to a runner."""
         state = self.__dict__.copy()
         state.pop('local_backward', None)
         state.pop('watchers', None)

@@ -1,10 +1,10 @@
 """Segments: local modules that run again in backward, for exact end-to-end gradients.
 
-Of a segment only its input is kept. In backward it is run once more, with whatever its
-units recompute themselves, and differentiated at once. Its parameters are arguments of
-one autograd function, so that the host (optimizer wrapper, DistributedDataParallel)
-sees them get their gradients as ever. (PyTorch's checkpointing will not do: what units
-recompute stepwise is kept past its hooks.)
+Only the input of a segment is kept. In backward the segment runs once more, including
+what its units recompute themselves, and is differentiated at once. Its parameters are
+arguments of one autograd function, so that they get their gradients in the way that the
+host (optimizer wrapper, DistributedDataParallel) expects. PyTorch's checkpointing does
+not work here: its hooks would miss what units recompute stepwise.
 """
 
 import contextlib
@@ -28,10 +28,10 @@ def run_segment(module: LocalModule, backbone: nn.Module, state: State) -> State
     Args:
         module: The module.
         backbone: Owner of its weights.
-        state: What flows in. Earlier stage outputs pass by.
+        state: What flows in. Earlier stage outputs are passed on.
 
     Returns:
-        What ``module(backbone, state)`` returns, with the same gradients bit for bit.
+        What ``module(backbone, state)`` returns, with the same gradients, bit for bit.
 
     Raises:
         RuntimeError: if the module changes its input in place.
@@ -49,15 +49,15 @@ def run_segment(module: LocalModule, backbone: nn.Module, state: State) -> State
 class _Segment:
     """One run of a module: how to repeat it, and what its tensors are.
 
-    A map that is read again behind the segment passes through it: gradients are added
-    up in the order of stock training only if those from behind are there first.
+    A map that is read again after the segment passes through it: gradients are added in
+    the order of stock training only if those from later readers come first.
 
     Args:
         module: See `run_segment`.
         backbone: See `run_segment`.
         state: See `run_segment`.
-        maps: The different tensors that flow in.
-        parameters: Those that are trained.
+        maps: The distinct tensors that flow in.
+        parameters: The trainable parameters of the module.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class _Segment:
         self.module = module
         self.parameters = parameters
         self._backbone = backbone
-        # Without tensors, which would stay alive with it.
+        # The state without tensors, which would stay alive with it.
         indices = {id(m): i for i, m in enumerate(maps)}
         self._before = tree_map(lambda m: indices[id(m)], (state.x, state.skips))
         self._rest = dataclasses.replace(state, x=(), skips=(), outputs=())
@@ -83,8 +83,9 @@ class _Segment:
         )
         self._draws = _RandomState(maps)
         self._precision = _Precision.now()
-        #: Set by `first_run`: the state behind with tensors by number, first those that
-        #: flow in, then those that are new; and the numbers of what is returned.
+        #: Set by `first_run`: the state after the segment with numbers for tensors
+        #: (first those that flow in, then the new ones), and the numbers of what is
+        #: returned.
         self._after: Any = None
         self._after_rest = self._rest
         self._returned: list[int] = []
@@ -92,7 +93,7 @@ class _Segment:
     def first_run(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Run without history; returns what is new and what passes through."""
         versions = [version_of(m) for m in maps]
-        # A weight that is cast here would be taken for the cast one with a history.
+        # A weight cast here has no history, and autocast's cache would hand it on.
         with self._precision.entered(keeps_casts=False):
             after = self._run(maps)
         if versions != [version_of(m) for m in maps]:
@@ -123,7 +124,7 @@ class _Segment:
     def state_of(
         self, before: State, maps: Sequence[Tensor], made: Sequence[Tensor]
     ) -> State:
-        """The state behind the segment, of what flowed in and what it returned."""
+        """The state after the segment, from what flowed in and what it returned."""
         tensors = dict(enumerate(maps)) | dict(zip(self._returned, made, strict=True))
         numbers = {id(m): i for i, m in enumerate(maps)}
         x, skips, outputs = tree_map(tensors.__getitem__, self._after)
@@ -155,7 +156,7 @@ class _Segment:
 
 
 class _SegmentFunction(torch.autograd.Function):
-    """A segment as one operator; takes its maps, then its parameters."""
+    """A segment as one autograd function of its maps and its parameters."""
 
     @staticmethod
     def forward(
@@ -184,7 +185,7 @@ class _SegmentFunction(torch.autograd.Function):
                 )
             )
         except torch.OutOfMemoryError as error:
-            # For the advice on what to do: not the module that ran forward last.
+            # For the advice in the message: by now another module ran forward last.
             error.module = segment.module  # type: ignore[attr-defined]
             raise
         return None, None, *(next(found) if needs else None for needs in needs_grad)
@@ -205,7 +206,7 @@ def _gradients(
 
 
 class _RandomState:
-    """The generators that a segment draws from, as they were before it ran."""
+    """State of the generators that a segment draws from, before it ran."""
 
     def __init__(self, maps: Sequence[Tensor]):
         self._cpu = torch.get_rng_state()
@@ -223,7 +224,7 @@ class _RandomState:
 
 @dataclasses.dataclass(frozen=True)
 class _Precision:
-    """Autocast as it was set: by device, whether it is on and to which type."""
+    """State of autocast: for each device, whether it is on, and its type."""
 
     settings: tuple[tuple[str, bool, torch.dtype], ...]
     keeps_casts: bool

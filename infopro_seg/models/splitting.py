@@ -1,4 +1,4 @@
-"""From any way to say where to cut to the names of the splits."""
+"""Turns any setting of where to cut into the names of the splits."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,10 +16,10 @@ def resolve_splits(
     """The names of the last units of all modules but the last.
 
     Args:
-        network: A segmentor that is built but for its local heads.
+        network: A segmentor that is complete except for its local heads.
         settings: Its ``local`` setting.
-        units: Of its backbone.
-        probe: Of its backbone.
+        units: The units of its backbone.
+        probe: The probe of its backbone.
 
     Raises:
         ValueError: if a split is no unit of this backbone, if there are too few units,

@@ -1,4 +1,4 @@
-"""Networks without memory: built, copied and run for their shapes alone."""
+"""Networks built without memory for weights, for their shapes alone."""
 
 import contextlib
 import random
@@ -11,10 +11,10 @@ from torch.overrides import TorchFunctionMode
 
 
 class WithoutStorage(TorchFunctionMode):
-    """Weights made inside have shapes but no memory, and their initialisation is free.
+    """Weights made inside have shapes but no memory; initialising them costs nothing.
 
-    Unlike ``torch.device('meta')``, small tensors that constructors compute with stay
-    real: many backbones read the rates of stochastic depth out of one.
+    Unlike with ``torch.device('meta')``, small tensors that constructors compute with
+    stay real: many backbones take the rates of stochastic depth from one.
     """
 
     def __torch_function__(

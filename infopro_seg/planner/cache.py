@@ -101,9 +101,10 @@ def has_visible_sources() -> bool:
 
 def _is_installed(path: Path) -> bool:
     """Whether a file belongs to Python, to a package, or to this project's tools."""
-    folders = [sysconfig.get_path(name) for name in ('stdlib', 'purelib', 'platlib')]
-    ours = (_PACKAGE, _PACKAGE.parent / 'tools')
-    return any(path.is_relative_to(Path(f).resolve()) for f in (*folders, *ours))
+    paths = map(sysconfig.get_path, ('stdlib', 'purelib', 'platlib'))
+    folders = [Path(path) for path in paths if path]
+    folders += [_PACKAGE, _PACKAGE.parent / 'tools']
+    return any(path.is_relative_to(folder.resolve()) for folder in folders)
 
 
 def chain_from_json(text: str) -> Chain:
@@ -144,8 +145,8 @@ def _variants(content: list) -> Variants:
 
 
 def _modes(content: list) -> Modes:
-    plain, *others = (step and Pass(*step) for step in content)
-    return plain, *others
+    plain, whole, stepwise = (step and Pass(*step) for step in content)
+    return plain, whole, stepwise
 
 
 def _write(path: Path, text: str) -> None:

@@ -35,8 +35,9 @@ def plot_plan(plan: Plan, path: str | Path) -> None:
         plan: From `Plan.load` or the planner.
         path: Picture file to write.
     """
-    bars = [('end-to-end', plan.end_to_end)]
-    bars += [(module.name, module) for module in plan.modules]
+    bars = [(module.name, module) for module in plan.modules]
+    if plan.end_to_end is not None:
+        bars.insert(0, ('end-to-end', plan.end_to_end))
     figure, axes = plt.subplots(
         figsize=(2.0 + 0.9 * len(bars), 4.2), layout='constrained'
     )
@@ -130,7 +131,7 @@ def plot_benchmark(result: Mapping[str, Any], path: str | Path) -> None:
     plt.close(figure)
 
 
-def _parts(module: PlannedModule) -> tuple[int, int, int, int]:
+def _parts(module: PlannedModule) -> list[int]:
     """Bytes of the layers of a bar; together the peak.
 
     The activations are those kept at the end of the forward passes. Where the peak is
@@ -142,4 +143,4 @@ def _parts(module: PlannedModule) -> tuple[int, int, int, int]:
         part = max(0, min(num_bytes, free))
         parts.append(part)
         free -= part
-    return (*parts, free)
+    return [*parts, free]

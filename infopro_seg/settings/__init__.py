@@ -1,4 +1,4 @@
-"""What people set, read once: the ``local`` setting, and the rest of a config.
+"""Reads what users set: the ``local`` setting, and the rest of a config.
 
 Pure data and checks. Nothing here builds a network.
 """

@@ -1,4 +1,4 @@
-"""Reads configs, and what they leave to the Runner or write in several ways."""
+"""Reads configs, with what they leave to the Runner or can spell in several ways."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 from mmengine.config import Config
 
 _CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
-# Steps of a pipeline that say how large its images are, and by which setting.
+# Settings of pipeline steps that say how large the images are.
 _SIZE_SETTINGS = ('crop_size', 'size', 'scale', 'img_scale')
 
 
@@ -47,10 +47,10 @@ def _read_from_package(name: str) -> Config:
 
 
 def fill_in(cfg: Config) -> None:
-    """Write down what the Runner takes for granted, in place.
+    """Write down the Runner's defaults, in place.
 
-    The data preprocessor at the top level counts where the model has none, and an
-    optimizer wrapper without a type is an OptimWrapper.
+    A model without a data preprocessor gets the top-level one, and an optimizer wrapper
+    without a type becomes an OptimWrapper.
     """
     model, preprocessor = cfg.get('model'), cfg.get('data_preprocessor')
     if isinstance(model, dict) and preprocessor is not None:
@@ -68,7 +68,7 @@ def type_name(config: Any) -> str:
             or module, or a class.
 
     Returns:
-        Such as ``EncoderDecoder``; empty if there is no type.
+        A name such as ``EncoderDecoder``; empty if there is no type.
     """
     kind = config.get('type', '') if isinstance(config, Mapping) else config
     if isinstance(kind, str):
@@ -93,8 +93,8 @@ def batch_size_of(cfg: Config) -> int | None:
 def crop_size_of(cfg: Config) -> tuple[int, int] | None:
     """(height, width) of the images that a config trains on.
 
-    That of the data preprocessor, else of the last step of the training pipeline that
-    names a size. None if neither does.
+    The size of the data preprocessor, or else of the last step of the training pipeline
+    that names one. None if neither does.
     """
     preprocessor = (cfg.get('model') or {}).get('data_preprocessor')
     size = preprocessor.get('size') if isinstance(preprocessor, Mapping) else None
@@ -105,7 +105,8 @@ def leaf_datasets(dataset: Any) -> Iterator[dict]:
     """The data set configs that wrap no other.
 
     Args:
-        dataset: Of a loader: a data set config, wrapped or not, or several in a list.
+        dataset: The ``dataset`` of a loader: a config, wrapped or not, or a list of
+            several.
     """
     if isinstance(dataset, list | tuple):
         for part in dataset:
@@ -140,7 +141,7 @@ def _size_of_pipeline(steps: list) -> tuple[int, int] | None:
         for key in _SIZE_SETTINGS:
             size = _pair(step.get(key))
             if size is not None:
-                # mmcv's resizing steps say (width, height).
+                # mmcv's resizing steps take (width, height).
                 return size if key in ('crop_size', 'size') else size[::-1]
     return None
 
@@ -166,7 +167,7 @@ def divide_batch(cfg: Config, num_processes: int) -> None:
         num_processes: World size.
 
     Raises:
-        ValueError: if it does not divide.
+        ValueError: if the total does not divide by the number of processes.
     """
     total = cfg.get('total_batch_size')
     if total is None or cfg.get('train_dataloader') is None:
@@ -182,7 +183,7 @@ def divide_batch(cfg: Config, num_processes: int) -> None:
 
 
 def as_list(value: Any) -> list:
-    """One or several, as a list; None is none."""
+    """One value or several, as a list; None gives an empty list."""
     if value is None:
         return []
     return list(value) if isinstance(value, list | tuple) else [value]

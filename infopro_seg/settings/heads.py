@@ -1,10 +1,10 @@
-"""The ``head`` setting of local modules: presets, and what a user changes of them."""
+"""The ``head`` setting of local modules: presets, and changes to them."""
 
 import copy
 from collections.abc import Mapping
 from typing import Any
 
-#: The segmentation loss of the presets; of a decode head with sigmoids see
+#: The segmentation loss of the presets. For decode heads with sigmoids, see
 #: `infopro_seg.models.build.build_local_heads`.
 CROSS_ENTROPY = {
     'type': 'CrossEntropyLoss',
@@ -40,19 +40,19 @@ PARTS = ('reconstruction', 'segmentation')
 
 
 def complete_head(head: Mapping | str | None) -> dict[str, dict | None]:
-    """Fill a user's head config up from its preset.
+    """Complete a user's head config from its preset.
 
     Args:
         head: ``dict(preset='lean', reconstruction=..., segmentation=...)``, the name
-            of a preset, or None for ``lean``. A half with a ``type`` replaces that
-            of the preset, one without changes single settings of it, None
-            switches it off.
+            of a preset, or None for ``lean``. A half with a ``type`` replaces that of
+            the preset. Without a ``type`` it changes single settings of the preset.
+            None switches the half off.
 
     Returns:
         The configs of both halves.
 
     Raises:
-        TypeError: if it, or a half, is not a dict or a name.
+        TypeError: if ``head`` is neither a dict nor a name, or a half is not a dict.
         ValueError: if the preset or a key is unknown.
     """
     if head is None or isinstance(head, str):

@@ -40,17 +40,18 @@ class LocalSettings:
         splits: Names of the last units of all modules but the last.
         num_modules: K >= 1, see `infopro_seg.models.even_modules`.
         plan: A plan of ``tools/plan.py``, read from its file.
-        gpu_memory: Bytes of a GPU. Only the tools, which know the batch, turn it into
-            splits.
+        gpu_memory: Memory of a GPU in bytes. Only the tools, which know the batch, turn
+            it into splits.
         head: Configs of both halves of a local head, see `complete_head`.
-        weights: (first, last but one) of both losses, see `linear_weights`.
+        weights: For both losses, the weights of the first module and of the last but
+            one, see `linear_weights`.
         recompute: See `infopro_seg.models.recompute.run.resolve_recompute`.
-        lean_loss: Whether heads take their loss in chunks; None is yes wherever there
-            is a wall and the loss allows it.
+        lean_loss: Whether heads compute their loss in chunks. None: where there is a
+            wall and the loss allows it.
         image_range: (black, white) of the images before the data preprocessor's mean
             and std; None leaves it to `infopro_seg.models.image_range.known_range`.
-        end_to_end_every: Of so many optimizer steps one is exact end-to-end training,
-            with the modules as segments; 1 for all, None for none.
+        end_to_end_every: Every so many optimizer steps, one is exact end-to-end
+            training with the modules as segments; 1 for all, None for none.
     """
 
     splits: tuple[str, ...] | None = None
@@ -69,14 +70,14 @@ class LocalSettings:
         """Check a ``local`` setting.
 
         Args:
-            local: As in the config; entries that are None count as absent. A dotted
-                key such as ``head.segmentation.channels`` sets one nested entry.
+            local: The setting of the config; entries that are None count as absent. A
+                dotted key such as ``head.segmentation.channels`` sets a nested entry.
 
         Raises:
             TypeError: if the setting, or an entry, is of the wrong kind.
             FileNotFoundError: if the plan does not exist.
-            ValueError: if an entry is unknown or wrong, or if not exactly one way to
-                cut is given.
+            ValueError: if an entry is unknown or wrong, or if there is not exactly one
+                way to cut.
         """
         local = _nested(local)
         _refuse_unknown('local', local, _KEYS)
@@ -103,7 +104,7 @@ class LocalSettings:
 
 
 def without_cuts(local: Mapping | None) -> dict[str, Any]:
-    """A ``local`` setting without all that a plan decides: cuts and recompute."""
+    """A ``local`` setting without what a plan decides: cuts and recompute."""
     plain = _nested(local or {})
     return {k: v for k, v in plain.items() if k not in (*CUTS, 'recompute')}
 
@@ -119,9 +120,9 @@ def with_cuts(
     splits: Sequence[str],
     recompute: str | Sequence[str] | None = (),
 ) -> dict[str, Any]:
-    """A ``local`` setting that is cut at these splits, whatever it asked for before.
+    """A ``local`` setting with these splits in place of any other way to cut.
 
-    Earlier ways to cut are set to None, so that an inheriting config loses them too.
+    Other ways to cut are set to None, so that a config that inherits loses them, too.
     """
     earlier = _nested(local or {})
     plain = {k: v for k, v in earlier.items() if k not in CUTS}
@@ -135,11 +136,11 @@ def merged_local(earlier: Mapping | None, later: Mapping) -> dict[str, Any]:
     """One ``local`` setting over another: a later way to cut replaces the earlier one.
 
     Args:
-        earlier: As in the config, or None.
-        later: What is set now, dotted keys allowed.
+        earlier: The setting of the config, or None.
+        later: What is set now; may have dotted keys.
 
     Returns:
-        The setting without entries that are None, nested where ``later`` was dotted.
+        The merged setting, with nested entries for dotted keys and without None.
     """
     earlier, later = _nested(earlier or {}), _nested(later)
     if any(later.get(key) is not None for key in CUTS):

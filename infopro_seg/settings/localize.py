@@ -1,4 +1,4 @@
-"""Turn a stock config into a local one, and back: what the README says by hand."""
+"""Turns a stock config into a local one and back, as the README does by hand."""
 
 import copy
 import os
@@ -15,7 +15,7 @@ from .local import merged_local
 
 #: The hook that registers all hooks of a local run.
 RUN_HOOK = 'LocalTrainingHook'
-#: Stock segmentors and what they become.
+#: Stock segmentors and their local forms.
 LOCAL_TYPES = {
     'EncoderDecoder': 'InfoProEncoderDecoder',
     'CascadeEncoderDecoder': 'InfoProCascadeEncoderDecoder',
@@ -23,14 +23,14 @@ LOCAL_TYPES = {
 
 
 def local_type(segmentor: Any) -> str:
-    """The local form of a segmentor.
+    """The type name of the local form of a segmentor.
 
     Args:
         segmentor: ``type`` of a stock or local segmentor: a name with or without scope,
             or a class.
 
     Raises:
-        ValueError: if it has none.
+        ValueError: if it has no local form.
     """
     kind = type_name(segmentor)
     if kind in LOCAL_TYPES.values():
@@ -55,7 +55,7 @@ def stock_model_config(model: Mapping) -> dict:
         model: Config of a local or stock segmentor.
 
     Returns:
-        A copy of the stock type; a model of a type of its own is only copied.
+        A copy with the stock type; a model of any other type is only copied.
     """
     stock = copy.deepcopy(dict(model))
     stock.pop('local', None)
@@ -74,7 +74,7 @@ def localize(cfg: Config, local: Mapping[str, Any]) -> dict[str, Any]:
             replaces an earlier one; the rest is merged. Keys may be dotted.
 
     Returns:
-        What was set, as it would stand in a config that inherits from this one.
+        What was set, in the form of a config that inherits from this one.
 
     Raises:
         ValueError: if the segmentor is of another type.
@@ -95,7 +95,7 @@ def localize(cfg: Config, local: Mapping[str, Any]) -> dict[str, Any]:
     }
     loader = cfg.get('train_dataloader') or {}
     if type_name(loader.get('sampler') or {}) == 'InfiniteSampler':
-        # The same order, with augmentations that a resumed run repeats.
+        # The same order, but a resumed run repeats the augmentations.
         settings['train_dataloader'] = {'sampler': {'type': 'SeededSampler'}}
     cfg.model.pop('local', None)
     cfg.merge_from_dict(copy.deepcopy(settings))
@@ -107,13 +107,13 @@ def write_localized(
 ) -> None:
     """Write a config that makes a stock one local.
 
-    Where possible it is short and inherits from the stock config. A pure-Python config
-    cannot be inherited from by a text one, so it is written in full.
+    Where possible it is short and inherits from the stock config. A text config cannot
+    inherit from a pure-Python one, so in that case it is written in full.
 
     Args:
         cfg: The localized config.
         base: Path of the stock config, or ``mmseg::...``.
-        settings: From `localize`.
+        settings: What `localize` returned.
         out: File to write.
         force: Overwrite an existing file.
 
@@ -129,7 +129,7 @@ def write_localized(
         return
     settings = copy.deepcopy(settings)
     if 'local' in read_config(base).model:
-        # Replaced, not merged: it may be cut in another way.
+        # Replaced, not merged: the base may be cut in another way.
         settings['model']['local']['_delete_'] = True
     if '::' not in base:
         base = _relative(Path(base).resolve(), out.resolve().parent)
@@ -141,7 +141,7 @@ def write_localized(
 
 
 def _relative(path: Path, folder: Path) -> str:
-    """A path as seen from a folder, if both lie in the current one; else the path."""
+    """A path relative to a folder if both are in the current one; else unchanged."""
     here = Path.cwd()
     if path.is_relative_to(folder):
         return f'./{path.relative_to(folder).as_posix()}'

@@ -1,6 +1,6 @@
-"""A plan: where to cut, what to recompute and what that was predicted to need.
+"""A plan: where to cut, what to recompute and how much memory is predicted.
 
-Pure data and JSON; `make` makes plans, a config reads them by
+Pure data and JSON. `infopro_seg.planner.make` makes plans; a config reads one by
 ``local=dict(plan='plan.json')``.
 """
 
@@ -21,19 +21,21 @@ class PlannedModule:
     """What one local module of a plan needs.
 
     Args:
-        name: Such as ``local_0``.
+        name: A name such as ``local_0``.
         units: Names of its first and last unit; empty for the decode head alone.
         num_units: Number of units.
-        parameter_bytes: Weights of its units, of the decode head in the last one.
+        parameter_bytes: Weights of its units; of the last module, also those of the
+            decode head.
         head_parameter_bytes: Weights of its local head.
-        start_bytes: Alive as it begins: all weights and optimizer state, gradients of
-            earlier modules, the batch, what crossed the wall.
+        start_bytes: Alive when it begins: all weights and optimizer state, gradients of
+            earlier modules, the batch, and what crossed the wall.
         activation_bytes: Kept by its units until its backward.
         head_bytes: Kept by its heads and their losses until its backward.
-        peak_bytes: Most alive at a time, everything included.
-        share: ``peak_bytes`` as a part of end-to-end training.
+        peak_bytes: Most bytes alive at once, everything included.
+        share: ``peak_bytes`` divided by the peak of end-to-end training.
         recompute: Names of its units that are recomputed.
-        extra_flops: Local head and recompute, as a part of end-to-end training.
+        extra_flops: FLOPs of local head and recompute, divided by those of end-to-end
+            training.
     """
 
     name: str
@@ -54,8 +56,8 @@ class PlannedModule:
 class Plan:
     """A way to train a network as local modules, and its predicted memory.
 
-    All peaks are those of the model, its optimizer and its batch; what else is on a GPU
-    is ``reserve_bytes``.
+    All peaks cover the model, its optimizer and its batch; anything else on a GPU is
+    ``reserve_bytes``.
 
     Args:
         splits: For ``local=dict(splits=...)``.
@@ -63,22 +65,22 @@ class Plan:
         predicted_peak_bytes: Most bytes alive in a training step.
         end_to_end_peak_bytes: The same without walls and recompute.
         checkpointing_peak_bytes: The same without walls, all units recomputed.
-        flops_overhead: FLOPs of local heads and recompute, as a part of
+        flops_overhead: FLOPs of local heads and recompute, divided by those of
             end-to-end training.
-        flops_ratio: All FLOPs over those of end-to-end training; walls save the
+        flops_ratio: All FLOPs divided by those of end-to-end training; walls save the
             gradients that no longer cross them.
-        fits: Whether it fits; None if no GPU memory was given.
+        fits: Whether the plan fits the GPU; None if no GPU memory was given.
         smallest_peak_bytes: The least that any plan with these settings needs.
-        tracked_peak_bytes: Counted in a step of this plan on fake tensors; None
+        tracked_peak_bytes: Peak counted in a step of this plan on fake tensors; None
             if not checked.
-        gpu_memory_bytes: What the GPU has; None if not given.
+        gpu_memory_bytes: Memory of the GPU; None if not given.
         reserve_bytes: Set aside for context, workspaces and fragmentation.
-        batch_size: Images a step and GPU.
+        batch_size: Images per step and GPU.
         crop_size: (height, width) in pixels.
         amp_dtype: Type of mixed precision, or None.
-        modules: One a local module.
+        modules: One entry per local module.
         end_to_end: The whole network as one module.
-        assumptions: What the prediction takes for granted, as sentences.
+        assumptions: What the prediction assumes, as sentences.
     """
 
     splits: tuple[str, ...]
@@ -113,14 +115,14 @@ class Plan:
         crop_size: Sequence[int] | None = None,
         amp_dtype: str | None = None,
     ) -> str | None:
-        """Why the plan is not for a run, as a sentence; None if it is.
+        """Why the plan does not suit a run, as a sentence; None if it does.
 
-        What is None here, or not set in the plan, is not compared. What needs less
-        memory than planned is fine.
+        Arguments that are None, or not set in the plan, are not compared. A run that
+        needs less memory than planned is fine.
 
         Args:
-            unit_names: Units of the backbone.
-            batch_size: Images a step and GPU.
+            unit_names: Names of all units of the backbone.
+            batch_size: Images per step and GPU.
             crop_size: (height, width) in pixels.
             amp_dtype: Type of mixed precision; ``float32`` for none.
         """
@@ -149,13 +151,13 @@ class Plan:
         """Read a plan.
 
         Args:
-            path: A JSON file, from `save` or written by hand: required are
+            path: A JSON file, from `save` or written by hand. It must have
                 ``splits``, ``recompute`` and ``predicted_peak_bytes``.
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if it is not JSON, or a key is missing, unknown or of the
-                wrong kind; the message names the file and the key.
+            ValueError: if it is not JSON, or a key is missing, unknown or has a value
+                of the wrong kind; the message names the file and the key.
         """
         path = Path(path)
         if not path.is_file():

@@ -1,4 +1,4 @@
-"""Amounts of memory, as people write them."""
+"""Amounts of memory, read from text and written as text."""
 
 import math
 import re
@@ -8,7 +8,7 @@ _UNITS = {
     **{f'{prefix}B': 1000 ** (i + 1) for i, prefix in enumerate('KMGT')},
     **{f'{prefix}iB': 1024 ** (i + 1) for i, prefix in enumerate('KMGT')},
 }
-# A GPU of fewer bytes does not exist: who writes 11 means GiB.
+# No GPU has fewer bytes: whoever writes 11 means GiB.
 _LEAST_WITHOUT_UNIT = 2**20
 _PATTERN = re.compile(r'\s*([0-9.]+(?:e[0-9]+)?)\s*([a-z]*)\s*', re.IGNORECASE)
 
@@ -17,9 +17,9 @@ def parse_bytes(text: str | float, name: str = 'gpu_memory') -> int:
     """Read an amount of memory.
 
     Args:
-        text: Such as ``'11GiB'``, ``'8 GB'`` or ``12e9``; without a unit, bytes,
-            at least a MiB of them.
-        name: How the error calls it.
+        text: An amount such as ``'11GiB'``, ``'8 GB'`` or ``12e9``. Without a unit it
+            is in bytes and must be at least 1 MiB.
+        name: Name of the setting in the error.
 
     Raises:
         TypeError: if it is neither text nor a number.

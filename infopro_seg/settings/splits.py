@@ -19,7 +19,7 @@ def even_splits(unit_names: Sequence[str], num_modules: int) -> tuple[str, ...]:
         The names of the last units of all modules but the last: K - 1 of them.
 
     Raises:
-        ValueError: if there are not so many units.
+        ValueError: if there are fewer than ``num_modules`` - 1 units.
     """
     num_units = len(unit_names)
     if not 1 <= num_modules <= num_units + 1:
@@ -35,7 +35,7 @@ def even_splits(unit_names: Sequence[str], num_modules: int) -> tuple[str, ...]:
 
 
 def evenest_ends(costs: np.ndarray, num_modules: int) -> tuple[int, ...]:
-    """Cut so that the dearest module is as cheap as possible, and the rest is even.
+    """Cut so that the costliest module is as cheap as possible, and the rest is even.
 
     Args:
         costs: [i, j] is the cost of the module of units i to j - 1 for i, j <= U, and
@@ -43,8 +43,8 @@ def evenest_ends(costs: np.ndarray, num_modules: int) -> tuple[int, ...]:
         num_modules: K, from 1 to U + 1.
 
     Returns:
-        The ends of all modules, K - 1 increasing numbers of units and U + 1. The
-        largest cost is the least possible; among such cuts the sum of squares is.
+        The ends of all modules: K - 1 increasing numbers of units, then U + 1. The
+        largest cost is minimal, and among such cuts the sum of squares is minimal.
     """
     dearest = _best_chains(costs, num_modules, np.maximum)[0]
     squares = np.where(costs <= dearest, costs**2, np.inf)
@@ -54,9 +54,9 @@ def evenest_ends(costs: np.ndarray, num_modules: int) -> tuple[int, ...]:
 def _best_chains(
     costs: np.ndarray, num_modules: int, join: np.ufunc
 ) -> tuple[float, tuple[int, ...]]:
-    """The least joined cost of a chain of modules, and where they end."""
+    """The least joined cost of a chain of modules, and the ends of the modules."""
     last = costs.shape[1] - 1
-    # best[i]: the least joined cost of what is behind unit i, for ever more modules.
+    # best[i]: the least joined cost from unit i on; each round adds a module.
     best = costs[:, last]
     choices = []
     for _ in range(num_modules - 1):
@@ -113,7 +113,7 @@ def module_ranges(
         splits: Valid splits, see `check_splits`.
 
     Returns:
-        One range a module, together covering all units. The last one is empty if
+        One range per module; together they cover all units. The last one is empty if
         the last unit is a split.
     """
     ends = [list(unit_names).index(split) + 1 for split in splits]
@@ -124,7 +124,7 @@ def module_ranges(
 
 
 def linear_weights(first_last: float | Sequence[float], num: int) -> tuple[float, ...]:
-    """Loss weights that go linearly from the first module to the last but one.
+    """Loss weights that change linearly from the first module to the last but one.
 
     The modules in between get weight ``first + i / (num - 1) * (last - first)`` (Wang
     et al., ICLR 2021, section 5, where ``num`` = K - 1).

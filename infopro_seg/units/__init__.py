@@ -1,4 +1,4 @@
-"""What backbones are made of; importing it registers every supported family."""
+"""Units of backbones; importing this registers every supported family."""
 
 from . import (  # noqa: F401
     beit,

@@ -25,8 +25,8 @@ _OPTIONAL: dict[str, Callable[[Any], 'tuple[Unit, ...]']] = {}
 class Unit:
     """One link of the chain: plain data that names what it runs.
 
-    A unit holds no module. It is given the backbone at every call, so that it stays
-    right after the backbone is copied (EMA) and can be pickled.
+    A unit holds no module. It gets the backbone at every call, so that it stays valid
+    when the backbone is copied (EMA) and can be pickled.
 
     Args:
         name: Spelt as in the state dict, such as ``layer3.12``.
@@ -54,7 +54,7 @@ class Unit:
 
 
 def parameters_of(units: Iterable[Unit], backbone: nn.Module) -> list[nn.Parameter]:
-    """The parameters of the backbone that some units train, in its order."""
+    """The parameters of the backbone that some units train, in the backbone's order."""
     owned = {name for unit in units for name in unit.owns}
     prefixes = tuple(f'{name}.' for name in owned)
     return [
@@ -90,7 +90,7 @@ def units_of(backbone: nn.Module) -> tuple[Unit, ...]:
 def describes(*classes: type) -> Callable[[Describe], Describe]:
     """Register a function as the description of backbone classes.
 
-    A subclass is served too, as long as it keeps the ``forward`` of its parent.
+    It serves subclasses, too, as long as they keep the ``forward`` of the parent.
 
     Args:
         classes: Backbone classes that share one way of running.
@@ -110,8 +110,8 @@ def describes(*classes: type) -> Callable[[Describe], Describe]:
 def describes_optional(*class_names: str) -> Callable[[Describe], Describe]:
     """Register a description of classes from a package that may be absent.
 
-    Like `describes`, but nothing is imported: a class is recognised by its name when
-    a backbone of it is given.
+    Like `describes`, but nothing is imported: the class of a backbone is recognised by
+    its name.
 
     Args:
         class_names: Full names, such as ``timm.models.resnet.ResNet``.
@@ -147,7 +147,7 @@ def fold(backbone: nn.Module, image: Tensor) -> Any:
 def run_submodule(
     backbone: nn.Module, state: State, *, path: str, emits: bool = False
 ) -> State:
-    """Run one submodule of the backbone on the running value."""
+    """Run one submodule of the backbone on ``x`` of the state."""
     return state.step(backbone.get_submodule(path)(state.x), emits=emits)
 
 
@@ -167,7 +167,7 @@ def _checked(cls: Any, describe: Describe, backbone: nn.Module) -> tuple[Unit, .
 
 
 def unsupported(cls: type) -> str:
-    """The message that refuses a backbone class: what is there, and what to do."""
+    """The message that refuses a backbone class: what is supported, what to do."""
     return (
         f'no units are known for backbone {cls.__name__}. Supported: '
         f'{", ".join(supported_backbones())}. To register your own:\n'

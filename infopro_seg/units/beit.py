@@ -1,4 +1,4 @@
-"""Units of BEiT: embedding, then one unit an encoder layer."""
+"""Units of BEiT: embedding, then one unit per encoder layer."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Units of mmpretrain's ConvNeXt: one a down-sampling and one a block."""
+"""Units of mmpretrain's ConvNeXt: one per down-sampling and one per block."""
 
 import functools
 from typing import Any

@@ -1,4 +1,4 @@
-"""Units of HRNet: the stem, the blocks of stage 1, then one unit a HRModule."""
+"""Units of HRNet: the stem, the blocks of stage 1, then one unit per HRModule."""
 
 import functools
 from typing import Any
@@ -11,7 +11,7 @@ from .state import State
 
 @describes(HRNet)
 def hrnet_units(backbone: HRNet) -> tuple[Unit, ...]:
-    """HRNet; from stage 2 on the running value is one map a branch."""
+    """HRNet; from stage 2 on, ``x`` of the state holds one map per branch."""
     stem = ('conv1', backbone.norm1_name, 'conv2', backbone.norm2_name)
     units = [Unit('conv1', _run_stem, owns=stem)]
     units += [submodule_unit(f'layer1.{i}') for i in range(len(backbone.layer1))]
@@ -40,13 +40,13 @@ def _run_module(
 ) -> State:
     branches = state.x if isinstance(state.x, tuple) else (state.x,)
     if transition is not None:
-        # A branch that exists goes on, or through its own layers; a new one starts
-        # from the coarsest.
+        # An existing branch goes on, or passes through layers of its own; a new one
+        # starts from the coarsest.
         branches = tuple(
             branches[i] if layers is None else layers(branches[-1])
             for i, layers in enumerate(backbone.get_submodule(transition))
         )
-    # A HRModule writes into the list it is given.
+    # An HRModule writes into the list that it gets.
     branches = tuple(backbone.get_submodule(path)(list(branches)))
     state = state.step(branches)
     if ends:

@@ -1,4 +1,4 @@
-"""Units of MobileNetV2 and V3: the stem, then one unit an inverted residual block."""
+"""Units of MobileNetV2 and V3: the stem, then one per inverted residual block."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""Units of mmpretrain's PoolFormer: one a block and one a down-sampling."""
+"""Units of mmpretrain's PoolFormer: one per block and one per down-sampling."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Units of the ResNet family: the stem, then one unit a residual block."""
+"""Units of the ResNet family: the stem, then one unit per residual block."""
 
 from typing import Any
 

@@ -16,15 +16,15 @@ class State:
     """What flows from one unit to the next.
 
     Args:
-        x: The running value: an image or map (N, C, h, w), tokens (N, L, C) with any
-            extra tokens (class token) in front, or a tuple of maps for networks with
-            several branches.
+        x: The output of the last unit: an image or map (N, C, h, w), tokens (N, L, C)
+            with any extra tokens (class token) in front, or a tuple of maps for
+            networks with several branches.
         grid: Rows and columns of the token grid if ``x`` is tokens, else None.
-        outputs: The stage outputs so far, in the order of the backbone's own
-            output; a tuple for an output of several tensors (map and class token).
-            Behind a wall, an output that nobody reads is None.
+        outputs: The stage outputs so far, in the order of the backbone's own output. An
+            output of several tensors (map and class token) is a tuple. Behind a wall,
+            an output that nobody reads is None.
         skips: Maps that later units need besides ``x``, last in first out. A unit reads
-            only those that it takes away.
+            only those that it pops.
         is_bare: Whether the backbone returns its only output without a tuple.
     """
 
@@ -35,12 +35,12 @@ class State:
     is_bare: bool = False
 
     def step(self, x: Maps, *, emits: bool = False) -> 'State':
-        """The state after a unit gave ``x``; ``emits`` makes it a stage output."""
+        """The state after a unit returned ``x``; ``emits`` makes it a stage output."""
         state = dataclasses.replace(self, x=x)
         return state.emit(x) if emits else state
 
     def on_grid(self, x: Maps, grid: tuple[int, int] | None) -> 'State':
-        """The state after a unit gave tokens on a grid, or a map again (None)."""
+        """The state after a unit returned tokens on a grid, or a map (grid None)."""
         return dataclasses.replace(self, x=x, grid=grid)
 
     def emit(self, output: Maps) -> 'State':
@@ -56,7 +56,7 @@ class State:
         return self.skips[-1], dataclasses.replace(self, skips=self.skips[:-1])
 
     def detach(self) -> 'State':
-        """The wall: the same values without their history.
+        """The wall: the same values, detached.
 
         Returns:
             A state whose tensors share storage with this one and need no gradient.
@@ -74,8 +74,8 @@ class State:
         """The state without the stage outputs that nobody reads later.
 
         Args:
-            reads: Indices of those that are read; None keeps all. Skips are always
-                kept.
+            reads: Indices of the outputs that are read; None keeps all. Skips are
+                always kept.
         """
         if reads is None:
             return self
@@ -123,7 +123,7 @@ class State:
         return tokens.transpose(1, 2).reshape(x.shape[0], -1, rows, columns)
 
     def tensors(self) -> Iterator[Tensor]:
-        """All tensors of the state; one that has several roles comes several times."""
+        """All tensors of the state; one with several roles is repeated."""
         for maps in (self.x, *self.skips, *self.outputs):
             if isinstance(maps, Tensor):
                 yield maps
@@ -132,7 +132,7 @@ class State:
 
     @property
     def requires_grad(self) -> bool:
-        """Whether any part of ``x`` has a history to send gradients into."""
+        """Whether any part of ``x`` requires a gradient."""
         maps = (self.x,) if isinstance(self.x, Tensor) else self.x
         return any(branch.requires_grad for branch in maps)
 

@@ -1,4 +1,4 @@
-"""Units of STDC: two convolutions, then one unit a STDC module, then the fusion."""
+"""Units of STDC: two convolutions, then one per STDC module, then the fusion."""
 
 import functools
 from typing import Any
@@ -66,7 +66,7 @@ def _run(
 def _run_inner(backbone: Any, state: State, *, unit: Unit) -> State:
     """Run a unit of the inner STDCNet, whose outputs are skips here.
 
-    The first of them is also the first output of the whole.
+    The first of them is also the first output of the whole backbone.
     """
     inner: Any = unit(backbone.backbone, State(state.x))
     state = state.step(inner.x)

@@ -1,4 +1,4 @@
-"""Units of Swin: patch embedding, then one unit a block and one a down-sampling."""
+"""Units of Swin: patch embedding, then one per block and one per down-sampling."""
 
 import functools
 from typing import Any

@@ -1,4 +1,4 @@
-"""Units of mmseg's wrapper of timm models: one a layer, blocks where it has some."""
+"""Units of mmseg's wrapper of timm models: one per layer, or per block in a layer."""
 
 import functools
 from typing import Any
@@ -12,11 +12,11 @@ from .state import State
 
 @describes(TIMMBackbone)
 def timm_units(backbone: TIMMBackbone) -> tuple[Unit, ...]:
-    """Models that timm takes apart into a list of layers, as it does most CNNs.
+    """Models that timm splits into a list of layers, as it does most CNNs.
 
     Raises:
-        TypeError: if timm runs the model another way (hooks, intermediate layers), or
-            gives channels-last or concatenated maps.
+        TypeError: if timm runs the model in another way (hooks, intermediate layers),
+            or returns channels-last or concatenated maps.
     """
     net = backbone.timm_model
     if (
@@ -39,8 +39,8 @@ def timm_units(backbone: TIMMBackbone) -> tuple[Unit, ...]:
     groups: list[list[tuple[str, bool]]] = []
     for step in steps:
         if groups and not _has_weights(backbone.get_submodule(step[0])):
-            # No wall before a layer without weights: an activation may work in place
-            # on what the layer before it gave.
+            # No wall before a layer without weights: an activation may change the
+            # output of the layer before it in place.
             groups[-1].append(step)
         else:
             groups.append([step])

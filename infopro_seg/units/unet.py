@@ -12,7 +12,7 @@ from .state import State
 
 @describes(UNet)
 def unet_units(backbone: UNet) -> tuple[Unit, ...]:
-    """U-Net; a skip lies in the state until its decoder stage takes it."""
+    """U-Net; a skip stays in the state until its decoder stage pops it."""
     last = len(backbone.encoder) - 1
     down = [
         Unit(f'encoder.{i}', functools.partial(_encode, stage=i, is_last=i == last))

@@ -1,4 +1,4 @@
-"""Units of ViT: embedding, then one unit an encoder layer."""
+"""Units of ViT: embedding, then one unit per encoder layer."""
 
 import functools
 from typing import Any
@@ -22,7 +22,7 @@ def vit_units(backbone: VisionTransformer) -> tuple[Unit, ...]:
 
 
 def layer_units(backbone: Any) -> tuple[Unit, ...]:
-    """One unit an encoder layer; the last also runs the final norm, if there is one."""
+    """One unit per encoder layer; the last also runs the final norm, if any."""
     last = len(backbone.layers) - 1
     units = []
     for i in range(last + 1):

@@ -1,1 +1,1 @@
-"""What mmseg's own configs are worth as local modules: support and memory."""
+"""Surveys of mmseg's own configs as local modules: support and memory."""

@@ -1,7 +1,7 @@
 """Which of mmseg's configs can be trained as local modules, and why others cannot.
 
-Models are built without memory for their weights, so that hundreds take minutes.
-Nothing is run but the probe of shapes; that the families train is tested elsewhere.
+Models are built without memory for their weights, so that hundreds take minutes. Only
+the probe of shapes is run; whether the families train is tested elsewhere.
 """
 
 import copy
@@ -20,7 +20,7 @@ from ..models.weightless import WithoutStorage
 from ..settings.localize import LOCAL_TYPES
 from ..units import units_of
 
-# Settings without influence on what a network is made of.
+# Settings that do not change the structure of a network.
 _IGNORED = (
     'checkpoint',
     'class_weight',
@@ -38,7 +38,7 @@ _IGNORED = (
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What became of one config.
+    """The result for one config.
 
     Args:
         config: Path below the folder of configs.
@@ -63,10 +63,10 @@ def classify_folder(
 ) -> Iterator[Verdict]:
     """Classify all configs below a folder.
 
-    Configs with equal networks are classified once.
+    Configs with equal networks are classified only once.
 
     Args:
-        folder: Such as mmseg's ``configs``; ``_base_`` is left out.
+        folder: A folder such as mmseg's ``configs``; ``_base_`` is left out.
         one_per_combination: Take one config for each combination of segmentor,
             backbone, neck and heads, and skip the others.
 
@@ -99,8 +99,8 @@ def classify_model(model: ConfigDict) -> tuple[str, int, str]:
         Family, number of units and reason of a `Verdict`.
 
     Raises:
-        Exception: whatever building the local model raises although the stock one
-            can be built and its backbone has units: a defect of ours.
+        Exception: any error of the local model, if the stock model can be built and
+            its backbone has units: this is a bug of this package.
     """
     family = model.get('backbone', model).type
     if model.type not in LOCAL_TYPES:
@@ -126,7 +126,7 @@ def classify_model(model: ConfigDict) -> tuple[str, int, str]:
 
 
 def _why_refused(model: ConfigDict) -> str:
-    """Why a model cannot be local; empty if it should have been."""
+    """Why a model cannot be local; empty if it should have worked."""
     try:
         stock = MODELS.build(copy.deepcopy(model))
     except Exception as error:  # any: mmseg's own model, built by mmseg alone
@@ -158,7 +158,7 @@ def as_markdown(
 
     Args:
         verdicts: Of all configs.
-        versions: Names and versions of what they were classified with.
+        versions: Names and versions of the packages used.
 
     Returns:
         ``supported``, a table by family, and ``refused``, every refusal.

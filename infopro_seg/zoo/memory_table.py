@@ -1,10 +1,11 @@
 """Predicted memory of many models, end-to-end and as local modules.
 
-Nothing is trained: the planner runs every model on fake tensors, at the crop, batch
+Nothing is trained: the planner runs every model on fake tensors, with the crop, batch
 and precision of its config.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from ..planner.search.partition import most_even
 from ..settings.config import read_config
 from .classify import classify_model, first_sentence
 
-#: mmseg configs that stand for all families of backbones and heads.
+#: mmseg configs that represent all families of backbones and heads.
 REPRESENTATIVES = (
     'deeplabv3/deeplabv3_r101-d8_4xb2-40k_cityscapes-512x1024.py',
     'deeplabv3plus/deeplabv3plus_r101-d8_4xb2-40k_cityscapes-512x1024.py',
@@ -51,12 +52,13 @@ REPRESENTATIVES = (
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """A model in so many local modules.
+    """A model as K local modules.
 
     Args:
         num_modules: K.
         peak_bytes: Most bytes alive in a training step.
-        flops_overhead: FLOPs of the local heads, as a part of end-to-end training.
+        flops_overhead: FLOPs of the local heads, divided by those of end-to-end
+            training.
     """
 
     num_modules: int
@@ -66,20 +68,20 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A model.
+    """One model, as a row of the table.
 
     Args:
         config: Its config.
-        batch_size: Images a step and GPU.
+        batch_size: Images per step and GPU.
         crop_size: (height, width) in pixels.
         amp_dtype: Type of mixed precision, or None.
         end_to_end_bytes: Most bytes alive in a step of the stock model.
-        cells: One a number of modules.
-        prediction_error: By how much the peak of the last but one cell is above that
-            of a step on fake tensors, as a part of it.
-        reason: Why there are no numbers.
-        is_failure: Whether the reason is an error of ours, and not that the model
-            cannot be local or be built here.
+        cells: One per number of modules.
+        prediction_error: Relative error of the predicted peak in the last but one cell,
+            compared with a step on fake tensors.
+        reason: Why there are no numbers; empty if there are.
+        is_failure: Whether the reason is an error of this package, and not that the
+            model cannot be local or cannot be built here.
     """
 
     config: str
@@ -105,10 +107,10 @@ def measure(
 
     Args:
         config: A file, or ``mmseg::NAME``.
-        counts: Numbers of modules; where units are fewer, that many.
+        counts: Numbers of modules; at most as many as there are units.
         local: Settings of ``model.local`` besides the cuts. End-to-end training is
             measured without them.
-        batch_size: Images a step. Default: the config's.
+        batch_size: Images per step. Default: the config's.
         crop_size: (height, width) in pixels. Default: the config's.
 
     Returns:
@@ -117,16 +119,15 @@ def measure(
     try:
         _, _, reason = classify_model(read_config(config).model)
     except ImportError as error:  # custom_imports of a package that is not installed
-        # mmengine adds the whole path behind it.
+        # mmengine appends the whole path.
         reason = first_sentence(error).partition(', the current sys.path')[0]
     if reason:
         return Row(config, reason=reason)
-    sizes = {'batch_size': batch_size, 'crop_size': crop_size}
+    sized = functools.partial(
+        setting_of, config, batch_size=batch_size, crop_size=crop_size
+    )
     try:
-        stock = setting_of(config, **sizes)
-        return _measured(
-            config, stock, setting_of(config, local=dict(local), **sizes), counts
-        )
+        return _measured(config, sized(), sized(local=dict(local)), counts)
     except Exception as error:  # the other models are still of interest
         reason = f'{type(error).__name__}: {first_sentence(error)}'
         return Row(config, reason=reason, is_failure=True)

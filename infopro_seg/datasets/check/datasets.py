@@ -1,7 +1,8 @@
 """Checks the data on disk before anything else is built.
 
-So that a tool can say all that is missing in its first second. A check refuses only
-what would fail: the host builds each data set, and what it can build and load passes.
+A tool can then report everything that is missing in its first second. A check refuses
+only what would fail: the host builds each data set, and what it can build and load
+passes.
 """
 
 import os
@@ -42,9 +43,9 @@ _KINDS = {
 
 
 def check_data(cfg: Config, *, loaders: Sequence[str] = LOADERS) -> None:
-    """Check the files of a config, by name first and then each image file.
+    """Check the files of a config: first that they exist, then each image file.
 
-    Of several processes only the first looks.
+    Of several processes only the first checks.
 
     Args:
         cfg: A complete config; it is not changed.
@@ -63,9 +64,9 @@ def check_data(cfg: Config, *, loaders: Sequence[str] = LOADERS) -> None:
 def check_datasets(cfg: Config, *, loaders: Sequence[str] = LOADERS) -> None:
     """Check that every file that the data sets of a config will read is on disk.
 
-    Looks at names only, no image is opened. What cannot be judged is left to the
-    host: data sets that it cannot build for another reason, that are of a kind of
-    their own, or that read from remote storage.
+    It looks at names only and opens no image. What it cannot judge is left to the host:
+    data sets that cannot be built for another reason, that load samples in their own
+    way, or that read from remote storage.
 
     Args:
         cfg: A complete config; it is not changed.
@@ -79,7 +80,7 @@ def check_datasets(cfg: Config, *, loaders: Sequence[str] = LOADERS) -> None:
 
 
 def check_images(cfg: Config, *, loaders: Sequence[str] = LOADERS) -> None:
-    """Check that image and label files are whole, and fit each other in size.
+    """Check that image and label files are whole and have matching sizes.
 
     Args:
         cfg: A complete config; it is not changed.
@@ -106,8 +107,8 @@ def _check_files(built: Sequence[BuiltDataset]) -> None:
             hints[_hint(part.origin)] = None
     if places:
         lines = [f'{len(places)} problem(s) with the data of this config:']
-        for number, (problem, where) in enumerate(places.items(), 1):
-            lines.append(f'{number}. {", ".join(where)}: {problem}')
+        for number, (problem, owners) in enumerate(places.items(), 1):
+            lines.append(f'{number}. {", ".join(owners)}: {problem}')
         lines += [hint for hint in hints if hint]
         lines.append('Where the data lie elsewhere, say so with --data-root DATA_ROOT.')
         raise FileNotFoundError('\n'.join(lines))
@@ -140,7 +141,7 @@ def _problems(part: BuiltDataset) -> list[str]:
 
 
 def _why_not_built(dataset: BaseDataset, error: Exception) -> list[str]:
-    """What is missing, if that is why the host cannot build a data set."""
+    """The missing files, if they are why the host cannot build a data set."""
     backend = getattr(dataset, 'backend_args', None) or {}
     is_remote = backend.get('backend', 'local') != 'local'
     # The host joins paths with the root before it builds the pipeline.
@@ -193,7 +194,7 @@ def _exists(path: str) -> bool:
 
 
 def _lies_there(path: Path, listed: dict[Path, set[str]]) -> bool:
-    """Whether a file exists; lists each folder once, quicker than asking for each."""
+    """Whether a file exists; listing each folder once is faster than many checks."""
     folder = path.parent
     if folder not in listed:
         names = folder.iterdir() if folder.is_dir() else ()
@@ -202,7 +203,7 @@ def _lies_there(path: Path, listed: dict[Path, set[str]]) -> bool:
 
 
 def _hint(origin: DatasetConfig) -> str:
-    """What a ready data set of this class looks like and how to get there."""
+    """What a complete data set of this class looks like, and how to get one."""
     if origin.cls is CityscapesDataset:
         root = origin.config.get('data_root') or 'DATA_ROOT'
         return (

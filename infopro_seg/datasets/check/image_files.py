@@ -1,7 +1,7 @@
-"""One image file: is it whole, and what size will the host's loader give it.
+"""One image file: whether it is whole, and its size as the host will load it.
 
-Nothing is decoded, unless a file seems to be cut off. What only decoding could tell
-is not judged: other formats than the common ones pass.
+Nothing is decoded unless a file seems to be cut off. What only decoding could tell is
+not judged, and less common formats always pass.
 """
 
 import mmap
@@ -19,7 +19,7 @@ _JPEG_START, _JPEG_END = b'\xff\xd8\xff', b'\xff\xd9'
 _PNG_START = b'\x89PNG\r\n\x1a\n'
 _PNG_END = b'IEND\xae\x42\x60\x82'  # with its checksum, which is always the same
 _SCAN = 0xDA
-# Formats of which Pillow's header and every decoder agree about the size.
+# Formats for which every decoder gives the size that Pillow reads from the header.
 _SIZED = {'JPEG', 'MPO', 'PNG', 'BMP', 'PPM', 'TIFF', 'WEBP'}
 _ORIENTATION = 0x0112
 # Values of the EXIF orientation that swap height and width.
@@ -32,7 +32,7 @@ class Decoder:
 
     Args:
         backend: As for ``mmcv.imfrombytes``.
-        flag: Likewise: color, unchanged, ...
+        flag: As for ``mmcv.imfrombytes``: ``color``, ``unchanged``, ...
     """
 
     backend: str = 'cv2'
@@ -40,7 +40,7 @@ class Decoder:
 
     @classmethod
     def of(cls, reader: Any) -> 'Decoder | None':
-        """The decoder of a transform; None for one that decodes in another way."""
+        """The decoder of a transform; None if it decodes in another way."""
         name = type(reader).__name__
         if name not in ('LoadImageFromFile', 'LoadAnnotations'):
             return None
@@ -53,11 +53,11 @@ def look_at(path: str, decoder: Decoder) -> tuple[str | None, tuple[int, int] | 
 
     Args:
         path: An existing file.
-        decoder: What will read it.
+        decoder: The decoder that will read it.
 
     Returns:
-        A problem such as 'is no image file', or None, and (height, width) as the
-        decoder will give them, or None where that is not certain.
+        A problem such as 'is no image file', or None; and (height, width) as decoded,
+        or None if that is not certain.
     """
     problem = _cut_off(Path(path), decoder)
     if problem is not None or decoder.backend not in ('cv2', 'pillow'):
@@ -68,17 +68,17 @@ def look_at(path: str, decoder: Decoder) -> tuple[str | None, tuple[int, int] | 
     except PIL.UnidentifiedImageError:
         readable = decoder.backend == 'cv2' and cv2.haveImageReader(path)
         return (None if readable else 'is no image file'), None
-    except Exception as error:  # a header that Pillow cannot read; OpenCV may
+    except Exception as error:  # a header that Pillow cannot read, but OpenCV may
         is_final = decoder.backend == 'pillow'
         return (f'is truncated or damaged ({error})' if is_final else None), None
 
 
 def _cut_off(path: Path, decoder: Decoder) -> str | None:
-    """A sentence about a JPEG or PNG file without its end, or an empty file.
+    """What is wrong with an empty file, or a JPEG or PNG file without its end.
 
-    The end mark may stand anywhere: phones write whole videos behind it. A PNG
-    without one is for the decoder to judge: Pillow reads it if all pixels are there.
-    Of a JPEG some decoders silently paint the missing part grey.
+    The end marker may be anywhere: phones append whole videos. Whether a PNG without
+    one can be read depends on the decoder: Pillow reads it if all pixels are there. In
+    a JPEG some decoders silently paint the missing part grey.
     """
     with path.open('rb') as file:
         start = file.read(len(_PNG_START))
@@ -103,14 +103,14 @@ def _cut_off(path: Path, decoder: Decoder) -> str | None:
 
 
 def _scan_of(data: mmap.mmap) -> int | None:
-    """Where the pixels of a JPEG begin, behind preview pictures; None if nowhere.
+    """Where the pixels of a JPEG begin, after previews; None if nowhere.
 
     Source: ITU-T T.81, B.1.1: segments of marker, length, payload.
     """
     position = 2
     while position + 4 <= len(data):
         if data[position] != 0xFF:
-            return position  # no segment: a decoder searches on from here
+            return position  # no segment: a decoder keeps searching from here
         marker = data[position + 1]
         if marker == _SCAN:
             return position
@@ -154,7 +154,7 @@ def _size_as_read(image: PIL.Image.Image, decoder: Decoder) -> tuple[int, int] |
 
 
 def _is_in_exif(image: PIL.Image.Image) -> bool:
-    """Whether the orientation is in the EXIF block; Pillow takes XMP's, too."""
+    """Whether the orientation is in the EXIF block; Pillow also reads it from XMP."""
     exif = PIL.Image.Exif()
     exif.load(image.info.get('exif', b''))
     return exif.get(_ORIENTATION) in _SWAPPING

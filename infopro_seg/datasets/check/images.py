@@ -1,7 +1,7 @@
-"""Looks at the image files themselves before training: whole, and fitting in size.
+"""Checks the image files themselves before training: whole, and of matching sizes.
 
-Only the first and last bytes of a file are read, nothing is decoded; a file that
-seems to be cut off is looked at more closely.
+Only the first and last bytes of a file are read and nothing is decoded, unless a file
+seems to be cut off.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ _NUM_THREADS = 16
 
 @dataclass(frozen=True)
 class _Pair:
-    """Files of one sample that are decoded, and how; the label may be missing."""
+    """The files of one sample and their decoders; None for what is not decoded."""
 
     image: str | None
     label: str | None
@@ -31,11 +31,11 @@ class _Pair:
 
 
 def check_built_images(cfg: Config, built: Sequence[BuiltDataset]) -> None:
-    """Check that images and labels are whole files, and fit each other in size.
+    """Check that image and label files are whole and have matching sizes.
 
     Args:
         cfg: The config of the data sets.
-        built: From ``built_datasets``.
+        built: The result of ``built_datasets``.
 
     Raises:
         ValueError: if there is any problem; one message for the first ten.
@@ -57,9 +57,9 @@ def check_built_images(cfg: Config, built: Sequence[BuiltDataset]) -> None:
 
 
 def _problems(dataset: BaseDataset, scored: bool) -> Iterator[str]:
-    """Damaged files, and labels that do not fit their image, as sentences."""
+    """Damaged files, and labels whose size does not fit their image, as sentences."""
     pairs = _pairs(dataset)
-    # The limit is Pillow's guard against files from strangers; it is not OpenCV's.
+    # Pillow limits the size to guard against malicious files; OpenCV does not.
     limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None
     try:
         with ThreadPoolExecutor(_NUM_THREADS) as pool:
@@ -79,24 +79,25 @@ def _problems(dataset: BaseDataset, scored: bool) -> Iterator[str]:
 
 def _pairs(dataset: BaseDataset) -> list[_Pair]:
     reads = {
-        read.key: (Decoder.of(read.reader))
+        read.key: decoder
         for read in file_reads(dataset)
-        if Decoder.of(read.reader) is not None
+        if (decoder := Decoder.of(read.reader)) is not None
     }
     if not reads:
         return []
     samples = samples_of(dataset)
-    columns = [
+    images, labels = (
         paths_of(samples, key) if key in reads else [None] * len(samples)
         for key in ('img_path', 'seg_map_path')
-    ]
+    )
     image, label = (reads.get(key, Decoder()) for key in ('img_path', 'seg_map_path'))
-    pairs = [_Pair(*paths, image, label) for paths in zip(*columns, strict=True)]
+    paths = zip(images, labels, strict=True)
+    pairs = [_Pair(*pair, image, label) for pair in paths]
     return list(dict.fromkeys(pairs))
 
 
 def _look_at_pair(pair: _Pair) -> tuple[str | None, tuple | None]:
-    """A problem of the files, and sizes of image and label where they differ."""
+    """A problem with the files, and the sizes of image and label if they differ."""
     sizes = []
     for path, decoder in (
         (pair.image, pair.image_decoder),

@@ -1,4 +1,4 @@
-"""Which label values a head's losses and a metric take."""
+"""Which label values the losses of a head, and a metric, accept."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 from mmseg.evaluation import IoUMetric
+from mmseg.models.losses import HuasdorffDisstanceLoss, OhemCrossEntropy, TverskyLoss
 
 _PACKAGES = ('mmseg', 'mmdet', 'infopro_seg')
-# Heads that make targets of their own from the labels, whatever these are.
+# Heads that make their own targets from any labels.
 _OWN_TARGETS = ('STDCHead', 'VPDDepthHead')
-# Losses of the host; what other losses take is theirs to say.
+# Losses of the host; other losses are not judged.
 _LOSSES = {
     'CrossEntropyLoss',
     'OhemCrossEntropy',
@@ -28,10 +29,10 @@ class LabelRule:
     """Label values that are allowed.
 
     Args:
-        owner: Who takes them, such as 'decode_head'.
+        owner: What accepts them, such as ``decode_head``.
         num_classes: Values 0..num_classes - 1 are allowed.
-        ignored: Allowed, too.
-        takes_negative: Whether all values below 0 are ignored.
+        ignored: Further allowed values, which are ignored.
+        takes_negative: Whether all values below 0 are allowed and ignored.
     """
 
     owner: str
@@ -46,8 +47,8 @@ class LabelRule:
             labels: Integers of any shape, on the CPU; int64 is fastest.
         """
         flat = labels.detach().to(torch.int64).numpy()
-        # A few counts instead of a mask for each condition: a quarter of the time.
-        # Seen as unsigned, negative values are huge: one comparison finds them too.
+        # A few counts instead of one mask per condition take a quarter of the time. As
+        # unsigned integers negative values are huge: one comparison finds them, too.
         outside = [i for i in self.ignored if not 0 <= i < self.num_classes]
         num_outside = np.count_nonzero(flat.view(np.uint64) >= self.num_classes)
         num_ignored = sum(np.count_nonzero(flat == index) for index in outside)
@@ -69,19 +70,19 @@ class LabelRule:
 
 
 def head_rules(model: torch.nn.Module) -> list[LabelRule]:
-    """What the losses of a segmentor's heads take.
+    """The label values that the losses of a segmentor's heads accept.
 
     Args:
         model: The segmentor, maybe wrapped (DistributedDataParallel, test-time
             augmentation).
 
     Returns:
-        One rule for each head whose losses are the host's; none for a segmentor or a
-        preprocessor of another kind, which may change the labels first.
+        One rule per head whose losses are the host's; equal ones are merged. Empty for
+        a segmentor or preprocessor of another kind, which may change the labels first.
     """
     segmentor = model
     while not hasattr(segmentor, 'decode_head') and hasattr(segmentor, 'module'):
-        segmentor = segmentor.module
+        segmentor = segmentor.get_submodule('module')
     parts = [getattr(type(segmentor), 'loss', None)]
     if getattr(segmentor, 'data_preprocessor', None) is not None:
         parts.append(type(segmentor.data_preprocessor))
@@ -92,16 +93,19 @@ def head_rules(model: torch.nn.Module) -> list[LabelRule]:
         rule = _rule_of(name, head)
         if rule is not None:
             content = (rule.num_classes, rule.ignored, rule.takes_negative)
-            rules.setdefault(content, rule)  # equal ones are looked at once
+            rules.setdefault(content, rule)
     return list(rules.values())
 
 
 def metric_rule(evaluator: Any, heads: list[LabelRule]) -> LabelRule | None:
-    """What the metric of an evaluation counts; None if it does not look at labels.
+    """The label values that the metric of an evaluation counts.
 
     Args:
         evaluator: The loop's evaluator.
-        heads: From `head_rules`; what they take is no mistake here.
+        heads: The result of `head_rules`; values that a head accepts are allowed, too.
+
+    Returns:
+        The rule, or None if no metric compares labels.
     """
     for metric in getattr(evaluator, 'metrics', []):
         if type(metric) is IoUMetric and not metric.format_only:
@@ -124,7 +128,7 @@ def _heads(segmentor: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
 
 
 def _rule_of(name: str, head: torch.nn.Module) -> LabelRule | None:
-    """What a head's losses take; None if that is not known."""
+    """The label values that a head's losses accept; None if that is unknown."""
     num_classes = getattr(head, 'num_classes', None)
     ignore_index = getattr(head, 'ignore_index', None)
     functions = [getattr(type(head), key, None) for key in ('loss', 'loss_by_feat')]
@@ -140,7 +144,7 @@ def _rule_of(name: str, head: torch.nn.Module) -> LabelRule | None:
     channels = channels if isinstance(channels, int) else num_classes
     limits = [_num_values(loss, channels) for loss in known] or [num_classes]
     ignored = [_ignored(loss, ignore_index) for loss in known] or [{ignore_index}]
-    both = set().union(*ignored) - {None}
+    both = {i for values in ignored for i in values if i is not None}
     taken = {i for i in both if _all_take(i, limits, ignored)}
     masked = [bool(getattr(loss, 'use_sigmoid', False)) for loss in known]
     is_masked = bool(known) and all(masked) and _names(known) == {'CrossEntropyLoss'}
@@ -148,13 +152,12 @@ def _rule_of(name: str, head: torch.nn.Module) -> LabelRule | None:
 
 
 def _ignored(loss: torch.nn.Module, ignore_index: int | None) -> set[int | None]:
-    """Values that a loss ignores: those of its head, or its own."""
-    name = type(loss).__name__
-    if name == 'OhemCrossEntropy':
+    """Values that a loss ignores: its head's ignore index, or its own."""
+    if isinstance(loss, OhemCrossEntropy):
         return {loss.ignore_label}
-    if name in ('TverskyLoss', 'HuasdorffDisstanceLoss'):
+    if isinstance(loss, TverskyLoss | HuasdorffDisstanceLoss):
         return {loss.ignore_index}
-    # Dice's own is a class to leave out; all that is no class it ignores.
+    # Dice's own ignore_index is a class to leave out; it ignores all that is no class.
     return {ignore_index}
 
 
@@ -164,12 +167,12 @@ def _all_take(value: int, limits: list[int], ignored: list[set]) -> bool:
 
 
 def _num_values(loss: torch.nn.Module, channels: int) -> int:
-    """Number of classes that a loss takes for a number of output channels."""
+    """Number of label values that a loss accepts for a number of output channels."""
     name = type(loss).__name__
     is_softmax = name == 'CrossEntropyLoss' and not loss.use_sigmoid
     if channels == 1 and not is_softmax and name != 'OhemCrossEntropy':
         return 2  # background and foreground
-    return channels + (name == 'FocalLoss')  # one more: of no class
+    return channels + (name == 'FocalLoss')  # one more value: no class
 
 
 def _losses(head: torch.nn.Module) -> list[torch.nn.Module]:

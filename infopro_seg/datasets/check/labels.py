@@ -16,14 +16,14 @@ class CheckLabelsHook(Hook):
     """Stop at the first label value that the model has no class for.
 
     On a GPU such a value ends in a device-side assertion that names neither file nor
-    value; in validation it is left out of the metric without a word. The check runs on
-    the batch from the loader, so it needs no change of any pipeline. It takes about
-    0.3 ms for labels of 512x1024 on one core.
+    value; in validation the metric silently leaves it out. The check runs on the batch
+    from the loader, so no pipeline has to be changed. It takes about 0.3 ms for labels
+    of 512x1024 on one core.
 
-    Allowed is what the losses of every head take: the values 0..num_classes - 1 and
-    the ignore index, or 0 and 1 for a sigmoid head with one output. In validation it is
-    what the metric counts, or a head takes. Heads, losses and metrics that are not
-    the host's are left alone.
+    In training, a value is allowed if the losses of every head accept it: the values
+    0..num_classes - 1 and the ignore index, or 0 and 1 for a sigmoid head with one
+    output. In validation, it is allowed if the metric counts it or a head accepts it.
+    Heads, losses and metrics that are not the host's are not checked.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class CheckLabelsHook(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
-        """Check the labels of a batch, which are on the CPU still.
+        """Check the labels of a batch, which are still on the CPU.
 
         Raises:
             ValueError: if a label value is not allowed; names file and values.

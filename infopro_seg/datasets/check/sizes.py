@@ -1,7 +1,7 @@
 """Whether it matters that a label has another size than its image.
 
-The host trains many such pairs rightly: a resize to a fixed size makes them equal, and
-logits are resized to the label. So the pipeline itself is run on blank arrays.
+The host handles many such pairs correctly: a resize to a fixed size makes them equal,
+and logits are resized to the label. So the pipeline itself is run on blank arrays.
 """
 
 from collections.abc import Iterator
@@ -13,9 +13,9 @@ from mmengine.dataset import BaseDataset
 
 from ..samples import known_steps
 
-#: Of equal places in image and label these take or fill the same: sizes must be equal.
+#: Transforms that take or fill the same pixels of image and label: sizes must be equal.
 POSITIONAL = {'RandomCrop', 'CenterCrop', 'Pad', 'RandomCutOut'}
-# A larger image is not judged here but when it is loaded.
+# Larger images are not judged here, but when they are loaded.
 _MAX_PIXELS = 2**26
 
 
@@ -26,12 +26,12 @@ def mismatch_matters(
     *,
     scored: bool,
 ) -> bool:
-    """Whether image and label of two sizes are certain to fail, or to be mispaired.
+    """Whether image and label of different sizes certainly fail, or pair wrong pixels.
 
     Args:
         dataset: A data set with its pipeline.
         image_size: Height and width.
-        label_size: Height and width, another.
+        label_size: Height and width, different from those of the image.
         scored: Whether predictions of the image's size are compared with the label.
     """
     if max(np.prod(image_size), np.prod(label_size)) > _MAX_PIXELS:
@@ -71,17 +71,17 @@ def _run_blank(
 
 
 def is_shifted(image: tuple[int, ...], label: tuple[int, ...]) -> bool:
-    """Whether equal places in image and label are other places of the scene.
+    """Whether the same pixel shows different places of the scene in image and label.
 
     Args:
-        image: Height and width, maybe more.
-        label: Height and width, maybe more.
+        image: Shape: height, width, and maybe more.
+        label: Shape: height, width, and maybe more.
     """
     return max(abs(a - b) for a, b in zip(image[:2], label[:2], strict=True)) > 1
 
 
 def is_scaled(image: tuple[int, ...], label: tuple[int, ...]) -> bool:
-    """Whether a label is its image at another resolution, to a pixel.
+    """Whether a label has the aspect ratio of its image, up to one pixel.
 
     Args:
         image: Height and width.

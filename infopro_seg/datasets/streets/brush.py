@@ -1,4 +1,4 @@
-"""Strokes of the drawn streets: world shapes painted on an image and on its labels.
+"""Brush strokes of the drawn streets: world shapes on an image and on its labels.
 
 Pure numpy and OpenCV; axes and units as in ``terms.py``.
 """
@@ -58,7 +58,7 @@ class Brush:
         return b * gain + hb * fog, g * gain + hg * fog, r * gain + hr * fog
 
     def sees(self, x: float, z: float, *, reach: float, length: float) -> bool:
-        """Whether any of a thing can be in view.
+        """Whether any part of a thing can be in view.
 
         Args:
             x: its centre, in metres.
@@ -77,7 +77,7 @@ class Brush:
         Args:
             points: (..., N, 2) pixel coordinates (u, v) of one or more polygons with N
                 corners each; parts outside the image are cut off.
-            colour: BGR, painted as it is.
+            colour: BGR, painted without haze.
             label: id to write, or None for a detail of what is already labelled.
         """
         fixed = np.rint(points * _ONE).astype(np.int32)
@@ -96,7 +96,7 @@ class Brush:
         colour: Colour,
         label: int | None = None,
     ) -> None:
-        """Fill the polygon of world points (x, y, z); fades with the first one's z."""
+        """Fill the polygon of world points (x, y, z), faded by the first one's z."""
         focal, u0, v0, eye = self.camera
         points = [
             (
@@ -143,10 +143,11 @@ class Brush:
         """Fill many ``plane`` rectangles in one call.
 
         Args:
-            x: where they all stand.
-            span_y: lower and upper ends, arrays of a common shape ``y``.
-            span_z: near and far ends, arrays of a shape that broadcasts with ``y``.
-            colour: before haze; fades with the nearest z.
+            x: the x of all rectangles, in metres.
+            span_y: lower and upper ends in metres, two arrays of one shape.
+            span_z: near and far ends in metres, two arrays of a shape that broadcasts
+                with that of ``span_y``.
+            colour: before haze; all fade by the nearest z.
             label: id to write, or None for a detail.
         """
         focal, u0, v0, eye = self.camera
@@ -181,7 +182,7 @@ class Brush:
 
         Args:
             centre: world point (x, y, z).
-            radius: half of its height in metres.
+            radius: half of its height, in metres.
             colour: before haze.
             label: id to write, or None for a detail.
             squash: width divided by height.

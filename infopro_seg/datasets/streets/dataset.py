@@ -1,6 +1,6 @@
 """Drawn street scenes as an mmseg data set, and the transform that draws them.
 
-How a scene is drawn is in ``drawing.py``.
+``drawing.py`` draws the scenes.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,25 +12,25 @@ from mmseg.registry import DATASETS, TRANSFORMS
 
 from .scene_files import draw_named, scene_name
 
-# Below this many pixels a side, traffic lights and riders vanish.
+# With fewer pixels per side, traffic lights and riders vanish.
 _MIN_SIZE = 32
 
 
 @DATASETS.register_module()
 class DrawnStreetDataset(BaseSegDataset):
-    """Street scenes with the 19 Cityscapes classes, drawn when they are asked for.
+    """Street scenes with the 19 Cityscapes classes, drawn when they are loaded.
 
-    For trials, tests and benchmarks without data on disk. A scene depends on ``seed``
-    and its index only; give training and validation different seeds. Load with
-    ``dict(type='DrawScene')`` instead of LoadImageFromFile and LoadAnnotations (those
-    work too, by the ``drawn://`` file backend, but draw every scene twice).
+    For trials, tests and benchmarks without data on disk. A scene depends only on
+    ``seed`` and its index; give training and validation different seeds. Load scenes
+    with ``dict(type='DrawScene')`` in place of LoadImageFromFile and LoadAnnotations
+    (those work, too, by the ``drawn://`` file backend, but draw every scene twice).
 
     Args:
         num_scenes: length of the data set.
         size: height and width of the scenes in pixels.
-        seed: names the set of scenes, 0 or more.
+        seed: identifies the set of scenes, 0 or more.
         metainfo: as for ``BaseSegDataset``; ``classes`` may name a subset.
-        indices: the first few, or a list of scenes to keep.
+        indices: how many scenes to keep from the start, or a list of scenes to keep.
         pipeline: transforms; the first is ``DrawScene``.
         test_mode: as for ``BaseSegDataset``.
         lazy_init: as for ``BaseSegDataset``.
@@ -38,7 +38,7 @@ class DrawnStreetDataset(BaseSegDataset):
         max_refetch: as for ``BaseSegDataset``.
 
     Raises:
-        ValueError: if there would be no scene, if the size is not two integers of at
+        ValueError: if ``num_scenes`` is below 1, if the size is not two integers of at
             least 32, or if the seed is negative.
     """
 
@@ -83,7 +83,7 @@ class DrawnStreetDataset(BaseSegDataset):
         )
 
     def load_data_list(self) -> list[dict]:
-        """Names of all scenes, in the form that ``BaseSegDataset`` gives to files."""
+        """Names of all scenes, in the form in which ``BaseSegDataset`` lists files."""
         return [
             {
                 'img_path': scene_name(*self.size, seed=self.seed, index=index),
@@ -102,9 +102,9 @@ class DrawnStreetDataset(BaseSegDataset):
 class DrawScene(BaseTransform):
     """Draw the scene of ``DrawnStreetDataset`` that ``img_path`` names.
 
-    Takes the place of LoadImageFromFile and LoadAnnotations and leaves the same keys:
-    ``img`` (H, W, 3) uint8 BGR, ``img_shape`` and ``ori_shape`` (H, W), ``gt_seg_map``
-    (H, W) uint8, and the latter's name in ``seg_fields``.
+    Replaces LoadImageFromFile and LoadAnnotations and sets the same keys: ``img``
+    (H, W, 3) uint8 BGR, ``img_shape`` and ``ori_shape`` (H, W), ``gt_seg_map`` (H, W)
+    uint8, and the latter's name in ``seg_fields``.
 
     Raises:
         ValueError: if ``img_path`` is not the name of a drawn scene.

@@ -1,7 +1,7 @@
 """Procedurally drawn street scenes with the 19 Cityscapes classes.
 
-``draw_scene`` is the only way in. Pure numpy and OpenCV: the data set that serves the
-scenes to mmseg is in ``dataset.py``, each thing in a file of its kind.
+Start at ``draw_scene``. Pure numpy and OpenCV: the mmseg data set is in ``dataset.py``,
+and the painters are in one file per kind of thing.
 """
 
 import math
@@ -42,7 +42,7 @@ PAINTERS: dict[str, Callable[[Brush, Thing], None]] = {
     'truck': vehicles.paint_truck,
     'wall': furniture.paint_wall,
 }
-# How strongly the surface of each label id varies, in grey levels; leaves most.
+# How much the surface of each label id varies, in grey levels; vegetation most.
 _TEXTURE = np.full(256, 5.0, np.float32)
 _TEXTURE[Label.VEGETATION] = 22
 _TEXTURE[Label.TERRAIN] = 13
@@ -57,18 +57,18 @@ def draw_scene(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw one street.
 
-    The same arguments give the same scene, whatever was drawn before and in whichever
-    process (and with the same versions of numpy and OpenCV, the same bytes).
+    The same arguments give the same scene, in any process and after any other scenes.
+    With the same versions of numpy and OpenCV, they give the same bytes.
 
     Args:
         height: rows of the image.
-        width: columns of the image; the view is made for about twice the height.
-        seed: names the set of scenes.
-        index: names the scene within its set.
+        width: columns of the image; the view suits about twice the height.
+        seed: identifies the set of scenes.
+        index: identifies the scene within its set.
 
     Returns:
         The image, (height, width, 3) uint8 BGR, and its labels, (height, width) uint8:
-        Cityscapes train ids 0..18, and 255 for the own bonnet and unnamed clutter.
+        Cityscapes train ids 0..18, and 255 for the ego vehicle and unnamed clutter.
     """
     rng = random.Random(f'{seed}/{index}')
     noise = np.random.default_rng(rng.getrandbits(64))
@@ -109,7 +109,7 @@ def paint_things(brush: Brush, things: list[Thing]) -> None:
 
 
 def _paint_bonnet(brush: Brush) -> None:
-    """The own car's bonnet at the lower edge; it belongs to no class."""
+    """The bonnet of the ego vehicle at the lower edge; it belongs to no class."""
     rng = brush.rng
     height, width = brush.labels.shape
     top = height * rng.uniform(0.86, 0.97)
@@ -135,10 +135,10 @@ def _photograph(
     rng: random.Random,
     noise: np.random.Generator,
 ) -> np.ndarray:
-    """Surface texture, light of the day, lens blur and sensor noise.
+    """Add surface texture, lighting, lens blur and sensor noise.
 
     Returns:
-        A new (H, W, 3) uint8 image; ``labels`` only choose the texture's strength.
+        A new (H, W, 3) uint8 image; ``labels`` only set the strength of the texture.
     """
     height, width = labels.shape
     fine = cv2.resize(_grain(noise, (height // 2, width // 2)), (width, height))
@@ -157,7 +157,8 @@ def _photograph(
 def _grain(noise: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Independent uniform float32 noise, mean 0, standard deviation 1.
 
-    Made from raw bytes: normal numbers would take a third of the time of a scene.
+    Made from raw bytes: normally distributed numbers would take a third of the time of
+    a scene.
     """
     raw = np.frombuffer(noise.bytes(math.prod(shape)), np.int8).reshape(shape)
     return (raw.astype(np.float32) + 0.5) / 73.9

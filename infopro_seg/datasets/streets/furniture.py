@@ -6,10 +6,17 @@ Pure numpy and OpenCV; see ``terms.py`` for axes and units.
 import numpy as np
 
 from .brush import Brush
-from .terms import BARRIER_LENGTH, Label, Thing, green, scaled, vary
+from .terms import BARRIER_LENGTH, Colour, Label, Thing, green, scaled, vary
 from .vehicles import PAINTS
 
 _METAL = (105, 105, 100)
+# Rim and face of each kind of traffic sign.
+_SIGNS: tuple[tuple[Colour, Colour], ...] = (
+    ((50, 50, 200), (230, 230, 230)),
+    ((50, 50, 200), (60, 60, 205)),
+    ((160, 90, 40), (165, 95, 45)),
+    ((60, 190, 225), (70, 205, 235)),
+)
 
 
 def paint_wall(brush: Brush, thing: Thing) -> None:
@@ -28,9 +35,9 @@ def paint_fence(brush: Brush, thing: Thing) -> None:
     for low in (0.25, 1.0):
         brush.plane(x, (low, low + 0.12), (z, far), thing.colour)
     pickets = np.linspace(z, far, 8 if brush.pixels(1.0, z) > 8 else 4, False)
-    low = np.full_like(pickets, 0.05)
+    bottom = np.full_like(pickets, 0.05)
     brush.planes(
-        x, (low, low + 1.2), (pickets, pickets + 0.1), thing.colour, Label.FENCE
+        x, (bottom, bottom + 1.2), (pickets, pickets + 0.1), thing.colour, Label.FENCE
     )
 
 
@@ -73,10 +80,7 @@ def paint_traffic_sign(brush: Brush, thing: Thing) -> None:
     rng = brush.rng
     y, size = rng.uniform(2.1, 2.8), rng.uniform(0.28, 0.42)
     brush.rect((x - 0.05, x + 0.05), (0, y), z, vary(rng, _METAL, 30), Label.POLE)
-    rim, face = rng.choice((((50, 50, 200), (230, 230, 230)),
-                            ((50, 50, 200), (60, 60, 205)),
-                            ((160, 90, 40), (165, 95, 45)),
-                            ((60, 190, 225), (70, 205, 235))))  # fmt: skip
+    rim, face = rng.choice(_SIGNS)
     if thing.away:
         rim = face = vary(rng, (140, 140, 140), 20)
     shape = rng.random()

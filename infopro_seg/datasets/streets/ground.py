@@ -1,4 +1,4 @@
-"""The still parts of a drawn street: sky, ground, buildings, and what ends the view.
+"""The static parts of a drawn street: sky, ground, shadows, buildings, skyline.
 
 Pure numpy and OpenCV; see ``terms.py`` for axes and units.
 """
@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from .brush import Brush
-from .terms import Colour, Label, Side, green, vary
+from .terms import Box, Colour, Label, Side, green, vary
 
 # Distance in metres at which the street ends.
 FAR = 140.0
@@ -29,11 +29,11 @@ _FACADES: tuple[Colour, ...] = (
 
 
 def paint_sky(brush: Brush, noise: np.ndarray) -> None:
-    """Cover all above the horizon with sky, brighter further down, with clouds.
+    """Paint a sky with clouds above the horizon, brighter towards it.
 
     Args:
         brush: its haze is the colour at the horizon.
-        noise: (H, W) float32 around 0 with a spread of about 1, smooth.
+        noise: (H, W) float32, smooth, with mean 0 and standard deviation about 1.
     """
     rng = brush.rng
     rows = min(brush.labels.shape[0], int(brush.camera.v0) + 4)
@@ -49,13 +49,13 @@ def paint_sky(brush: Brush, noise: np.ndarray) -> None:
 
 
 def paint_ground(brush: Brush, sides: tuple[Side, Side]) -> None:
-    """Paint open ground, sidewalks, the road and its markings, far to the horizon."""
+    """Paint open ground, sidewalks, the road and its markings, up to the horizon."""
     rng = brush.rng
     left, right = sides
     base = vary(rng, (95, 95, 95), 25)
     pavement = vary(rng, (135, 140, 145), 35)
     for side in sides:
-        # Behind the front line lies terrain where open, paved yards where built.
+        # Behind the front line is terrain on open sides and paved yards on built ones.
         built = side.is_built and side.front == side.edge
         colour = vary(rng, (90, 100, 105), 20) if built else _soil(rng)
         reach = (side.sign * side.edge, side.sign * 220.0)
@@ -144,7 +144,7 @@ def _paint_building(brush: Brush, side: Side, near: float, far: float) -> None:
 
 
 def _paint_windows(brush: Brush, x: float, top: float, near: float, far: float) -> None:
-    """All windows of a facade in one call; none where they would be under a pixel."""
+    """All windows of a facade in one call; none if they would be too small to see."""
     rng = brush.rng
     start = max(near, 4.0)
     pitch_z, pitch_y = rng.uniform(2.2, 4.0), rng.uniform(2.8, 3.6)
@@ -157,13 +157,13 @@ def _paint_windows(brush: Brush, x: float, top: float, near: float, far: float) 
     brush.planes(x, (y0, y1), (z0, z1), glass)
 
 
-def paint_shadows(brush: Brush, boxes: list[tuple[float, ...]], depth: float) -> None:
-    """Darken the ground under things, softly.
+def paint_shadows(brush: Brush, boxes: list[Box], depth: float) -> None:
+    """Paint soft shadows on the ground.
 
     Args:
         brush: where to paint; call it before anything stands on the ground.
-        boxes: (x0, x1, z0, z1) of each shadow on the ground, in metres.
-        depth: how much light is taken away, 0..1.
+        boxes: one per shadow.
+        depth: which part of the light is taken away, 0..1.
     """
     mask = np.zeros(brush.labels.shape, np.uint8)
     project = brush.camera.project
@@ -171,6 +171,6 @@ def paint_shadows(brush: Brush, boxes: list[tuple[float, ...]], depth: float) ->
         corners = ((x0, z0), (x1, z0), (x1, z1), (x0, z1))
         points = np.array([project(x, 0.0, z) for x, z in corners])
         cv2.fillConvexPoly(mask, np.rint(points).astype(np.int32), 255)
-    mask = cv2.blur(mask, (3, 3))
-    keep = 255 - (mask * depth).astype(np.uint8)
+    soft = cv2.blur(mask, (3, 3))
+    keep = 255 - (soft * depth).astype(np.uint8)
     cv2.multiply(brush.image, cv2.merge([keep] * 3), brush.image, 1 / 255)

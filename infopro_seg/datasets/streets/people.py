@@ -14,7 +14,7 @@ _CLOTHES = ((60, 50, 45), (120, 80, 50), (50, 50, 130), (160, 160, 165), (70, 95
 def _figure(
     brush: Brush, x: float, z: float, *, foot: float, head: float, label: int
 ) -> None:
-    """Trousers, coat and head of a human between two heights in metres."""
+    """Trousers, coat and head of a person between two heights in metres."""
     rng = brush.rng
     size = head - foot
     hip, neck = foot + 0.47 * size, foot + 0.86 * size
@@ -37,7 +37,7 @@ def _figure(
 
 
 def paint_person(brush: Brush, thing: Thing) -> None:
-    """A grown-up or a child on foot."""
+    """An adult or a child on foot."""
     x, z = thing.x, thing.z
     size = brush.rng.uniform(1.5, 1.92) if brush.rng.random() < 0.85 else 1.15
     _figure(brush, x, z, foot=0.0, head=size, label=Label.PERSON)

@@ -5,10 +5,10 @@ Pure Python: decides, and paints nothing. Axes and units as in ``terms.py``.
 
 import random
 
-from .terms import BARRIER_LENGTH, Side, Thing, vary
+from .terms import BARRIER_LENGTH, Box, Side, Thing, vary
 
-# Half width and length in metres of what a kind covers on the ground: its shadow, and
-# how far its far end is. Kinds that cover nothing worth a shadow are left out.
+# Half width and length in metres of the footprint of a kind, for its shadow and its far
+# end. Kinds without a notable shadow are left out.
 FOOTPRINTS = {
     'bicycle': (0.5, 0.3),
     'biker': (0.6, 0.5),
@@ -46,7 +46,7 @@ def place_things(rng: random.Random, sides: tuple[Side, Side]) -> list[Thing]:
 
 
 def _depth(rng: random.Random, near: float, far: float) -> float:
-    """A distance, near ones more often: evenly spread in the image, not in metres."""
+    """A random distance, evenly spread in the image, so that near ones are frequent."""
     return 1 / rng.uniform(1 / far, 1 / near)
 
 
@@ -138,8 +138,8 @@ def _place_plants(rng: random.Random, side: Side) -> list[Thing]:
     return things
 
 
-def shadow_boxes(rng: random.Random, things: list[Thing]) -> list[tuple[float, ...]]:
-    """Ground rectangles (x0, x1, z0, z1), all shifted the same way by the sun."""
+def shadow_boxes(rng: random.Random, things: list[Thing]) -> list[Box]:
+    """Where shadows fall: footprints, all shifted the same way by the sun."""
     lean = rng.uniform(-0.8, 0.8)
     boxes = []
     for thing in things:

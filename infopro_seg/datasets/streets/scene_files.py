@@ -1,8 +1,8 @@
 """Names of drawn scenes, and a file backend that lets stock code open them.
 
-A scene has no file, but its name says all that is needed to draw it:
-``drawn://128x256/seed-3_000017.png``, and ``..._labels.png`` for its labels. Through
-the backend, mmseg's loaders and its visualization hook read such names like files.
+A scene has no file, but its name holds all that is needed to draw it, such as
+``drawn://128x256/seed-3_000017.png``, or ``..._labels.png`` for its labels. Through the
+backend, mmseg's loaders and its visualization hook read such names like files.
 """
 
 import re
@@ -24,19 +24,19 @@ def scene_name(
     Args:
         height: rows of the image.
         width: columns of the image.
-        seed: names the set of scenes, 0 or more.
-        index: names the scene within its set, 0 or more.
-        is_labels: whether the labels are meant.
+        seed: identifies the set of scenes, 0 or more.
+        index: identifies the scene within its set, 0 or more.
+        is_labels: whether to name the labels, not the image.
     """
     ending = '_labels' if is_labels else ''
     return f'drawn://{height}x{width}/seed-{seed}_{index:06d}{ending}.png'
 
 
 def draw_named(name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the scene of a name.
+    """Draw the scene with a given name.
 
     Args:
-        name: as ``scene_name`` gives it, of the image or of the labels.
+        name: from ``scene_name``, of the image or of the labels.
 
     Returns:
         Image (H, W, 3) uint8 BGR and labels (H, W) uint8; see ``draw_scene``.
@@ -58,7 +58,7 @@ def draw_named(name: str) -> tuple[np.ndarray, np.ndarray]:
 # force: a reloaded module may register again.
 @register_backend('drawn', force=True, prefixes='drawn')
 class DrawnSceneBackend(BaseStorageBackend):
-    """Reads ``drawn://`` names as PNG files. Losslessly: pixels are those drawn."""
+    """Reads ``drawn://`` names as PNG files, so that no pixel changes."""
 
     def get(self, filepath: str) -> bytes:
         """PNG bytes of the image or, for a ``_labels`` name, of the labels.

@@ -1,4 +1,4 @@
-"""Words of the drawn streets: label ids, camera, things, colours.
+"""Basic types of the drawn streets: label ids, camera, things, colours.
 
 Pure Python. World axes, in metres: x to the right of the camera, y up from the ground,
 z ahead. Colours are BGR, 0..255.
@@ -9,8 +9,10 @@ from enum import IntEnum
 from typing import NamedTuple
 
 Colour = tuple[float, float, float]
-# Walls and fences are made of pieces this long, in metres, so that each piece can be
-# ordered by depth among the other things.
+#: A rectangle on the ground: (x0, x1, z0, z1), in metres.
+Box = tuple[float, float, float, float]
+# Walls and fences are made of pieces of this length, in metres, so that each piece can
+# be sorted by depth among the other things.
 BARRIER_LENGTH = 4.0
 _GREENS = ((45, 95, 65), (40, 80, 50), (55, 110, 95), (35, 70, 70), (60, 120, 80))
 
@@ -67,7 +69,7 @@ class Side(NamedTuple):
     Attributes:
         sign: -1 for the left side, +1 for the right.
         kerb: where the road ends and the sidewalk begins.
-        edge: where the sidewalk ends; up to ``front`` follows terrain.
+        edge: where the sidewalk ends; terrain follows, up to ``front``.
         front: where buildings begin; equal to ``edge`` without terrain.
         is_built: buildings stand here; otherwise it is open ground with trees.
     """
@@ -87,7 +89,7 @@ class Thing(NamedTuple):
         x: its centre, metres to the right of the camera.
         z: its nearest point, metres ahead of the camera.
         away: whether it faces away from the camera.
-        colour: for kinds that do not choose their own.
+        colour: used by kinds that do not choose their own.
     """
 
     kind: str
@@ -103,7 +105,7 @@ def scaled(colour: Colour, gain: float) -> Colour:
 
 
 def vary(rng: random.Random, colour: Colour, amount: float = 25) -> Colour:
-    """A colour near ``colour``: up to ``amount`` brighter or darker, a bit tinted."""
+    """A random colour near ``colour``: up to ``amount`` brighter or darker, tinted."""
     shift = amount * (2 * rng.random() - 1)
     tint = amount / 3
     b, g, r = colour
@@ -115,5 +117,5 @@ def vary(rng: random.Random, colour: Colour, amount: float = 25) -> Colour:
 
 
 def green(rng: random.Random) -> Colour:
-    """A colour of plants, from yellowish to dark."""
+    """A random colour of plants, from yellowish to dark."""
     return vary(rng, rng.choice(_GREENS), 22)

@@ -1,4 +1,4 @@
-"""Vehicles of a drawn street: one function paints one kind.
+"""Vehicles of a drawn street, one function per kind.
 
 Pure numpy and OpenCV; see ``terms.py`` for axes and units. Sizes are those of
 common vehicles.
@@ -21,7 +21,7 @@ def _box(
     colour: Colour,
     label: int | None,
 ) -> float | None:
-    """A box: the face that looks at the camera, and its visible long side.
+    """A box: the face towards the camera, and the visible long side.
 
     Returns:
         The x of the visible long side, or None if the camera is right behind the box.
@@ -128,7 +128,7 @@ def paint_bus(brush: Brush, thing: Thing) -> None:
 
 
 def paint_train(brush: Brush, thing: Thing) -> None:
-    """A tram on rails: a long box with bevelled roof, windows and doors."""
+    """A tram: a long box with bevelled roof, windows and doors."""
     x, z = thing.x, thing.z
     rng = brush.rng
     for rail in (x - 0.72, x + 0.72):

@@ -2,8 +2,10 @@
 
 Source: Khosla et al., NeurIPS 2020, equation 2, as the contrastive variant of InfoPro
 uses it (Wang et al., ICLR 2021, section 3.2: temperature 0.07, projection to 128
-dimensions); over sampled pixels instead of whole images.
+dimensions), but over sampled pixels instead of whole images.
 """
+
+from typing import Any
 
 import torch
 from mmengine.model import BaseModule
@@ -18,13 +20,13 @@ def supervised_contrast(
     """Pull pixels of one class together, push those of other classes apart.
 
     Args:
-        embeddings: (P, D), of length 1.
+        embeddings: (P, D), rows of length 1.
         labels: (P,) class of each pixel.
-        temperature: Softness of the comparison.
+        temperature: Divides the similarities; the smaller, the sharper.
 
     Returns:
-        A scalar: the mean over pixels that share their class with another one, and
-        zero, with zero gradient, if there is none.
+        A scalar: the mean over pixels that share their class with another one. If
+        there are none, zero with zero gradient.
     """
     similarity = embeddings @ embeddings.T / temperature
     itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
@@ -34,7 +36,7 @@ def supervised_contrast(
     )
     num_positive = positive.sum(1)
     has_positive = num_positive > 0
-    # A product would turn the infinite row of a lonely pixel into NaN.
+    # A product would turn the infinities in the row of a single pixel into NaN.
     log_prob = log_prob.where(positive, 0)
     per_pixel = -log_prob.sum(1) / num_positive.clamp(min=1)
     return (per_pixel * has_positive).sum() / has_positive.sum().clamp(min=1)
@@ -46,7 +48,7 @@ def sample_pixels(labels: Tensor, num_classes: int, max_per_class: int) -> Tenso
     Args:
         labels: (P,) integer classes; values outside [0, num_classes) are never drawn.
         num_classes: Number of classes.
-        max_per_class: The bound.
+        max_per_class: Most pixels of one class.
 
     Returns:
         Indices into ``labels``, at most num_classes * max_per_class.
@@ -61,8 +63,8 @@ def sample_pixels(labels: Tensor, num_classes: int, max_per_class: int) -> Tenso
 class PixelContrastHead(BaseModule):
     """Projects the map to unit vectors and contrasts pixels by their labels.
 
-    Takes the place of the segmentation head in a local head. The number of compared
-    pixels is bounded, so that memory is: at most ``max_pixels`` squared similarities.
+    Takes the place of the segmentation head in a local head. Memory is bounded because
+    the number of compared pixels is: at most ``max_pixels`` squared similarities.
 
     Args:
         in_channels: Channels of the feature map.
@@ -77,7 +79,7 @@ class PixelContrastHead(BaseModule):
         init_cfg: mmengine initialisation.
 
     Raises:
-        ValueError: if ``max_pixels`` leaves fewer than two pixels a class.
+        ValueError: if ``max_pixels`` leaves fewer than two pixels per class.
     """
 
     def __init__(
@@ -110,10 +112,12 @@ class PixelContrastHead(BaseModule):
         )
 
     def forward(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        """Unit vectors (N, embedding_channels, h, w), in float32 under autocast too."""
+        """Unit vectors (N, embedding_channels, h, w); float32 even under autocast."""
         return functional.normalize(self.project(inputs[0]).float(), dim=1)
 
-    def loss(self, inputs: tuple[Tensor, ...], data_samples: list, train_cfg) -> dict:
+    def loss(
+        self, inputs: tuple[Tensor, ...], data_samples: list, train_cfg: Any
+    ) -> dict[str, Tensor]:
         """The loss of a batch.
 
         Args:

@@ -1,4 +1,4 @@
-"""A local head: what a local module is trained with instead of a later gradient.
+"""A local head: it trains a local module in place of the gradient from later layers.
 
 It exists only for training. Its loss is ``lambda1 * reconstruction + lambda2 *
 segmentation`` (Wang et al., ICLR 2021, equation 5 and section 4.3).
@@ -12,6 +12,9 @@ from torch import Tensor
 
 from .reconstruction import reconstruction_loss, valid_pixels
 
+#: Losses by name, as mmengine's ``parse_losses`` takes them.
+Losses = dict[str, Tensor | list[Tensor]]
+
 
 @MODELS.register_module()
 class LocalHead(BaseModule):
@@ -19,9 +22,9 @@ class LocalHead(BaseModule):
 
     Args:
         reconstruction: Config of the reconstruction half, called as
-            ``half(feature_map, size) -> logits``; None to do without.
+            ``half(feature_map, size) -> logits``; None for no reconstruction.
         segmentation: Config of the segmentation half: any mmseg decode head or
-            anything with its ``loss``; None to do without.
+            anything with the same ``loss``; None for no segmentation.
         reconstruction_weight: lambda1 of this module.
         segmentation_weight: lambda2 of this module.
         init_cfg: mmengine initialisation.
@@ -36,14 +39,14 @@ class LocalHead(BaseModule):
         init_cfg: dict | None = None,
     ):
         super().__init__(init_cfg)
-        self.reconstruction = reconstruction and MODELS.build(reconstruction)
-        self.segmentation = segmentation and MODELS.build(segmentation)
+        self.reconstruction = _built(reconstruction)
+        self.segmentation = _built(segmentation)
         self.reconstruction_weight = reconstruction_weight
         self.segmentation_weight = segmentation_weight
 
     def loss(
         self, feature_map: Tensor, image: Tensor, data_samples: list, train_cfg: Any
-    ) -> dict[str, Tensor]:
+    ) -> Losses:
         """The InfoPro loss of one local module.
 
         Args:
@@ -54,11 +57,11 @@ class LocalHead(BaseModule):
 
         Returns:
             ``loss_recon`` and the entries of the segmentation half (``loss_seg``,
-            ``acc_seg``, ...), each a tensor or a list of them. Losses are weighted.
+            ``acc_seg``, ...). Losses are weighted.
         """
-        losses = {}
+        losses: Losses = {}
         if self.reconstruction is not None:
-            size = tuple(image.shape[-2:])
+            size = (image.shape[-2], image.shape[-1])
             losses['loss_recon'] = self.reconstruction_weight * reconstruction_loss(
                 self.reconstruction(feature_map, size),
                 image,
@@ -70,6 +73,10 @@ class LocalHead(BaseModule):
                 weight = self.segmentation_weight if 'loss' in name else 1
                 losses[name] = _weighted(value, weight)
         return losses
+
+
+def _built(half: dict | None) -> Any:
+    return None if half is None else MODELS.build(half)
 
 
 def _weighted(value: Tensor | list[Tensor], weight: float) -> Tensor | list[Tensor]:

@@ -40,16 +40,16 @@ def reconstruction_loss(logits: Tensor, image: Tensor, valid: Tensor | None) -> 
 class InterpolatingReconstructionHead(BaseModule):
     """The decoder of the reference: convolutions between bilinear upsamplings.
 
-    1x1 convolution, then as many (upsampling x2, 3x3 convolution) as there are entries
-    in ``channels``, each but the last convolution with norm and ReLU. The sizes on the
-    way are those of the image halved and rounded up, so that odd crops such as 769x769
-    work; for sizes divisible by the stride every step is exactly x2.
+    1x1 convolution, then one (upsampling x2, 3x3 convolution) per entry of
+    ``channels``. Every convolution but the last has norm and ReLU. The intermediate
+    sizes are those of the image, halved and rounded up, so that odd crops such as
+    769x769 work; for sizes divisible by the stride every step is exactly x2.
 
     Args:
         in_channels: Channels of the feature map.
-        stride: Image pixels a feature map pixel. If it is not
-            2 ** len(channels), the first step upsamples by what is left over.
-        channels: Widths before each upsampling. Default: the reference's, for
+        stride: Image pixels per feature map pixel, in each direction. If it is not
+            2 ** len(channels), the first step upsamples by the rest.
+        channels: Channels before each upsampling. Default: the reference's, for
             stride 8 (Wang et al., ICLR 2021; released segmentation code).
         out_channels: Channels of the image.
         norm_cfg: Norm layers. Default: BN.
@@ -108,7 +108,7 @@ class InterpolatingReconstructionHead(BaseModule):
 
 @MODELS.register_module()
 class SubpixelReconstructionHead(BaseModule):
-    """A lean decoder: all work at the map's resolution, pixels by rearrangement.
+    """A lean decoder: it works at the map's resolution and rearranges into pixels.
 
     1x1 convolution to ``channels``, norm, ReLU, 3x3 convolution to a patch of stride x
     stride pixels for every map pixel (sub-pixel convolution, Shi et al., CVPR 2016).
@@ -117,8 +117,8 @@ class SubpixelReconstructionHead(BaseModule):
 
     Args:
         in_channels: Channels of the feature map.
-        stride: Image pixels a feature map pixel, any integer.
-        channels: Width in between.
+        stride: Image pixels per feature map pixel, in each direction; any integer.
+        channels: Channels in between.
         out_channels: Channels of the image.
         norm_cfg: Norm layer. Default: BN.
         act_cfg: Activation. Default: ReLU.
@@ -149,17 +149,17 @@ class SubpixelReconstructionHead(BaseModule):
         )
 
     def init_weights(self) -> None:
-        """Start from an even grey: a random start would be a checkerboard."""
+        """Start from uniform grey: a random start would be a checkerboard."""
         super().init_weights()
-        nn.init.zeros_(self.conv_patch.weight)
-        nn.init.zeros_(self.conv_patch.bias)
+        for parameter in self.conv_patch.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, feature_map: Tensor, size: tuple[int, int]) -> Tensor:
         """Reconstruct an image.
 
         Args:
-            feature_map: (N, C, h, w) with h * stride >= H and w * stride >= W, or
-                smaller, then the edge is filled by interpolation.
+            feature_map: (N, C, h, w). If h * stride < H or w * stride < W, the
+                reconstruction is interpolated to the size of the image.
             size: (H, W) of the image.
 
         Returns:
@@ -180,12 +180,12 @@ class SubpixelReconstructionHead(BaseModule):
 def valid_mask(
     padding_sizes: Sequence[Sequence[int]], size: tuple[int, int], device: torch.device
 ) -> Tensor | None:
-    """Where a batch of images is not padding.
+    """Mark the pixels of a batch of images that are not padding.
 
     Args:
         padding_sizes: (left, right, top, bottom) of every image, in pixels.
         size: (H, W) of the padded batch.
-        device: Where the mask is made.
+        device: Device of the mask.
 
     Returns:
         (N, 1, H, W) bool, or None if nothing is padded.

@@ -3,6 +3,8 @@
 The reference's form is mmseg's own FCNHead; any mmseg decode head can take its place.
 """
 
+from typing import Any
+
 import torch
 from mmcv.cnn import ConvModule
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
@@ -10,10 +12,10 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 _MAX_CHANNELS = 128
-# Channels a pixel of stride. So the 3x3 convolution costs (16 * 3) ** 2 = 2304
-# multiply-adds an image pixel on maps of stride 8 and on finer ones alike; with 128
-# channels on any map it would be 9216 at stride 4, 5% of FPN-R101 a head, and 36864 at
-# stride 2 (tests/models/test_head_cost.py).
+# Channels per pixel of stride. The 3x3 convolution then costs (16 * 3) ** 2 = 2304
+# multiply-adds per image pixel on maps of stride 8 or less. With 128 channels on any
+# map it would be 9216 at stride 4 (5% of FPN-R101 per head) and 36864 at stride 2
+# (tests/models/test_head_cost.py).
 _CHANNELS_PER_STRIDE = 16
 
 
@@ -22,19 +24,20 @@ class LocalSegmentationHead(BaseDecodeHead):
     """1x1 convolution to few channels, 3x3 convolution, classifier.
 
     A 3x3 convolution on the full width of a boundary, as in the reference, costs more
-    than a tenth of DeepLabV3-R101; here the width is reduced first, and more so on the
-    large maps of small strides. The loss is taken
-    on every ``loss_stride``-th label, so that no map with a channel a class exists at
-    image resolution.
+    than a tenth of DeepLabV3-R101. Here the width is reduced first, most on the large
+    maps of small strides. The loss is taken on every ``loss_stride``-th label in each
+    direction, so that no map with one channel per class exists at image resolution.
 
     Args:
         in_channels: Channels of the feature map.
-        channels: Width of the head. None: that of the map, but at most 128, and 16 a
-            pixel of ``stride``.
-        stride: Image pixels a feature map pixel. None: large.
-        loss_stride: Label pixels a pixel of the loss, in each direction; 1 is the
+        channels: Width of the head. Default: that of the map, but at most 128 and at
+            most 16 * ``stride``.
+        stride: Image pixels per feature map pixel, in each direction. None does not
+            limit ``channels``.
+        loss_stride: Label pixels per pixel of the loss, in each direction; 1 is the
             full label resolution.
-        kwargs: Of mmseg's BaseDecodeHead (``num_classes``, ``loss_decode``, ...).
+        kwargs: Arguments of mmseg's BaseDecodeHead (``num_classes``, ``loss_decode``,
+            ...).
 
     Raises:
         ValueError: if ``loss_stride`` is not a positive integer.
@@ -46,7 +49,7 @@ class LocalSegmentationHead(BaseDecodeHead):
         channels: int | None = None,
         stride: int | None = None,
         loss_stride: int = 4,
-        **kwargs,
+        **kwargs: Any,
     ):
         if loss_stride < 1 or loss_stride != int(loss_stride):
             raise ValueError(

@@ -3,13 +3,14 @@
 A stock head upsamples its logits to the labels and keeps the result, its log-softmax
 and their gradients: (N, num_classes, H, W) several times. Here a few label rows
 at a time are upsampled, compared and differentiated down to the small logits; only the
-gradient of the small logits is kept. The numbers are those of the stock loss to
-float32 rounding, and so is the work: nothing is computed twice.
+gradient of the small logits is kept. The results equal those of the stock loss up to
+float32 rounding. The work is the same, too: nothing is computed twice.
 """
 
 import functools
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
@@ -21,7 +22,7 @@ from torch.nn import functional
 from ...compat import labels_of
 
 # Upper bound on the upsampled logits of one chunk; a few maps of this size exist at
-# once. For 19 classes and 1024 columns it is 215 rows, enough work for a GPU.
+# once. With 19 classes and 1024 columns it is 215 rows, enough work for a GPU.
 CHUNK_BYTES = 16 * 2**20
 
 
@@ -35,18 +36,18 @@ def use_lean_loss(head: nn.Module) -> str | None:
         head: A decode, auxiliary or local segmentation head.
 
     Returns:
-        None, or why the head stays as it is: its loss is of another kind.
+        None, or why the head keeps its own loss, see `obstacle`.
     """
     if getattr(vars(head).get('loss_by_feat'), 'func', None) is lean_loss_by_feat:
         return None
     reason = obstacle(head)
     if reason is None:
-        head.loss_by_feat = functools.partial(lean_loss_by_feat, head)
+        vars(head)['loss_by_feat'] = functools.partial(lean_loss_by_feat, head)
     return reason
 
 
 def warn_of(obstacles: Mapping[str, str | None]) -> None:
-    """Say which heads ``lean_loss=True`` has no effect on, and why."""
+    """Warn about heads on which ``lean_loss=True`` has no effect, and say why."""
     for name, reason in obstacles.items():
         if reason is not None:
             warnings.warn(
@@ -61,7 +62,7 @@ def warn_of(obstacles: Mapping[str, str | None]) -> None:
 def lean_loss_by_feat(
     head: BaseDecodeHead, seg_logits: Tensor, batch_data_samples: list
 ) -> dict[str, Tensor]:
-    """What ``head.loss_by_feat`` returns, in little memory.
+    """Compute what ``head.loss_by_feat`` returns, with little memory.
 
     Args:
         head: A head that `use_lean_loss` accepts.
@@ -99,13 +100,20 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     """Sum of the cross-entropy over all pixels, differentiated while it is computed.
 
     Inputs are logits (N, C, h, w), labels (N, H, W), class weights (C,) or None,
-    the ignored label and whether corners are aligned. Outputs are the sum,
-    a scalar, and the number (1,) of pixels whose largest logit is their label, ignored
-    ones left out; it has no gradient.
+    the ignored label and whether corners are aligned. Outputs are the sum, a scalar,
+    and the number (1,) of pixels whose largest logit is that of their label, without
+    ignored ones; it has no gradient.
     """
 
     @staticmethod
-    def forward(ctx, logits, labels, weight, ignore_index, align_corners):
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        labels: Tensor,
+        weight: Tensor | None,
+        ignore_index: int,
+        align_corners: bool,
+    ) -> tuple[Tensor, Tensor]:
         gradient = torch.zeros_like(logits) if ctx.needs_input_grad[0] else None
         total = logits.new_zeros(())
         correct = logits.new_zeros(1)
@@ -117,7 +125,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 torch.autocast(logits.device.type, enabled=False),
             ):
                 upsampled = _upsample_rows(part, rows, labels.shape[1:], align_corners)
-                # 'none' and a sum: CUDA sums inside the kernel in no fixed order.
+                # reduction='none' and a sum: inside its kernel CUDA sums in no fixed
+                # order.
                 loss = functional.cross_entropy(
                     upsampled,
                     target,
@@ -136,15 +145,17 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_total, grad_correct):
+    def backward(
+        ctx: Any, grad_total: Tensor, grad_correct: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
         return gradient * grad_total, None, None, None, None
 
 
 def _chunks(
-    num_images: int, num_classes: int, size: tuple[int, int]
+    num_images: int, num_classes: int, size: Sequence[int]
 ) -> Iterator[tuple[slice, slice]]:
-    """Whole images, as many as fit a chunk, or else rows of one image."""
+    """As many whole images as fit a chunk, or else rows of one image."""
     height, width = size
     row_bytes = num_classes * width * 4
     num_rows = min(height, max(1, CHUNK_BYTES // row_bytes))
@@ -155,7 +166,7 @@ def _chunks(
 
 
 def _upsample_rows(
-    logits: Tensor, rows: slice, size: tuple[int, int], align_corners: bool
+    logits: Tensor, rows: slice, size: Sequence[int], align_corners: bool
 ) -> Tensor:
     """Rows of ``interpolate(logits, size, mode='bilinear')``, without the others.
 

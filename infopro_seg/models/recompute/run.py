@@ -1,7 +1,7 @@
-"""Recompute: what a unit computes is forgotten and computed again in backward.
+"""Recompute: activations of a unit are dropped and computed again in backward.
 
-Activation checkpointing inside a local module. It changes memory and time, and nothing
-else: losses, gradients and buffers keep every bit.
+This is activation checkpointing inside a local module. It changes memory and time only:
+losses, gradients and buffers stay equal bit for bit.
 """
 
 import contextlib
@@ -25,17 +25,17 @@ ALL = 'all'
 def resolve_recompute(
     recompute: str | Sequence[str] | None, unit_names: Sequence[str]
 ) -> dict[str, RecomputeMode]:
-    """What the ``recompute`` setting asks for.
+    """Find out what the ``recompute`` setting asks for.
 
     Args:
         recompute: Names of units, ``all`` for all of them (alone it needs no list),
-            and ``decode_head`` for the network's own head; each also with
-            ``:stepwise`` behind it for that mode. A name goes before ``all``. None:
+            and ``decode_head`` for the network's own head. The suffix ``:stepwise``
+            chooses that mode. A single name overrides ``all``. None recomputes
             nothing.
         unit_names: Names of all units of the backbone, in order.
 
     Returns:
-        How each unit, or ``decode_head``, is recomputed; what is not named is not.
+        The mode of each unit, or ``decode_head``, that is recomputed.
 
     Raises:
         TypeError: if it is a string other than ``all``.
@@ -79,7 +79,7 @@ def check_recompute(names: Collection[str], backbone: nn.Module) -> None:
     """Check that the network can be recomputed.
 
     Args:
-        names: Of what is recomputed.
+        names: What is recomputed.
         backbone: The network's backbone.
 
     Raises:
@@ -96,7 +96,7 @@ def check_recompute(names: Collection[str], backbone: nn.Module) -> None:
 def run_unit(
     unit: Unit, backbone: nn.Module, state: State, mode: RecomputeMode
 ) -> State:
-    """Run a unit and keep for backward what its mode says.
+    """Run a unit, keeping for backward only what its mode says.
 
     Returns:
         What ``unit(backbone, state)`` returns, bit for bit.
@@ -114,9 +114,9 @@ def run_unit(
 def head_recompute(mode: RecomputeMode) -> contextlib.AbstractContextManager:
     """While active, a head and its losses keep for backward what the mode says.
 
-    A head's backward follows its forward at once: to run it again as a whole would
-    leave the peak where it is. So ``WHOLE`` is stepwise, too, and computes norms and
-    activations again, but no convolution.
+    A head's backward follows its forward at once, so running it again as a whole would
+    not lower the peak. Therefore ``WHOLE`` works stepwise for a head: norms and
+    activation functions are computed again, convolutions are not.
     """
     if mode is RecomputeMode.NOTHING:
         return contextlib.nullcontext()
@@ -126,13 +126,13 @@ def head_recompute(mode: RecomputeMode) -> contextlib.AbstractContextManager:
 def run_recomputed(unit: Unit, backbone: nn.Module, state: State) -> State:
     """Run a unit, keeping only its input for backward.
 
-    The form without reentrance also covers the first unit behind a wall, whose input
-    needs no gradient. Random draws and autocast are repeated as they were.
+    Checkpointing without reentrance also works for the first unit behind a wall, whose
+    input needs no gradient. Random draws and autocast are repeated exactly.
 
     Args:
-        unit: May append to ``state.outputs``, but sees none of the earlier ones: they
-            would stay alive. Maps that it needs again are those of ``state.skips``
-            that it takes away.
+        unit: May append to ``state.outputs``, but does not see earlier outputs: they
+            would stay alive. Of ``state.skips``, those that it pops are kept for
+            backward.
         backbone: The backbone that it is a unit of.
         state: What flows in.
 
@@ -141,7 +141,7 @@ def run_recomputed(unit: Unit, backbone: nn.Module, state: State) -> State:
     """
     is_single = isinstance(state.x, Tensor)
     maps = (state.x,) if is_single else state.x
-    # Tensors must be arguments: whatever is reached in another way stays alive.
+    # Tensors must be arguments: what the closure holds would stay alive.
     kept = [dataclasses.replace(state, x=(), outputs=())]
 
     def run(*maps: Tensor) -> State:
@@ -154,7 +154,7 @@ def run_recomputed(unit: Unit, backbone: nn.Module, state: State) -> State:
 
 
 def _without_skips_of(after: State, before: State) -> State:
-    """What a unit needs again: skips that later units take would stay alive with it."""
+    """What a unit needs again: not skips for later units, which would stay alive."""
     passed = {id(skip) for skip in after.skips}
     skips = tuple(() if id(skip) in passed else skip for skip in before.skips)
     return dataclasses.replace(before, skips=skips)
@@ -166,10 +166,10 @@ def recomputed(
     """Call a function, keeping only its arguments for backward.
 
     Args:
-        function: Called with ``args``, now and again in backward.
+        function: Called with ``args``, now and once more in backward.
         args: The tensors it needs.
-        modules: Modules that it runs and whose buffers it may change; a submodule
-            must be listed itself.
+        modules: The modules that it runs and whose buffers it may change. Submodules
+            must be listed, too.
 
     Returns:
         What the function returns.
@@ -193,12 +193,12 @@ def _contexts(
 class EarlierBuffers:
     """Lends modules the buffers that they had when this object was made.
 
-    Without it the second forward would update running statistics again. They cannot
-    be left out instead (``track_running_stats = False``): autograd saves them, and
+    Otherwise the second forward would update running statistics again. Switching them
+    off (``track_running_stats = False``) does not work: autograd saves them, and
     checkpointing demands the same number of saved tensors. Only modules in training
-    mode change their buffers.
+    mode are handled, since others do not change their buffers.
 
-    The same object may be entered again: graphs can be differentiated twice.
+    An object can be entered more than once: graphs can be differentiated twice.
     """
 
     def __init__(self, modules: Sequence[nn.Module]):
@@ -208,7 +208,7 @@ class EarlierBuffers:
             if module.training
             for name, buffer in module.named_buffers(recurse=False)
         ]
-        self._own = []
+        self._own: list[tuple[nn.Module, str, Tensor]] = []
 
     def __enter__(self) -> None:
         self._own = [

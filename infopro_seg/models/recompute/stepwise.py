@@ -1,10 +1,10 @@
 """Stepwise recompute: tensors come back one at a time, when backward asks for them.
 
-Checkpointing brings everything that a piece of network keeps back at once, before its
-first gradient. Here each operator that can be repeated is noted as it runs, and instead
-of what autograd would keep there is a recipe: which operator, on which inputs. A recipe
-is followed when backward unpacks it; what it makes on the way is held only as
-long as backward will ask for it, so nothing is computed twice again.
+Checkpointing brings back everything that a piece of network keeps at once, before its
+first gradient. Here each repeatable operator is noted as it runs, and autograd keeps a
+recipe in place of the tensor: which operator, on which inputs. A recipe is followed
+when backward unpacks it. Intermediate results are held until backward has used them, so
+that nothing is recomputed twice.
 """
 
 import contextlib
@@ -56,7 +56,8 @@ _OUT_OF_PLACE = {
     _aten.relu_.default: _aten.relu.default,
     _aten.silu_.default: _aten.silu.default,
 }
-# Operators that update running statistics (arguments 3 and 4) in training (5).
+# Operators that update running statistics (arguments 3 and 4) if argument 5, training,
+# is True.
 _BATCH_NORMS = frozenset(
     {
         _aten.cudnn_batch_norm.default,
@@ -70,15 +71,15 @@ _BATCH_NORMS = frozenset(
 def stepwise_recompute(*, keep_products: bool = False) -> Iterator['Recorder']:
     """While active, autograd keeps recipes instead of tensors where it can.
 
-    Kept are inputs of convolutions and matrix products, and whatever has no recipe.
-    Losses, gradients and buffers keep every bit.
+    Inputs of convolutions and matrix products are kept, and so is what has no recipe.
+    Losses, gradients and buffers stay equal bit for bit.
 
     Args:
-        keep_products: Keep results of convolutions and matrix products, too: what is
-            computed again is then norms and activations only.
+        keep_products: Also keep the results of convolutions and matrix products, so
+            that only norms and activation functions are computed again.
 
     Yields:
-        The recorder; tell it what stays alive anyway (`Recorder.keep`).
+        The recorder; tell it which tensors stay alive anyway (`Recorder.keep`).
     """
     recorder = Recorder(keep_products)
     if not torch.is_grad_enabled():
@@ -102,7 +103,7 @@ class Recorder(TorchDispatchMode):
     def __init__(self, keep_products: bool = False):
         super().__init__()
         self._recorded = _REPEATABLE if keep_products else _REPEATABLE | _PRODUCTS
-        #: By address of the storage. An entry goes when its storage is freed.
+        #: By address of the storage. An entry is removed when its storage is freed.
         self._values: dict[int, tuple[weakref.ref, _Value]] = {}
 
     def keep(self, tensors: Iterable[Tensor]) -> None:
@@ -117,10 +118,10 @@ class Recorder(TorchDispatchMode):
         self._values.clear()
 
     def pack(self, tensor: Tensor) -> Any:
-        """What autograd keeps of a tensor."""
+        """What autograd keeps in place of a tensor."""
         value = self._value(tensor)
         if value is None:
-            # Detached: an output that knew its history would keep itself alive.
+            # Detached: an output with its history would keep itself alive.
             return tensor.detach()
         return _Slot(_View.of(tensor, value))
 
@@ -150,7 +151,7 @@ class Recorder(TorchDispatchMode):
         return value is not None and value.recipe is not None
 
     def _inputs(self, func: Any, args: Any) -> Any:
-        """The arguments of a recipe; those of a product are kept."""
+        """The arguments of a recipe; tensors that go into a product are kept."""
         if func in _BATCH_NORMS and args[5]:
             args = (*args[:3], None, None, *args[5:])
 
@@ -187,44 +188,64 @@ class _Recipe(NamedTuple):
         return result if isinstance(result, Tensor) else result[0]
 
 
-class _Value:
-    """A tensor in storage of its own: there, or to be made again.
+class _Kept(NamedTuple):
+    """A tensor that is kept.
 
     Args:
-        recipe: How to make it; None for what was there before.
-        stride: Of the tensor that was made.
+        tensor: Detached, because its history would keep this object alive.
+        original: The tensor with its history, while it is alive.
+        version: Version of the original when it was noted.
+    """
+
+    tensor: Tensor
+    original: weakref.ref[Tensor]
+    version: int
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> '_Kept':
+        return cls(tensor.detach(), weakref.ref(tensor), version_of(tensor))
+
+    def is_changed(self) -> bool:
+        original = self.original()
+        return original is not None and version_of(original) != self.version
+
+
+class _Value:
+    """A tensor with a storage of its own: either kept, or to be made again.
+
+    Args:
+        recipe: How to make it; None for a tensor that existed before.
+        stride: Stride of the tensor that was made.
     """
 
     def __init__(self, recipe: _Recipe | None, stride: tuple[int, ...]):
         self.recipe = recipe
         self.stride = stride
-        #: Where autograd still waits for it.
+        #: What autograd still holds of it.
         self.slots: weakref.WeakSet[_Slot] = weakref.WeakSet()
-        self._kept: Tensor | None = None
-        #: What was kept, if it is still around, and its version then.
-        self._original: tuple[weakref.ref, int] | None = None
+        self._kept: _Kept | None = None
         self._made: Tensor | None = None
 
     def keep(self, tensor: Tensor) -> None:
         if self._kept is None:
-            # Without its history, which would in turn keep this.
-            self._kept = tensor.detach()
-            self._original = weakref.ref(tensor), version_of(tensor)
-            # What it was made of may go.
+            self._kept = _Kept.of(tensor)
+            # Its inputs may be freed.
             self.recipe = None
 
     def get(self) -> Tensor:
         if self._kept is not None:
-            if self._is_changed():
+            if self._kept.is_changed():
+                shape = tuple(self._kept.tensor.shape)
                 raise RuntimeError(
-                    f'a tensor of shape {tuple(self._kept.shape)} was changed in place '
+                    f'a tensor of shape {shape} was changed in place '
                     'after it had been noted for stepwise recompute. Take the unit '
                     'that does this out of local=dict(recompute=...), or name it '
                     'without ":stepwise".'
                 )
-            return self._kept
+            return self._kept.tensor
         if self._made is not None:
             return self._made
+        assert self.recipe is not None, 'it goes only when the tensor is kept'
         made = self.recipe.follow()
         if made.stride() != self.stride:
             raise RuntimeError(
@@ -234,11 +255,6 @@ class _Value:
         if self.slots:
             self._made = made
         return made
-
-    def _is_changed(self) -> bool:
-        ref, version = self._original
-        tensor = ref()
-        return tensor is not None and version_of(tensor) != version
 
     def release(self, slot: '_Slot') -> None:
         self.slots.discard(slot)
@@ -252,7 +268,7 @@ class _View(NamedTuple):
     value: _Value
     size: tuple[int, ...]
     stride: tuple[int, ...]
-    offset: int
+    offset: int | torch.SymInt
 
     @classmethod
     def of(cls, tensor: Tensor, value: _Value) -> '_View':
@@ -277,7 +293,7 @@ def _unpack(kept: Any) -> Tensor:
     if isinstance(kept, Tensor):
         return kept
     value = kept.view.value
-    # Operators were noted behind autocast: what it casts has been cast.
+    # Operators were noted below autocast: casts are operators of their own.
     with torch.no_grad(), _without_autocast():
         tensor = kept.view.get()
     value.release(kept)

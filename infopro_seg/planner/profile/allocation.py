@@ -117,7 +117,7 @@ def _convolution_backward_flops(
     depthwise convolution of 64 channels, where 2 is right.
     """
     *_, transposed, _, _, output_mask = settings
-    forward = conv_flop_count(x.shape, weight.shape, grad.shape, transposed)
+    forward = conv_flop_count([*x.shape], [*weight.shape], [*grad.shape], transposed)
     return int(forward) * sum(output_mask[:2])
 
 

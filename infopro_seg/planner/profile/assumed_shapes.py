@@ -6,6 +6,7 @@ pixels selected), so its memory is bounded from above instead of left out.
 """
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -110,7 +111,7 @@ def _scalar(x: Tensor) -> bool | int | float:
 
 _READ = READ_VALUE
 _EQUAL = {_aten.eq.Scalar, _aten.eq.Tensor}
-_ASSUMPTIONS = {
+_ASSUMPTIONS: dict[Any, Callable[..., Any]] = {
     _aten.index.Tensor: _index,
     _aten.nonzero.default: _nonzero,
     _aten.masked_select.default: _masked_select,

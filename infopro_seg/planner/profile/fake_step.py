@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from ...compat import FakeTensorMode, unset_fake_temporarily
 from ...models import InfoProEncoderDecoder, LocalModule
+from ...models.heads.local_head import Losses
 from ...models.hollow import hollow_copy
 from ...models.local_backward import local_backward
 from ...models.probe import input_channels
@@ -128,13 +129,13 @@ def _noting_backward(
     tracker: AllocationTracker,
     peaks: list[int],
     module: LocalModule,
-    losses: dict[str, Tensor],
-) -> dict[str, Tensor]:
+    losses: Losses,
+) -> Losses:
     """The callback of `LocalBackwardHook`, which notes the peak of each module."""
-    losses = local_backward(wrapper, module, losses)
+    detached = local_backward(wrapper, module, losses)
     peaks.append(tracker.peak_bytes)
     tracker.reset_peak()
-    return losses
+    return detached
 
 
 @contextlib.contextmanager
@@ -173,7 +174,7 @@ def fake_copy(module: nn.Module, fake_mode: FakeTensorMode) -> nn.Module:
 
 
 def fake_batch(
-    model: nn.Module, batch_size: int, crop_size: tuple[int, int]
+    model: Any, batch_size: int, crop_size: tuple[int, int]
 ) -> tuple[Tensor, list[SegDataSample]]:
     """Images and labels as the data preprocessor gives them to ``loss``."""
     channels = input_channels(model.backbone)

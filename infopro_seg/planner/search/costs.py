@@ -241,9 +241,14 @@ class Chain:
 
     def with_optimizer(self, optimizer_factor: float, step_factor: float) -> 'Chain':
         """The same network trained by another optimizer."""
-        factors = {'optimizer_factor': optimizer_factor, 'step_factor': step_factor}
-        end_to_end = self.end_to_end and dataclasses.replace(self.end_to_end, **factors)
-        return dataclasses.replace(self, end_to_end=end_to_end, **factors)
+        end_to_end = self.end_to_end
+        return dataclasses.replace(
+            self,
+            optimizer_factor=optimizer_factor,
+            step_factor=step_factor,
+            end_to_end=end_to_end
+            and end_to_end.with_optimizer(optimizer_factor, step_factor),
+        )
 
     @property
     def whole(self) -> 'Partition':

@@ -400,7 +400,7 @@ class _Search:
     ) -> Iterator[tuple[Common, np.ndarray]]:
         """Rows with unit ``i`` before them, for each mode."""
         chain, low = self.chain, common.low
-        room = Room(*rows[:, _ROOM].T, common.waiting).arrive(i)
+        room = _room_of(rows)._replace(waiting=common.waiting).arrive(i)
         carried = carried_skips(chain, i, low)
         effects = self._effects(
             i,
@@ -423,7 +423,7 @@ class _Search:
         """The rows of modules that start with unit ``a`` and fit."""
         is_last = common.is_last
         is_held = holds_start(self.chain, a, is_last=is_last, crossing=common.crossing)
-        room = Room(*rows[:, _ROOM].T)
+        room = _room_of(rows)
         peak = module_peak(room, self.bases[a], is_last=is_last, is_held=is_held)
         rows = rows.copy()
         rows[:, _WORST] = np.maximum(rows[:, _WORST], peak)
@@ -486,6 +486,12 @@ def _last_starts(chain: Chain) -> list[tuple[Chain, range]]:
 def _row(*, group: int, cost: int = 0, decision: int = _NO_DECISION) -> np.ndarray:
     """One row without room."""
     return np.array([[group, cost, 0, 0, 0, 0, 0, decision, 0]], dtype=np.int64)
+
+
+def _room_of(rows: np.ndarray) -> Room:
+    """The room of all rows, as arrays; nothing waits."""
+    forward, backward, held, after = rows[:, _ROOM].T
+    return Room(forward, backward, held, after)
 
 
 def _with_room(rows: np.ndarray, room: Room) -> np.ndarray:
