@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
-from unittest import mock
 
 import torch
 from mmengine.config import Config
@@ -44,13 +43,25 @@ def weights_only_loading(*, trust_pickle: bool = False) -> Iterator[None]:
         yield
         return
     # Also for loaders that pass weights_only=False themselves.
-    force = mock.patch.dict(os.environ, TORCH_FORCE_WEIGHTS_ONLY_LOAD='1')
+    force = _environment('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '1')
     allowed = torch.serialization.safe_globals(safe_globals())
     with loading_schemes() as schemes, force, allowed:
         for prefix, loader in schemes.items():
             schemes[prefix] = _explained(loader)
         CheckpointLoader.register_scheme('', load_from_local, force=True)
         yield
+
+
+@contextlib.contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
 
 
 def load_from_local(filename: str, map_location: Any = None) -> Any:

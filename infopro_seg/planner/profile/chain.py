@@ -81,6 +81,26 @@ def profile_chain(
     return dataclasses.replace(chain, assumed=tuple(sorted(assumed.operators)))
 
 
+@dataclasses.dataclass
+class _Backbone:
+    """What has been measured of a backbone: one entry per unit, output and skip."""
+
+    units: list[UnitCost] = dataclasses.field(default_factory=list)
+    heads: list[HeadCost] = dataclasses.field(default_factory=list)
+    #: What each unit hands on.
+    states: list[State] = dataclasses.field(default_factory=list)
+    outputs: list[Output] = dataclasses.field(default_factory=list)
+    skips: list[Skip] = dataclasses.field(default_factory=list)
+
+    def keeps_last_map(self) -> bool:
+        """Whether the last map so far stays alive while the next unit runs."""
+        if not self.units:
+            return False
+        last = len(self.units) - 1
+        is_emitted = any(out.is_flow and out.unit == last for out in self.outputs)
+        return self.units[-1].passes.plain.keeps_output or is_emitted
+
+
 class _Profile:
     """Measures all links of one fake network."""
 
@@ -101,57 +121,25 @@ class _Profile:
     def chain(self, heads: list[nn.Module], reads: Mapping) -> Chain:
         """Costs of the whole network, link by link; see `reads_by_head`."""
         start_bytes = self.meter.tracker.live_bytes
-        units: list[UnitCost] = []
-        candidates: list[HeadCost] = []
-        outputs: list[Output] = []
-        emitting: dict[int, tuple[State, nn.Module]] = {}
-        skips: list[Skip] = []
-        # Of each skip in the state: index of the unit that made it.
-        makers: list[int] = []
-        state = State(self.inputs)
-        for unit, head in zip(units_of(self.backbone), heads, strict=True):
-            before, (state, kept_skips) = state, self._next(unit, state)
-            passes_by = [i for i in kept_skips if i is not None]
-            input_is_kept = bool(units) and (
-                units[-1].passes.plain.keeps_output
-                or any(out.is_flow and out.unit == len(units) - 1 for out in outputs)
-            )
-            taken = [i for i in range(len(makers)) if i not in passes_by]
-            cost, grad_bytes = self._unit(
-                unit, before, state, not units, taken, input_is_kept
-            )
-            skips += _skips(before, taken, makers, len(units), grad_bytes)
-            makers = [len(units) if i is None else makers[i] for i in kept_skips]
-            units.append(cost)
-            candidates.append(self._head(head, state))
-            if len(state.outputs) > len(outputs):
-                emitting[len(units) - 1] = state, head
-            flow = {id(t) for t in flow_tensors(state)}
-            outputs += [
-                Output(
-                    unit=len(units) - 1,
-                    num_bytes=num_bytes_of(tensors_of(output)),
-                    is_flow=all(id(t) in flow for t in tensors_of(output)),
-                )
-                for output in state.outputs[len(outputs) :]
-            ]
+        backbone = self._backbone(heads)
+        state = backbone.states[-1]
         tail_reads, auxiliaries = self._readers(state, reads)
         for reader in auxiliaries:
-            last = outputs[max(reader.reads)]
+            last = backbone.outputs[max(reader.reads)]
             if last.is_flow:
-                read_state, local_head = emitting[last.unit]
-                again = self._head(local_head, read_state, has_reader=True)
-                candidates[last.unit] = candidates[last.unit]._replace(
-                    after_reader=again.step
+                again = self._head(
+                    heads[last.unit], backbone.states[last.unit], has_reader=True
                 )
+                head = backbone.heads[last.unit]
+                backbone.heads[last.unit] = head._replace(after_reader=again.step)
         chain = Chain(
-            units=tuple(units),
-            heads=tuple(candidates),
+            units=tuple(backbone.units),
+            heads=tuple(backbone.heads),
             tail=self._tail(state, tail_reads),
             tail_reads=tail_reads,
             auxiliaries=auxiliaries,
-            outputs=tuple(outputs),
-            skips=tuple(skips),
+            outputs=tuple(backbone.outputs),
+            skips=tuple(backbone.skips),
             start_bytes=start_bytes,
             parameter_bytes=_trainable_bytes(self.network),
         )
@@ -164,6 +152,28 @@ class _Profile:
             auxiliaries=auxiliaries,
             end_to_end=chain,
         )
+
+    def _backbone(self, heads: list[nn.Module]) -> '_Backbone':
+        """Costs of all units, each with a local head behind it."""
+        found = _Backbone()
+        # Of each skip in the state: index of the unit that made it.
+        makers: list[int] = []
+        state = State(self.inputs)
+        for i, (unit, head) in enumerate(
+            zip(units_of(self.backbone), heads, strict=True)
+        ):
+            before, (state, kept_skips) = state, self._next(unit, state)
+            taken = [k for k in range(len(makers)) if k not in kept_skips]
+            cost, grad_bytes = self._unit(
+                unit, before, state, i == 0, taken, found.keeps_last_map()
+            )
+            found.skips += _skips(before, taken, makers, i, grad_bytes)
+            makers = [i if k is None else makers[k] for k in kept_skips]
+            found.units.append(cost)
+            found.heads.append(self._head(head, state))
+            found.states.append(state)
+            found.outputs += _outputs(state, i, len(found.outputs))
+        return found
 
     def _is_lean_behind_walls(self) -> bool:
         """Let heads take their loss as in a network with walls; whether any does."""
@@ -278,6 +288,19 @@ def _candidate_heads(
         if settings.lean_loss is not False and head.segmentation is not None:
             use_lean_loss(head.segmentation)
     return [revert_sync_batchnorm(head).train() for head in heads]
+
+
+def _outputs(state: State, unit: int, num_earlier: int) -> list[Output]:
+    """The stage outputs that a unit has added to those that were there before."""
+    flow = {id(t) for t in flow_tensors(state)}
+    return [
+        Output(
+            unit=unit,
+            num_bytes=num_bytes_of(tensors_of(output)),
+            is_flow=all(id(t) in flow for t in tensors_of(output)),
+        )
+        for output in state.outputs[num_earlier:]
+    ]
 
 
 def _skips(
