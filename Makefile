@@ -34,6 +34,7 @@ test-fast: .venv/installed  ## run the tests that take under a second each
 
 lint: .venv/installed  ## ruff (lint, format, docstrings), mypy, who may import whom
 	$(PY) -m ruff check .
+	$(PY) -m ruff check --preview --select PLC2701 infopro_seg  # private imports
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	.venv/bin/lint-imports --no-logo
