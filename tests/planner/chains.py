@@ -61,9 +61,9 @@ def variants(draw, num_maps=1, **kwargs):
 
 
 @st.composite
-def chains(draw, *, max_units=5, max_state=0, casts=True):
+def chains(draw, *, min_units=1, max_units=5, max_state=0, casts=True):
     """A chain; ``max_state`` bounds the weights of its local heads."""
-    num_units = draw(st.integers(1, max_units))
+    num_units = draw(st.integers(min_units, max_units))
     num_frozen = draw(st.sampled_from([0, 0, 0, 1, 2]))
     readers = {
         i: draw(st.integers(i + 1, num_units - 1))

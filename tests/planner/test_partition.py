@@ -77,10 +77,10 @@ def test_with_weights_in_local_heads_what_is_found_fits(chain, data):
         assert predicted_peak(chain, found) <= budget
 
 
-def on_random_chains(body, max_examples, max_units):
+def on_random_chains(body, max_examples, max_units, min_units=1, policies=POLICIES):
     """The body as a test on so many chains."""
-    chain = chains(max_units=max_units)
-    given_chains = given(chain=chain, recompute=POLICIES, data=st.data())
+    chain = chains(min_units=min_units, max_units=max_units)
+    given_chains = given(chain=chain, recompute=policies, data=st.data())
     return settings(max_examples=max_examples, deadline=None)(given_chains(body))
 
 
@@ -95,4 +95,24 @@ test_the_cheapest_of_thousands = pytest.mark.slow(
 )
 test_the_smallest_of_thousands = pytest.mark.slow(
     on_random_chains(equal_the_smallest, 2000, 4)
+)
+
+ONE_MODE = st.sampled_from(['never', 'always'])
+# More units: all ways to cut them, and for fewer of them all ways to recompute, too.
+test_the_cheapest_of_many_units = on_random_chains(
+    equal_the_cheapest,
+    30,
+    8,
+    min_units=5,
+    policies=ONE_MODE,
+)
+test_the_smallest_of_many_units = on_random_chains(
+    equal_the_smallest,
+    30,
+    8,
+    min_units=5,
+    policies=ONE_MODE,
+)
+test_the_cheapest_of_five_units_in_all_modes = pytest.mark.exhaustive(
+    on_random_chains(equal_the_cheapest, 8, 5, min_units=5, policies=st.just('auto'))
 )
