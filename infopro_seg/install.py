@@ -51,6 +51,7 @@ def require_mmseg() -> None:
     """
     try:
         with _without_complaints():
+            import mmseg.datasets  # noqa: F401
             import mmseg.models  # noqa: F401
     except Exception as error:  # its version checks raise AssertionError
         raise ImportError(
