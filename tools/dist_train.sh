@@ -13,4 +13,4 @@ exec "${PYTHON:-python}" -m torch.distributed.run \
   --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" \
   --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" \
   --nproc_per_node="$num_gpus" \
-  "$(dirname "$0")/train.py" "$config" --launcher pytorch "$@"
+  -- "$(dirname "$0")/train.py" "$config" --launcher pytorch "$@"

@@ -1,4 +1,4 @@
-"""Compare ways to train a network, side by side: time, memory, what fits a card."""
+"""Compare ways to train a network, side by side: time, memory, what fits a GPU."""
 
 import argparse
 import json
@@ -92,15 +92,15 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         default=[],
         metavar='SIZE',
-        help='cards, such as 8GiB 11GiB, for the largest batch and crop that fit',
+        help='GPUs, such as 8GiB 11GiB, for the largest batch and crop that fit',
     )
     parser.add_argument(
         '--reserve',
         type=reserve_bytes,
         metavar='SIZE',
         default=RESERVE_BYTES,
-        help='memory of a card that the model may not use; default: '
-        f'{gib(RESERVE_BYTES)}',
+        help='memory of a GPU that the model may not use (context, workspaces); '
+        f'default: {gib(RESERVE_BYTES)}',
     )
     parser.add_argument('--json', metavar='FILE', help='file to write all numbers to')
     parser.add_argument('--force', action='store_true', help='overwrite the file')

@@ -15,6 +15,11 @@ from ..settings.sizes import gib
 from ..settings.splits import check_splits
 from .run import KeyValues, make_parser
 
+_EXPLANATION = """First even modules for each K with nothing and with everything
+recomputed (by three optimizers: SGD with momentum, SGD, AdamW), then what the planner
+chooses: for each K the plan of least memory, and the cheapest plans within six budgets,
+with K open and K=3.
+"""
 OPTIMIZERS = (
     {'type': 'SGD', 'lr': 0.01, 'momentum': 0.9, 'weight_decay': 0.0005},
     {'type': 'SGD', 'lr': 0.01},
@@ -27,11 +32,8 @@ BUDGETS = (0, 0.02, 0.05, 0.1, 0.2, 0.4)
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(
-        f'{__doc__} First even modules for each K with nothing and with everything '
-        'recomputed (by three optimizers: SGD with momentum, SGD, AdamW), then what '
-        'the planner chooses: for each K the plan of least memory, and the cheapest '
-        'plans within six budgets, with K open and K=3.',
-        '',
+        __doc__,
+        _EXPLANATION,
     )
     parser.add_argument('config', help='config file (.py), or mmseg::NAME')
     parser.add_argument('--batch-size', type=int, default=4, metavar='B')

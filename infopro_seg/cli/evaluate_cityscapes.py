@@ -10,7 +10,7 @@ from .run import make_parser
 
 _EPILOG = """\
 example, with predictions saved by the test run of a config:
-  python tools/test.py CONFIG CHECKPOINT --cfg-options test_evaluator.output_dir=preds
+  python tools/test.py CONFIG CHECKPOINT --out preds
   python tools/evaluate_cityscapes.py data/cityscapes preds --json scores.json
 
 PREDICTIONS holds one single-channel PNG per image, named like the image

@@ -11,7 +11,7 @@ EXAMPLE = """examples:
       work_dirs/infopro_deeplabv3_r101_cityscapes/iter_40000.pth deeplabv3.pth
   python tools/export_model.py work_dirs/infopro_deeplabv3_r101_cityscapes deeplabv3.pth
 
-A work dir has the config of its run; without CHECKPOINT its last one is exported.
+A work dir has the config of its run; without CHECKPOINT, its last one is exported.
 """
 
 

@@ -1,4 +1,4 @@
-"""Compare what is predicted with what a card does: memory, time, what fits."""
+"""Compare what is predicted with what a GPU does: memory, time, what fits."""
 
 import argparse
 import datetime
@@ -29,11 +29,23 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line; None means that of the process."""
     parser = make_parser(__doc__, EXAMPLE)
     job = Job(config=str(_CONFIG))
-    parser.add_argument('--out', required=True, type=Path, metavar='DIR')
+    parser.add_argument(
+        '--out',
+        required=True,
+        type=Path,
+        metavar='DIR',
+        help='folder of the page and the numbers',
+    )
     parser.add_argument('--minutes', type=float, default=9, help='time limit')
     parser.add_argument('--config', default=job.config, help='file (.py), mmseg::NAME')
     parser.add_argument('--device', choices=('cuda', 'cpu'), default=job.device)
-    parser.add_argument('--batch-size', type=int, default=job.batch_size, metavar='B')
+    parser.add_argument(
+        '--batch-size',
+        type=int,
+        default=job.batch_size,
+        metavar='B',
+        help='images per step',
+    )
     parser.add_argument(
         '--crop-size', type=int, nargs=2, default=job.crop_size, metavar=('H', 'W')
     )
@@ -41,7 +53,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         '--num-modules', type=int, nargs='+', default=job.num_modules, metavar='K'
     )
     parser.add_argument(
-        '--cards', type=float, nargs='+', default=job.cards, metavar='GIB'
+        '--cards',
+        type=float,
+        nargs='+',
+        default=job.cards,
+        metavar='GIB',
+        help='memory of the GPUs to plan for and to imitate, in GiB',
     )
     parser.add_argument('--steps', type=int, default=job.steps, help='timed steps')
     parser.add_argument(
@@ -66,14 +83,14 @@ def main(argv: list[str] | None = None) -> int:
     if reserve is not None:
         print(
             f'\nin use beyond the prediction, at most: {gib(reserve)}. For plans for '
-            f'this card: --reserve {gib(reserve).replace(" ", "")}'
+            f'this GPU: --reserve {gib(reserve).replace(" ", "")}'
         )
     return int(any(state.startswith('failed') for state in states.values()))
 
 
 def _facts(job: Job) -> dict[str, Any]:
     return {
-        'card': device_name(job.device),
+        'GPU': device_name(job.device),
         'versions': {**versions(), 'CUDA': torch.version.cuda},
         'date': datetime.date.today().isoformat(),
         'seed': job.seed,

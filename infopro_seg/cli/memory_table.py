@@ -16,7 +16,7 @@ examples:
   python tools/memory_table.py --page docs/models.md
   python tools/memory_table.py --configs configs/infopro_*.py --num-modules 1 2 3 4
 
-Ten seconds to half a minute a model the first time, see docs/planner.md. Models that
+Ten seconds to half a minute per model the first time, see docs/planner.md. Models that
 cannot be built here are left out with the reason; the exit code is 1 if another error
 kept a model from being planned.
 """

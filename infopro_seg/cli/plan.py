@@ -17,6 +17,10 @@ EXAMPLE = """examples:
       --gpu-memory 11GiB --batch-size 4 --out plan.json
   python tools/train.py configs/infopro_deeplabv3_r101_cityscapes.py \\
       --local plan=plan.json --cfg-options total_batch_size=4
+  python tools/plan.py configs/infopro_deeplabv3_r101_cityscapes.py \\
+      --gpu-memory 11GiB --num-gpus 2 --out plan.json
+  tools/dist_train.sh configs/infopro_deeplabv3_r101_cityscapes.py 2 \\
+      --local plan=plan.json
   python tools/plan.py mmseg::pspnet/pspnet_r50-d8_4xb2-40k_cityscapes-512x1024.py \\
       --gpu-memory 24GiB --max-batch
 
@@ -29,7 +33,7 @@ def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__, EXAMPLE)
     parser.add_argument('config', help='config file (.py), or mmseg::NAME')
     parser.add_argument(
-        '--gpu-memory', metavar='SIZE', help='memory of the GPU, such as 11GiB'
+        '--gpu-memory', metavar='SIZE', help='memory of one GPU, such as 11GiB'
     )
     parser.add_argument(
         '--num-modules',
@@ -44,7 +48,11 @@ def parse_args() -> argparse.Namespace:
         help='images per GPU; default: those of the config',
     )
     parser.add_argument(
-        '--num-gpus', type=int, default=1, help='divides total_batch_size of a config'
+        '--num-gpus',
+        type=int,
+        default=1,
+        metavar='N',
+        help='GPUs that total_batch_size of a config is divided over; default: 1',
     )
     parser.add_argument(
         '--crop-size',
@@ -57,8 +65,8 @@ def parse_args() -> argparse.Namespace:
         '--recompute',
         choices=CHOICES,
         default='auto',
-        help='activation checkpointing inside the modules; auto: where it is needed to '
-        'fit; least: whatever makes the largest module smallest',
+        help='recompute inside the modules; auto (default): as much as is needed to '
+        'fit; least: whatever makes the peak smallest; always: every unit',
     )
     parser.add_argument('--amp', action='store_true', help='mixed precision')
     inverse = parser.add_mutually_exclusive_group()
@@ -73,8 +81,8 @@ def parse_args() -> argparse.Namespace:
         type=reserve_bytes,
         metavar='SIZE',
         default=RESERVE_BYTES,
-        help='memory that the model may not use (context, workspaces), such as 1GiB or '
-        f'0GiB; default: {gib(RESERVE_BYTES)}',
+        help='memory of the GPU that the model may not use (context, workspaces), such '
+        f'as 1GiB or 0GiB; default: {gib(RESERVE_BYTES)}',
     )
     parser.add_argument(
         '--local',
@@ -82,7 +90,7 @@ def parse_args() -> argparse.Namespace:
         action=KeyValues,
         default={},
         metavar='KEY=VALUE',
-        help='local settings besides the cuts, e.g. head=paper',
+        help='settings of local besides the splits, e.g. head=paper',
     )
     parser.add_argument('--out', help='plan file (.json) to write')
     parser.add_argument('--plot', help='picture of the memory to write')

@@ -1,4 +1,4 @@
-"""Checks on a real card what this package predicts and promises.
+"""Checks on a real GPU what this package predicts and promises.
 
 ``parts`` says what is run, in order of worth; ``runner`` runs each part in a process of
 its own and goes on where an earlier call was stopped; ``report`` writes the page.

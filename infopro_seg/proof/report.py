@@ -28,9 +28,9 @@ def write_page(
     cards = list(Records(folder, 'cards'))
     if cards:
         table = markdown_table(_CARD_TITLES, _cards(cards))
-        texts['cards'] = f'## Capped cards\n\n{table}'
+        texts['cards'] = f'## GPUs of less memory, imitated\n\n{table}'
     texts['parts'] = '## Parts\n\n' + markdown_table(('part', ''), list(states.items()))
-    fill_page(folder / 'gpu.md', texts, 'Prediction and card')
+    fill_page(folder / 'gpu.md', texts, 'Prediction and GPU')
     return '\n\n'.join(texts.values())
 
 
@@ -55,7 +55,7 @@ _TITLES = (
     'quartiles',
     'of end-to-end',
 )
-_CARD_TITLES = ('card and method', 'batch', 'predicted', 'trains')
+_CARD_TITLES = ('GPU and method', 'batch', 'predicted', 'trains')
 
 
 def _rows(folder: Path, precision: str) -> list[tuple[str, ...]]:

@@ -37,13 +37,13 @@ def methods_report(entries: Sequence[dict[str, Any]]) -> str:
 
 
 def largest_report(found: Sequence[Largest], reserve: int) -> str:
-    """A table of what cards can train."""
-    rows: list[tuple[str, ...]] = [('method', 'card', 'largest batch', 'largest crop')]
+    """A table of what GPUs can train."""
+    rows: list[tuple[str, ...]] = [('method', 'GPU', 'largest batch', 'largest crop')]
     for entry in found:
         crop = 'none' if entry.crop_size is None else '{}x{}'.format(*entry.crop_size)
         rows.append((entry.method, gib(entry.card_bytes), str(entry.batch_size), crop))
     return (
-        f'fits a step on fake tensors ({gib(reserve)} of each card set aside):\n'
+        f'fits a step on fake tensors ({gib(reserve)} of each GPU kept as reserve):\n'
     ) + text_table(rows)
 
 

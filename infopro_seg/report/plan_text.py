@@ -28,15 +28,15 @@ def plan_report(plan: Plan) -> str:
     lines.append(text_table(_comparison(plan)))
     lines.append('')
     lines += _verdict(plan)
-    lines += ['assumed:', *(f'  - {sentence};' for sentence in plan.assumptions)]
+    lines += ['assumed:', *(f'  - {sentence}' for sentence in plan.assumptions)]
     return '\n'.join(lines)
 
 
 def fits_report(fits: Sequence[Fit], reserve: int) -> str:
-    """What common cards can do."""
+    """What common GPUs can do."""
     rows: list[tuple[str, ...]] = [
         (
-            'card (GiB)',
+            'GPU (GiB)',
             'end-to-end',
             '+ checkpointing',
             'local modules',
@@ -56,8 +56,9 @@ def fits_report(fits: Sequence[Fit], reserve: int) -> str:
             )
         fitting = ('fits' if flag else 'no' for flag in fit[1:3])
         rows.append((str(fit.card_gib), *fitting, *plan))
-    return f'what would fit ({gib(reserve)} of each card set aside):\n' + text_table(
-        rows
+    return (
+        f'what would fit ({gib(reserve)} of each GPU kept as reserve):\n'
+        + text_table(rows)
     )
 
 
@@ -115,8 +116,8 @@ def _verdict(plan: Plan) -> list[str]:
         budget = plan.gpu_memory_bytes - plan.reserve_bytes
         lines.append(
             f'{"fits" if plan.fits else "DOES NOT FIT"}: of '
-            f'{gib(plan.gpu_memory_bytes)}, {gib(plan.reserve_bytes)} are set aside '
-            f'and {gib(max(0, budget))} are for the model.'
+            f'{gib(plan.gpu_memory_bytes)}, {gib(plan.reserve_bytes)} are the '
+            f'reserve and {gib(max(0, budget))} the budget of the model.'
         )
         if not plan.fits:
             lines.append(

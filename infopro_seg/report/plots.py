@@ -53,7 +53,7 @@ def plot_plan(plan: Plan, path: str | Path) -> None:
         card = plan.gpu_memory_bytes / _GIB
         axes.axhline(budget, color='#b03030', linestyle='--', linewidth=1)
         axes.annotate(
-            f'{card:g} GiB card less the reserve',
+            f'{card:g} GiB GPU less the reserve',
             (len(bars) - 0.6, budget),
             ha='right',
             va='bottom',

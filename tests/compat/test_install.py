@@ -46,6 +46,16 @@ def test_configs_inherit_from_the_installed_mmseg(tmp_path):
     assert Config.fromfile(path).model.backbone.depth == 101
 
 
+def test_import_prints_nothing():
+    done = subprocess.run(
+        [sys.executable, '-c', 'import infopro_seg'],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == ''
+
+
 @pytest.mark.parametrize('content', [b'', b'\x80\x05\x95'], ids=['empty', 'cut off'])
 def test_formatter_is_imported_past_a_damaged_cache(tmp_path, content):
     def run(code):

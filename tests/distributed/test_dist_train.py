@@ -63,7 +63,8 @@ def dist_train(folder, *args, num_processes=2, on_gpu=False):
 @pytest.mark.slow
 def test_two_processes_train_validate_and_resume(tmp_path):
     (tmp_path / 'tiny.py').write_text(CONFIG)
-    said = dist_train(tmp_path)
+    # torch's launcher takes --local for one of its own options, unless told otherwise.
+    said = dist_train(tmp_path, '--local', 'lean_loss=False')
     assert re.search(r'Iter\(train\) \[2/2\].*local_0.loss_recon', said)
     assert re.search(r'Iter\(val\) .*mIoU', said)
     work_dir = tmp_path / 'work_dirs' / 'tiny'

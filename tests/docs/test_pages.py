@@ -93,7 +93,7 @@ def test_every_page_is_in_the_list_of_the_readme():
     _, readme = text_of('README.md')
     listed = re.findall(r'^\| \[[\w-]+\.md\]\((docs/[\w-]+\.md)\) \|', readme, re.M)
     assert sorted(listed) == sorted(
-        f'docs/{p.name}' for p in PAGES if p.parent.name == 'docs'
+        f'docs/{p.name}' for p in PAGES if p.parent == ROOT / 'docs'
     )
 
 
