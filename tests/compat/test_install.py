@@ -29,16 +29,6 @@ def test_missing_mmseg_names_both_families(monkeypatch):
         install.require_mmseg()
 
 
-def test_nothing_is_said_that_is_not_the_users():
-    done = subprocess.run(
-        [sys.executable, '-c', 'import infopro_seg'],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout == ''
-
-
 def test_configs_inherit_from_the_installed_mmseg(tmp_path):
     path = tmp_path / 'mine.py'
     stock = 'deeplabv3/deeplabv3_r101-d8_4xb2-40k_cityscapes-512x1024.py'
