@@ -80,6 +80,18 @@ def test_configs_and_tests_exist(name):
 
 
 @pytest.mark.parametrize('name', NAMES)
+def test_files_of_the_code_exist(name):
+    _, text = text_of(name)
+    files = [
+        f'/{path.relative_to(ROOT)}'
+        for folder in ('infopro_seg', 'configs', 'tests', 'tools')
+        for path in (ROOT / folder).rglob('*.py')
+    ]
+    for path in re.findall(r'`(?!my_|tools/\*)([a-z][\w./-]*\.py)`', text):
+        assert any(file.endswith(f'/{path}') for file in files), path
+
+
+@pytest.mark.parametrize('name', NAMES)
 def test_a_plan_is_trained_with_the_batch_it_was_made_for(name):
     # The config's own batch may be larger, and is then refused.
     _, text = text_of(name)
