@@ -7,16 +7,14 @@ from typing import Any
 import torch
 
 from ..benchmark.facts import facts_of_run
-from ..benchmark.methods import (
+from ..benchmark.method import (
     CHECKPOINTING,
     END_TO_END,
     LOCAL,
     LOCAL_RECOMPUTE,
     Method,
-    from_plan,
-    methods,
-    planned,
 )
+from ..benchmark.methods import from_plan, methods, planned
 from ..benchmark.steps import Contender, measure
 from ..benchmark.summary import summarised
 from ..planner.limits import largest_batch
