@@ -130,7 +130,7 @@ def _checkpointing(stock: Setting, chain: Chain) -> Method:
     """What a user would switch on: ``with_cp``; every unit where it does not exist."""
     partition = chain.checkpointed
     backbone = stock.model['backbone']
-    if _takes_with_cp(backbone['type']):
+    if takes_with_cp(backbone['type']):
         model = _without_weights(stock.model)
         model['backbone'] = {**backbone, 'with_cp': True}
         how = 'stock model, with_cp=True'
@@ -203,6 +203,7 @@ def _without_weights(model: Mapping[str, Any]) -> dict[str, Any]:
     return {**copy.deepcopy(dict(model)), 'pretrained': None}
 
 
-def _takes_with_cp(backbone: str) -> bool:
+def takes_with_cp(backbone: str) -> bool:
+    """Whether a class of backbones has mmseg's setting for checkpointing."""
     cls = MODELS.get(backbone)
     return 'with_cp' in accepted_settings(cls)
