@@ -43,8 +43,8 @@ class Method:
         chain: Costs of the network.
         how: What it is, in words.
         counted: A step on fake tensors, where the planner has no prediction.
-        change: What is done to the built model before it trains; neither memory nor
-            FLOPs are predicted then.
+        change: What is done to the built model before it trains; unless a step was
+            counted, neither memory nor FLOPs are predicted then.
         label: What tells it from others of its kind; the number of modules by default.
     """
 
@@ -72,19 +72,19 @@ class Method:
     @property
     def predicted_peak_bytes(self) -> int | None:
         """Of a training step; None if it is not predicted."""
-        if self.change is not None:
-            return None
         if self.counted is not None:
             return self.counted.peak_bytes
+        if self.change is not None:
+            return None
         return predicted_peak(self.chain, self.partition)
 
     @property
     def flops(self) -> int | None:
         """Of a training step, 2 a multiply-add; None if they are not predicted."""
-        if self.change is not None:
-            return None
         if self.counted is not None:
             return self.counted.flops
+        if self.change is not None:
+            return None
         return total_flops(self.chain, self.partition)
 
 

@@ -4,11 +4,15 @@ Each is a change of a built model; gradients stay those of end-to-end training. 
 measured numbers can be believed is said in the method's ``how``.
 """
 
+import copy
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from mmengine.config import ConfigDict
+from mmseg.registry import MODELS
 from torch import Tensor, nn
 from torch.autograd.graph import save_on_cpu
 from torch.utils.checkpoint import CheckpointPolicy
@@ -54,7 +58,10 @@ def rivals(
             'stock model; every unit of the backbone keeps the results of convolutions '
             'and matrix products and computes the rest again'
         )
-        return [method(how, checkpoint_selectively)]
+        found = method(how, checkpoint_selectively)
+        network = MODELS.build(ConfigDict(copy.deepcopy(model)))
+        checkpoint_selectively(network, torch.device('cpu'))
+        return [dataclasses.replace(found, counted=stock.tracked_step_of(network))]
     if kind == SAVE_ON_CPU:
         how = (
             'stock model; what backward needs waits in pinned memory of the host, '

@@ -218,7 +218,7 @@ def test_the_tool_goes_on_and_writes_its_page(config, tmp_path):
     assert '| camvid | skipped: give --camvid DIR, the folder of CamVid |' in said
     assert '| tiny, 2 of 64x64 | local K=2 |' in said
     assert re.search(r'^- mmseg::missing/no_such_config.py: \w+: .*', said, re.M)
-    for method in ('selective', 'compile 0.2', 'compile 1'):
+    for method in ('compile 0.2', 'compile 1'):
         assert re.search(rf'\| {method} \| - \| [\d.]+ [KMG]iB \| - \|', said), method
     assert 'save_on_cpu' not in said
     picture = tmp_path / 'time.png'
