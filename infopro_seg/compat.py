@@ -33,6 +33,7 @@ except ImportError:  # numpy 1
 __all__ = [
     'NUMPY_PICKLES',
     'OVERRIDDEN',
+    'PRODUCTS',
     'READ_VALUE',
     'TO_COPY',
     'UNIQUE',
@@ -41,6 +42,7 @@ __all__ = [
     'NormBase',
     'TorchDispatchMode',
     'accumulative_counts',
+    'backend_with_budget',
     'check_divisible',
     'config_dict',
     'copy_versions',
@@ -76,6 +78,19 @@ TO_COPY = torch.ops.aten._to_copy.default
 READ_VALUE = torch.ops.aten._local_scalar_dense.default
 UNIQUE = torch.ops.aten._unique2.default
 
+#: Convolutions, matrix products and attention: what costs most to compute again.
+PRODUCTS = frozenset(
+    getattr(torch.ops.aten, name).default
+    for name in (
+        *('convolution', 'mm', 'addmm', 'bmm', 'baddbmm'),
+        '_scaled_dot_product_cudnn_attention',
+        '_scaled_dot_product_efficient_attention',
+        '_scaled_dot_product_flash_attention',
+        '_scaled_dot_product_flash_attention_for_cpu',
+    )
+    if hasattr(torch.ops.aten, name)  # not all in torch 2.4
+)
+
 #: Functions through which numpy pickles arrays and scalars.
 NUMPY_PICKLES = (multiarray._reconstruct, multiarray.scalar)
 
@@ -94,6 +109,27 @@ def storage_key(tensor: Tensor) -> int:
 def version_of(tensor: Tensor) -> int:
     """How often a tensor was written to in place."""
     return tensor._version
+
+
+def backend_with_budget(name: str, budget: float) -> Any:
+    """A backend of `torch.compile` that keeps a share of the activations.
+
+    Args:
+        name: Of a backend of torch.
+        budget: 1 keeps what is fastest, 0 what is least.
+    """
+    # Takes seconds, which no other command should wait for.
+    from torch._dynamo.backends.registry import lookup_backend
+    from torch._functorch import config
+
+    backend = lookup_backend(name)
+
+    def compiled(graph: Any, inputs: Any) -> Any:
+        # What is kept is decided while the graph is compiled, not when it runs.
+        with config.patch(activation_memory_budget=budget):
+            return backend(graph, inputs)
+
+    return compiled
 
 
 def packet_of(func: Any) -> Any:

@@ -4,6 +4,7 @@ import datetime
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 
 from ..install import installed_versions
 from ..planner.make import Setting
+from .method import runs_on
 
 _PACKAGES = (
     'torch',
@@ -21,11 +23,14 @@ _PACKAGES = (
 )
 
 
-def require_device(device: str, amp_dtype: str | None) -> None:
+def require_device(
+    device: str, amp_dtype: str | None, kinds: Sequence[str] = ()
+) -> None:
     """Check that a benchmark can run.
 
     Raises:
-        RuntimeError: without the device, or for mixed precision on a CPU.
+        RuntimeError: without the device; for mixed precision, or for a kind of method
+            that means nothing there, on a CPU.
     """
     if device == 'cuda' and not torch.cuda.is_available():
         raise RuntimeError(
@@ -37,6 +42,12 @@ def require_device(device: str, amp_dtype: str | None) -> None:
             f'--amp {amp_dtype} needs --device cuda: mixed precision is not supported '
             'in CPU training. With --steps 0 its memory is predicted.'
         )
+    for kind in kinds:
+        if not runs_on(kind, device):
+            raise RuntimeError(
+                f'--methods {kind} needs --device cuda: on a CPU everything is in the '
+                "host's memory already."
+            )
 
 
 def facts_of_run(args: Any, setting: Setting) -> dict[str, Any]:

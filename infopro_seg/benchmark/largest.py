@@ -21,7 +21,7 @@ from ..planner.limits import (
 from ..planner.make import Setting
 from ..planner.search.costs import Chain
 from ..planner.search.memory import predicted_peak
-from .methods import Method
+from .method import Method
 
 
 class Largest(NamedTuple):
@@ -54,7 +54,7 @@ def largest_sizes(
     return [
         Largest(method.name, card, batch_size, crop_size)
         for method in methods
-        if method.counted is None
+        if method.counted is None and method.change is None
         for card, batch_size, crop_size in _sizes_of(method, cards, reserve)
     ]
 

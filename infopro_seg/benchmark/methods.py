@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,72 +12,27 @@ from mmseg.registry import MODELS
 from ..models.build import accepted_settings
 from ..models.recompute.run import ALL
 from ..planner.make import Setting, planned_model
-from ..planner.profile.fake_step import TrackedStep
 from ..planner.search.costs import Chain, Partition
 from ..planner.search.describe import spelled_recompute
-from ..planner.search.memory import predicted_peak, total_flops
+from ..planner.search.memory import predicted_peak
 from ..planner.search.partition import cheapest, most_even, smallest
 from ..planner.search.rows import AUTO
 from ..settings import without_end_to_end
 from ..settings.localize import stock_model_config
 from ..settings.plan import Plan
+from .method import (
+    CHECKPOINTING,
+    END_TO_END,
+    EXACT,
+    KINDS,
+    LOCAL,
+    LOCAL_RECOMPUTE,
+    RIVALS,
+    Method,
+)
+from .rivals import BUDGETS, rivals
 
-END_TO_END = 'end_to_end'
-CHECKPOINTING = 'checkpointing'
-LOCAL = 'local'
-LOCAL_RECOMPUTE = 'local+recompute'
-EXACT = 'exact'
 _NEAR_SMALLEST = 1.1
-KINDS = (END_TO_END, CHECKPOINTING, EXACT, LOCAL, LOCAL_RECOMPUTE)
-
-
-@dataclasses.dataclass(frozen=True)
-class Method:
-    """One way to train a network.
-
-    Args:
-        kind: One of `KINDS`.
-        setting: The network, batch, crop and optimizer.
-        model: Config of the model that trains this way.
-        partition: Cuts and recompute.
-        chain: Costs of the network.
-        how: What it is, in words.
-        counted: A step on fake tensors, where the planner has no prediction.
-    """
-
-    kind: str
-    setting: Setting
-    model: Mapping[str, Any]
-    partition: Partition
-    chain: Chain
-    how: str
-    counted: TrackedStep | None = None
-
-    @property
-    def num_modules(self) -> int:
-        """1 for end-to-end training."""
-        return len(self.partition.ends)
-
-    @property
-    def name(self) -> str:
-        """How tables call it, such as ``local K=4``."""
-        if self.kind in (END_TO_END, CHECKPOINTING):
-            return self.kind
-        return f'{self.kind} K={self.num_modules}'
-
-    @property
-    def predicted_peak_bytes(self) -> int:
-        """Of a training step."""
-        if self.counted is not None:
-            return self.counted.peak_bytes
-        return predicted_peak(self.chain, self.partition)
-
-    @property
-    def flops(self) -> int:
-        """Of a training step, 2 a multiply-add."""
-        if self.counted is not None:
-            return self.counted.flops
-        return total_flops(self.chain, self.partition)
 
 
 def methods(
@@ -86,6 +42,7 @@ def methods(
     *,
     keeps_auxiliary_heads: bool = True,
     updates_at_once: bool = True,
+    budgets: Sequence[float] = BUDGETS,
 ) -> list[Method]:
     """What is to be compared.
 
@@ -103,6 +60,8 @@ def methods(
             heads beside their local heads.
         updates_at_once: Whether the optimizer steps over all parameters at once, as on
             a GPU; one by one, it needs hardly any memory.
+        budgets: Shares of the activations that compiled training may keep, one method
+            each.
 
     Raises:
         ValueError: if a K is impossible, or if a kind is unknown.
@@ -132,6 +91,10 @@ def methods(
             _local(setting, local_chain, LOCAL_RECOMPUTE, k) for k in num_modules
         ],
     }
+    for kind in RIVALS:
+        makers[kind] = functools.partial(
+            rivals, stock, _without_weights(stock.model), stock_chain, kind, budgets
+        )
     return [method for kind in kinds for method in makers[kind]()]
 
 
@@ -159,21 +122,22 @@ def _exact(setting: Setting, chain: Chain) -> Method:
 
 def _end_to_end(stock: Setting, chain: Chain) -> Method:
     model = _without_weights(stock.model)
-    return Method(END_TO_END, stock, model, chain.whole, chain, 'stock model')
+    how = 'stock model'
+    return Method(END_TO_END, stock, model, chain.whole, chain, how, label='')
 
 
 def _checkpointing(stock: Setting, chain: Chain) -> Method:
     """What a user would switch on: ``with_cp``; every unit where it does not exist."""
     partition = chain.checkpointed
     backbone = stock.model['backbone']
-    if _takes_with_cp(backbone['type']):
+    if takes_with_cp(backbone['type']):
         model = _without_weights(stock.model)
         model['backbone'] = {**backbone, 'with_cp': True}
         how = 'stock model, with_cp=True'
     else:
         model = planned_model(stock.model, recompute=ALL)
         how = 'recompute of every unit, as the backbone has no with_cp'
-    return Method(CHECKPOINTING, stock, model, partition, chain, how)
+    return Method(CHECKPOINTING, stock, model, partition, chain, how, label='')
 
 
 def _local(setting: Setting, chain: Chain, kind: str, num_modules: int) -> Method:
@@ -239,6 +203,7 @@ def _without_weights(model: Mapping[str, Any]) -> dict[str, Any]:
     return {**copy.deepcopy(dict(model)), 'pretrained': None}
 
 
-def _takes_with_cp(backbone: str) -> bool:
+def takes_with_cp(backbone: str) -> bool:
+    """Whether a class of backbones has mmseg's setting for checkpointing."""
     cls = MODELS.get(backbone)
     return 'with_cp' in accepted_settings(cls)

@@ -23,7 +23,7 @@ from ..models.readers import stages_of
 from ..planner.make import Setting
 from ..planner.profile.allocation import AllocationTracker, num_bytes_of
 from ..planner.profile.optimizers import optimizer_tensors
-from .methods import Method
+from .method import Method
 
 
 class Measured(NamedTuple):
@@ -123,6 +123,8 @@ class Contender:
         torch.manual_seed(seed)
         model = revert_sync_batchnorm(MODELS.build(dict(method.model)))
         self._model = model.to(self._device).train()
+        if method.change is not None:
+            method.change(self._model, self._device)
         self._wrapper = build_optim_wrapper(self._model, _optim_wrapper(method.setting))
         last = stages_of(model.decode_head)[-1]
         self._batch = random_batch(

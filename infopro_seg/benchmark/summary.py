@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from .methods import END_TO_END, Method
+from .method import END_TO_END, Method
 from .steps import Measured
 
 
@@ -33,9 +33,9 @@ def summarised(
         return entries
     base_method, base = methods[baseline], entries[baseline]
     for method, entry in zip(methods, entries, strict=True):
-        entry['flops_ratio'] = method.flops / base_method.flops
-        entry['predicted_peak_ratio'] = (
-            method.predicted_peak_bytes / base_method.predicted_peak_bytes
+        entry['flops_ratio'] = _ratio(method.flops, base_method.flops)
+        entry['predicted_peak_ratio'] = _ratio(
+            method.predicted_peak_bytes, base_method.predicted_peak_bytes
         )
         if entry['seconds'] and base['seconds']:
             ratios = [
@@ -67,6 +67,10 @@ def _entry(method: Method, measured: Measured | None) -> dict[str, Any]:
         entry['quartile_seconds'] = _quartiles(seconds)
         entry['images_per_second'] = method.setting.batch_size / median
     return entry
+
+
+def _ratio(own: int | None, base: int | None) -> float | None:
+    return own / base if own and base else None
 
 
 def _quartiles(values: Sequence[float]) -> list[float]:

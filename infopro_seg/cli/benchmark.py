@@ -7,7 +7,9 @@ from pathlib import Path
 
 from ..benchmark.facts import facts_of_run, require_device
 from ..benchmark.largest import best_plans, largest_sizes
-from ..benchmark.methods import KINDS, methods
+from ..benchmark.method import KINDS, PREDICTED
+from ..benchmark.methods import methods
+from ..benchmark.rivals import BUDGETS, MOST_BUDGETS
 from ..benchmark.steps import Measured, measure
 from ..benchmark.summary import summarised
 from ..planner.from_config import setting_of
@@ -30,7 +32,21 @@ def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__, EXAMPLE)
     parser.add_argument('config', help='config file (.py), or mmseg::NAME')
     parser.add_argument(
-        '--methods', nargs='+', choices=KINDS, default=KINDS, help='default: all'
+        '--methods',
+        nargs='+',
+        choices=KINDS,
+        default=PREDICTED,
+        help='selective, compile and save_on_cpu are what torch offers for the stock '
+        f'model; default: {" ".join(PREDICTED)}',
+    )
+    parser.add_argument(
+        '--budgets',
+        type=float,
+        nargs='+',
+        metavar='SHARE',
+        default=BUDGETS,
+        help='activation_memory_budget of compile, from 0 to 1, one method each; '
+        f'default: {" ".join(map(str, BUDGETS))}',
     )
     parser.add_argument(
         '--num-modules',
@@ -107,6 +123,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.steps < 0 or args.warmup < 2:
         parser.error('--steps must be at least 0 and --warmup at least 2')
+    if len(args.budgets) > MOST_BUDGETS or not all(0 <= b <= 1 for b in args.budgets):
+        parser.error(f'--budgets must be up to {MOST_BUDGETS} numbers from 0 to 1')
     if args.json and Path(args.json).exists() and not args.force:
         parser.error(f'{args.json} exists; pass --force to overwrite it')
     return args
@@ -116,7 +134,7 @@ def main() -> None:
     """Predict, run, report, write."""
     args = parse_args()
     if args.steps:
-        require_device(args.device, args.amp)
+        require_device(args.device, args.amp, args.methods)
     setting = setting_of(
         args.config,
         local=args.local,
@@ -131,6 +149,7 @@ def main() -> None:
         args.num_modules,
         keeps_auxiliary_heads=not args.drop_auxiliary_heads,
         updates_at_once=args.device != 'cpu' or not args.steps,
+        budgets=args.budgets,
     )
     measured: Sequence[Measured | None] = [None] * len(compared)
     if args.steps:

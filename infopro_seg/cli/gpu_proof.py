@@ -18,7 +18,8 @@ from .run import make_parser
 
 _CONFIG = Path(__file__).parents[2] / 'configs/infopro_deeplabv3_r101_cityscapes_k4.py'
 EXAMPLE = """Parts run in order of worth until the time is over; the next call with the
-same --out goes on behind them. Images are random, so no data set is needed.
+same --out goes on behind them. Images are random, so no data set is needed but for
+accuracy on CamVid.
 
 example:
   python tools/gpu_proof.py --out gpu_proof --minutes 9
@@ -65,10 +66,51 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         '--warmup', type=int, default=job.warmup, help='steps before that, at least 2'
     )
     parser.add_argument('--seed', type=int, default=job.seed)
+    parser.add_argument(
+        '--networks',
+        nargs='*',
+        default=job.networks,
+        metavar='CONFIG',
+        help='other networks to predict and time; default: six of mmseg',
+    )
+    _add_camvid(parser, job)
     args = parser.parse_args(argv)
     if args.minutes <= 0 or args.steps < 1 or args.warmup < 2:
         parser.error('--minutes and --steps must be above 0, --warmup at least 2')
+    if args.iterations < 1:
+        parser.error('--iterations must be above 0')
+    for name in ('camvid', 'weights'):
+        path = getattr(args, name)
+        if path is not None and not Path(path).exists():
+            parser.error(f'--{name} {path} does not exist')
     return args
+
+
+def _add_camvid(parser: argparse.ArgumentParser, job: Job) -> None:
+    group = parser.add_argument_group('accuracy on CamVid')
+    group.add_argument(
+        '--camvid', metavar='DIR', help='its folder; without it the part is skipped'
+    )
+    group.add_argument(
+        '--camvid-crop',
+        type=int,
+        nargs=2,
+        default=job.camvid_crop,
+        metavar=('H', 'W'),
+        help='default: whole images',
+    )
+    group.add_argument(
+        '--iterations',
+        type=int,
+        default=job.iterations,
+        help=f'of each run; default: {job.iterations}',
+    )
+    group.add_argument('--seeds', type=int, nargs='+', default=job.seeds)
+    group.add_argument(
+        '--weights',
+        metavar='FILE',
+        help='ImageNet weights of MobileNetV2; without them it trains from scratch',
+    )
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from ..settings import with_cuts, without_cuts, without_end_to_end
 from ..settings.localize import local_type
@@ -95,9 +96,11 @@ class Setting:
         return self._or_extrapolated(track, lambda two, three: 2 * two - three)
 
     def tracked_step_of(
-        self, model: Mapping, batch_size: int | None = None
+        self, model: Mapping | nn.Module, batch_size: int | None = None
     ) -> TrackedStep:
-        """A step of a model config on fake tensors; by default of the setting's batch.
+        """A step of a model, or of its config, on fake tensors.
+
+        The batch is that of the setting by default.
 
         Raises:
             ValueError: if the network cannot be trained on this batch.

@@ -12,6 +12,15 @@ import torch
 from ..planner.from_config import setting_of
 from ..planner.make import Setting
 
+#: Prediction and time of these are compared, too.
+NETWORKS = (
+    'mmseg::deeplabv3/deeplabv3_r50-d8_4xb2-40k_cityscapes-512x1024.py',
+    'mmseg::segformer/segformer_mit-b2_8xb2-160k_ade20k-512x512.py',
+    'mmseg::swin/swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512.py',
+    'mmseg::hrnet/fcn_hr48_4xb2-40k_cityscapes-512x1024.py',
+    'mmseg::convnext/convnext-tiny_upernet_8xb2-amp-160k_ade20k-512x512.py',
+    'mmseg::vit/vit_vit-b16_mln_upernet_8xb2-80k_ade20k-512x512.py',
+)
 #: TF32 is float32 with multiplications of 10 bits; the others as in ``--amp``.
 PRECISIONS = ('float32', 'tf32', 'bfloat16', 'float16')
 
@@ -30,6 +39,12 @@ class Job:
         steps: Timed steps of each method.
         warmup: Steps of each method before that.
         seed: Of weights, images and labels.
+        networks: Configs of other networks, with batch and crop of their own.
+        camvid: Folder of CamVid; None leaves its part out.
+        camvid_crop: (height, width) of its crops; by default whole images.
+        iterations: Of each of its runs.
+        seeds: Of its runs.
+        weights: ImageNet weights of MobileNetV2; None trains from scratch.
     """
 
     config: str
@@ -41,6 +56,12 @@ class Job:
     steps: int = 10
     warmup: int = 3
     seed: int = 0
+    networks: tuple[str, ...] = NETWORKS
+    camvid: str | None = None
+    camvid_crop: tuple[int, int] = (360, 480)
+    iterations: int = 4000
+    seeds: tuple[int, ...] = (0, 1, 2)
+    weights: str | None = None
 
     def setting(self, precision: str, **changes: Any) -> Setting:
         """The network, batch, crop and optimizer in one of `PRECISIONS`."""

@@ -7,21 +7,21 @@ from typing import Any
 import torch
 
 from ..benchmark.facts import facts_of_run
-from ..benchmark.methods import (
+from ..benchmark.method import (
     CHECKPOINTING,
     END_TO_END,
     LOCAL,
     LOCAL_RECOMPUTE,
     Method,
-    from_plan,
-    methods,
-    planned,
 )
+from ..benchmark.methods import from_plan, methods, planned
 from ..benchmark.steps import Contender, measure
 from ..benchmark.summary import summarised
 from ..planner.limits import largest_batch
 from ..planner.make import RESERVE_BYTES
+from .camvid import camvid_part
 from .job import PRECISIONS, Job, Records, set_precision
+from .sides import networks_part, rivals_part
 
 Part = Callable[[Job, Records], None]
 
@@ -35,7 +35,17 @@ def parts(job: Job) -> dict[str, Part]:
         found[f'time-{precision}'] = _with(_time, precision)
     if job.device == 'cuda':
         found['cards'] = _cards
+    found['rivals-float32'] = _with(rivals_part, 'float32')
+    found['networks'] = networks_part
+    if job.device == 'cuda':
+        found['rivals-bfloat16'] = _with(rivals_part, 'bfloat16')
+    found['camvid'] = camvid_part
     return found
+
+
+def left_out(job: Job) -> dict[str, str]:
+    """Why parts cannot be run, by their names."""
+    return {} if job.camvid else {'camvid': 'give --camvid DIR, the folder of CamVid'}
 
 
 def compared(job: Job, precision: str) -> list[Method]:

@@ -8,6 +8,7 @@ from ..report.pages import fill_page
 from ..report.tables import markdown_table
 from ..settings.sizes import gib
 from .job import PRECISIONS, Records
+from .side_tables import camvid_rows, side_table
 
 
 def write_page(
@@ -29,6 +30,14 @@ def write_page(
     if cards:
         table = markdown_table(_CARD_TITLES, _cards(cards))
         texts['cards'] = f'## GPUs of less memory, imitated\n\n{table}'
+    for name, title in _SIDES.items():
+        table = side_table(Records(folder, name))
+        if table:
+            texts[name] = f'## {title}\n\n{table}'
+    scores = list(Records(folder, 'camvid'))
+    if scores:
+        table = markdown_table(_CAMVID_TITLES, camvid_rows(scores))
+        texts['camvid'] = f'## Accuracy on CamVid\n\n{table}'
     texts['parts'] = '## Parts\n\n' + markdown_table(('part', ''), list(states.items()))
     fill_page(folder / 'gpu.md', texts, 'Prediction and GPU')
     return '\n\n'.join(texts.values())
@@ -55,6 +64,12 @@ _TITLES = (
     'quartiles',
     'of end-to-end',
 )
+_SIDES = {
+    'rivals-float32': 'What torch offers instead, float32',
+    'rivals-bfloat16': 'What torch offers instead, bfloat16',
+    'networks': 'Other networks, float32',
+}
+_CAMVID_TITLES = ('network', 'K', 'mIoU', 'smallest', 'largest', 'seeds', 'memory')
 _CARD_TITLES = ('GPU and method', 'batch', 'predicted', 'trains')
 
 

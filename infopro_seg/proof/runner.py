@@ -4,9 +4,11 @@ A part that crashes, or is stopped by the limit, takes nothing with it: what it 
 written is kept, and the next call goes on behind it.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from .job import Job, Records
-from .parts import parts
+from .parts import left_out, parts
 
 JOB = 'job.json'
+_OF_CAMVID = ('camvid', 'camvid_crop', 'iterations', 'seeds', 'weights')
 _ROOT = Path(__file__).parents[2]
 
 
@@ -30,8 +33,8 @@ def run_parts(job: Job, folder: Path, *, seconds: float) -> dict[str, str]:
         seconds: Time limit.
 
     Returns:
-        For each part ``done``, ``failed: ...``, ``stopped by the time limit`` or
-        ``not started``.
+        For each part ``done``, ``failed: ...``, ``stopped by the time limit``,
+        ``not started`` or ``skipped: ...``.
 
     Raises:
         ValueError: if the folder holds numbers of another job.
@@ -39,10 +42,13 @@ def run_parts(job: Job, folder: Path, *, seconds: float) -> dict[str, str]:
     _claim(job, folder)
     deadline = time.monotonic() + seconds
     states: dict[str, str] = {}
+    reasons = left_out(job)
     for name in parts(job):
         left = deadline - time.monotonic()
         if Records(folder, name).is_done:
             states[name] = 'done'
+        elif name in reasons:
+            states[name] = f'skipped: {reasons[name]}'
         elif left <= 0:
             states[name] = 'not started'
         else:
@@ -74,16 +80,25 @@ def with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _claim(job: Job, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / JOB).exists():
-        text = json.dumps(dataclasses.asdict(job), indent=1)
-        (folder / JOB).write_text(text, encoding='utf-8')
+        _write_job(job, folder)
         return
     earlier = dataclasses.asdict(job_in(folder))
+    if earlier['camvid'] is None:
+        # Nothing of it was run yet, so that it may still be added.
+        added = {k: getattr(job, k) for k in _OF_CAMVID}
+        earlier.update(added)
+        _write_job(Job(**earlier), folder)
     other = [k for k, v in dataclasses.asdict(job).items() if v != earlier[k]]
     if other:
         raise ValueError(
             f'{folder} holds numbers with another {", ".join(other)} (see '
             f'{folder / JOB}): choose another --out, or the same settings to go on.'
         )
+
+
+def _write_job(job: Job, folder: Path) -> None:
+    text = json.dumps(dataclasses.asdict(job), indent=1)
+    (folder / JOB).write_text(text, encoding='utf-8')
 
 
 def _run(name: str, folder: Path, seconds: float) -> str:
@@ -95,15 +110,23 @@ def _run(name: str, folder: Path, seconds: float) -> str:
             stdout=file,
             stderr=subprocess.STDOUT,
             env={**os.environ, 'PYTHONPATH': os.pathsep.join(paths)},
+            start_new_session=True,
         )
         try:
             code = process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
             return 'stopped by the time limit'
+        finally:
+            _stop(process)
     if code == 0:
         return 'done'
     lines = log.read_text(encoding='utf-8', errors='replace').splitlines()
     last = next((line for line in reversed(lines) if line.strip()), '')
     return f'failed: {last or f"exit code {code}"} ({log})'
+
+
+def _stop(process: subprocess.Popen) -> None:
+    """Kill a part with the training that it may have started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -17,9 +17,14 @@ _GIB = 2**30
 _KINDS = {
     'end_to_end': ('end-to-end', '#4a5560', 's'),
     'checkpointing': ('end-to-end, checkpointing', '#b03030', 'D'),
+    'selective': ('end-to-end, selective checkpointing', '#d9837a', 'd'),
+    'compile': ('end-to-end, compiled with a memory budget', '#7b5ea7', 'P'),
+    'save_on_cpu': ('end-to-end, activations on the host', '#7d8b3f', 'X'),
+    'exact': ('exact, by segments', '#2f9e8f', 'v'),
     'local': ('local modules', '#3b7dd8', 'o'),
     'local+recompute': ('local modules, recompute', '#e3a23c', '^'),
 }
+_PLAN = ('plans for cards', '#1f3d66', '*')
 _LAYERS = (
     ('weights, gradients, optimizer, batch', '#9aa5b1'),
     ('activations of the units', '#3b7dd8'),
@@ -74,7 +79,7 @@ def plot_plan(plan: Plan, path: str | Path) -> None:
 
 
 def plot_benchmark(result: Mapping[str, Any], path: str | Path) -> None:
-    """Draw memory against time, a point a method, and the Pareto front.
+    """Draw memory against time, one point per method, and the Pareto front.
 
     Args:
         result: What ``tools/benchmark.py --json`` wrote.
@@ -82,9 +87,13 @@ def plot_benchmark(result: Mapping[str, Any], path: str | Path) -> None:
     """
     entries = [m for m in result['methods'] if 'time_ratio' in m and 'peak_ratio' in m]
     figure, axes = plt.subplots(figsize=(6.4, 4.4), layout='constrained')
+    has_plan = False
     for kind in dict.fromkeys(entry['kind'] for entry in entries):
         own = [entry for entry in entries if entry['kind'] == kind]
-        label, color, marker = _KINDS[kind]
+        name, color, marker = _KINDS.get(kind, _PLAN)
+        # Plans have one entry in the legend.
+        label = None if kind not in _KINDS and has_plan else name
+        has_plan |= kind not in _KINDS
         times = [entry['time_ratio'] for entry in own]
         low, high = zip(*(entry['time_ratio_quartiles'] for entry in own), strict=True)
         axes.errorbar(
@@ -102,9 +111,9 @@ def plot_benchmark(result: Mapping[str, Any], path: str | Path) -> None:
             linewidth=1,
         )
         for entry in own:
-            if entry['num_modules'] > 1:
+            if remark := _remark(entry):
                 axes.annotate(
-                    f'K={entry["num_modules"]}',
+                    remark,
                     (100 * entry['peak_ratio'], entry['time_ratio']),
                     textcoords='offset points',
                     xytext=(7, 5),
@@ -129,6 +138,13 @@ def plot_benchmark(result: Mapping[str, Any], path: str | Path) -> None:
     axes.spines[['top', 'right']].set_visible(False)
     figure.savefig(path, dpi=150)
     plt.close(figure)
+
+
+def _remark(entry: Mapping[str, Any]) -> str:
+    """What a name says beyond the kind: K, or the share that may be kept."""
+    if entry['kind'] not in _KINDS:
+        return entry['name'].removeprefix('plan for ')
+    return entry['name'].removeprefix(entry['kind']).strip()
 
 
 def _parts(module: PlannedModule) -> list[int]:

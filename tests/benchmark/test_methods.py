@@ -1,6 +1,7 @@
 import pytest
 
-from infopro_seg.benchmark.methods import KINDS, from_plan, methods
+from infopro_seg.benchmark.method import PREDICTED as KINDS
+from infopro_seg.benchmark.methods import from_plan, methods
 from infopro_seg.models import InfoProEncoderDecoder
 from infopro_seg.planner.make import Setting, make_plan
 from infopro_seg.planner.search.memory import predicted_peak

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from infopro_seg.benchmark import steps
-from infopro_seg.benchmark.methods import KINDS, methods
+from infopro_seg.benchmark.method import PREDICTED as KINDS
+from infopro_seg.benchmark.methods import methods
 from infopro_seg.benchmark.steps import Contender, measure, random_batch
 from infopro_seg.benchmark.summary import summarised
 from infopro_seg.planner.make import Setting

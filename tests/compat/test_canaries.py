@@ -19,6 +19,7 @@ from mmseg.registry import HOOKS, MODELS
 from torch import nn
 
 from infopro_seg import compat
+from infopro_seg.planner.profile.allocation import AllocationTracker
 from tests.helpers import batch, build, deeplabv3, localized
 from tests.runs import run_training
 
@@ -168,6 +169,29 @@ def test_what_operators_are_called():
         x[0, 0].item()
         torch.unique(x)
     assert {compat.TO_COPY, compat.READ_VALUE, compat.UNIQUE} <= set(seen)
+
+
+def test_compiled_code_keeps_what_its_budget_allows():
+    """And runs as compiled under a mode that lets compiled code alone."""
+    torch.compiler.reset()
+    layers = nn.Sequential(*(m for _ in range(6) for m in (nn.Linear(8, 8), nn.GELU())))
+    x = torch.ones(64, 8)
+    kept = []
+    for budget in (1.0, 0.2):
+        backend = compat.backend_with_budget('aot_eager', budget)
+        compiled = torch.compile(layers.forward, backend=backend, dynamic=False)
+        compiled(x).sum().backward()
+        tracker = AllocationTracker()
+        with tracker:
+            result = compiled(x)
+        kept.append(tracker.live_bytes)
+        del result
+    assert kept[1] < 0.7 * kept[0]
+
+
+def test_products_are_operators():
+    assert len(compat.PRODUCTS) == 9
+    assert {aten.convolution.default, aten.addmm.default} < compat.PRODUCTS
 
 
 def test_trees():

@@ -28,7 +28,10 @@ def config(tmp_path):
     model = {**tiny(), 'type': 'EncoderDecoder'}
     del model['local']
     path = tmp_path / 'tiny.py'
-    path.write_text(f'model = {model!r}\n')
+    path.write_text(
+        f'model = {model!r}\n'
+        'train_dataloader = dict(batch_size=2)\ncrop_size = (64, 96)\n'
+    )
     return str(path)
 
 
@@ -43,20 +46,28 @@ def job(config):
         cards=(8,),
         steps=1,
         warmup=2,
+        networks=(),
     )
 
 
 def test_parts_of_most_worth_come_first():
     names = list(parts(Job('any')))
     assert names[:2] == ['memory-float32', 'time-float32']
-    assert names[-1] == 'cards'
-    assert {name.partition('-')[2] for name in names[:-1]} == {
+    assert names[8:] == [
+        'cards',
+        'rivals-float32',
+        'networks',
+        'rivals-bfloat16',
+        'camvid',
+    ]
+    assert {name.partition('-')[2] for name in names[:8]} == {
         'float32',
         'tf32',
         'bfloat16',
         'float16',
     }
-    assert list(parts(Job('any', device='cpu'))) == names[:2]
+    on_cpu = [*names[:2], 'rivals-float32', 'networks', 'camvid']
+    assert list(parts(Job('any', device='cpu'))) == on_cpu
 
 
 def test_stock_training_local_modules_and_plans_for_cards_are_compared(job):
@@ -118,6 +129,8 @@ def test_out_of_memory_is_a_result(job, tmp_path, monkeypatch):
 
 def test_without_time_nothing_starts(job, tmp_path):
     states = run_parts(job, tmp_path / 'out', seconds=0)
+    camvid = states.pop('camvid')
+    assert camvid == 'skipped: give --camvid DIR, the folder of CamVid'
     assert set(states.values()) == {'not started'}
     assert not Records(tmp_path / 'out', 'memory-float32').is_done
 
@@ -133,8 +146,8 @@ def test_numbers_of_two_jobs_are_not_mixed(job, tmp_path):
 def test_a_part_that_fails_takes_nothing_with_it(job, tmp_path):
     broken = Job(**{**vars(job), 'config': str(tmp_path / 'missing.py')})
     states = run_parts(broken, tmp_path / 'out', seconds=600)
-    assert list(states) == ['memory-float32', 'time-float32']
-    for name, state in states.items():
+    for name in ('memory-float32', 'time-float32', 'rivals-float32'):
+        state = states[name]
         assert state.startswith('failed: ') and 'missing.py' in state
         assert str(tmp_path / 'out' / f'{name}.log') in state
 
@@ -193,18 +206,29 @@ def test_the_tool_goes_on_and_writes_its_page(config, tmp_path):
         command += ['--out', str(tmp_path / 'out'), '--device', 'cpu']
         command += ['--config', config, '--batch-size', '2', '--crop-size', '64', '96']
         command += ['--num-modules', '2', '--steps', '1', '--warmup', '2']
+        command += ['--networks', config, 'mmseg::missing/no_such_config.py']
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     said = run()
-    assert said.count('| done |') == 2
-    assert '| local K=2 |' in re.sub(' +', ' ', said)
+    said = re.sub(' +', ' ', said)
+    assert said.count('| done |') == 4
+    assert '| local K=2 |' in said
+    assert '| camvid | skipped: give --camvid DIR, the folder of CamVid |' in said
+    assert '| tiny, 2 of 64x64 | local K=2 |' in said
+    assert re.search(r'^- mmseg::missing/no_such_config.py: \w+: .*', said, re.M)
+    for method in ('compile 0.2', 'compile 1'):
+        assert re.search(rf'\| {method} \| - \| [\d.]+ [KMG]iB \| - \|', said), method
+    assert 'save_on_cpu' not in said
     picture = tmp_path / 'time.png'
     plot_benchmark.main([str(tmp_path / 'out' / 'time-float32.json'), str(picture)])
     assert picture.read_bytes().startswith(b'\x89PNG')
+    rivals = tmp_path / 'rivals.png'
+    plot_benchmark.main([str(tmp_path / 'out/rivals-float32.json'), str(rivals)])
+    assert rivals.read_bytes().startswith(b'\x89PNG')
     logs = {path: path.read_text() for path in (tmp_path / 'out').glob('*.log')}
-    assert run().count('| done |') == 2
+    assert re.sub(' +', ' ', run()).count('| done |') == 4
     assert {path: path.read_text() for path in logs} == logs
 
 

@@ -13,13 +13,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import (
+    CheckpointPolicy,
+    checkpoint,
+    create_selective_checkpoint_contexts,
+)
 
 from ...settings.recompute_mode import DECODE_HEAD, RecomputeMode, parsed
 from ...units import State, Unit
 from .stepwise import stepwise_recompute
 
 ALL = 'all'
+Policy = Callable[..., CheckpointPolicy]
 
 
 def resolve_recompute(
@@ -123,7 +128,9 @@ def head_recompute(mode: RecomputeMode) -> contextlib.AbstractContextManager:
     return stepwise_recompute(keep_products=mode is RecomputeMode.WHOLE)
 
 
-def run_recomputed(unit: Unit, backbone: nn.Module, state: State) -> State:
+def run_recomputed(
+    unit: Unit, backbone: nn.Module, state: State, policy: Policy | None = None
+) -> State:
     """Run a unit, keeping only its input for backward.
 
     Checkpointing without reentrance also works for the first unit behind a wall, whose
@@ -135,6 +142,7 @@ def run_recomputed(unit: Unit, backbone: nn.Module, state: State) -> State:
             backward.
         backbone: The backbone that it is a unit of.
         state: What flows in.
+        policy: Whose results are kept after all, see `recomputed`.
 
     Returns:
         What ``unit(backbone, state)`` returns, bit for bit.
@@ -148,7 +156,8 @@ def run_recomputed(unit: Unit, backbone: nn.Module, state: State) -> State:
         x = maps[0] if is_single else maps
         return unit(backbone, dataclasses.replace(kept[0], x=x))
 
-    after = recomputed(run, *maps, modules=tuple(modules_of(unit, backbone)))
+    modules = tuple(modules_of(unit, backbone))
+    after = recomputed(run, *maps, modules=modules, policy=policy)
     kept[0] = _without_skips_of(after, kept[0])
     return dataclasses.replace(after, outputs=(*state.outputs, *after.outputs))
 
@@ -161,7 +170,10 @@ def _without_skips_of(after: State, before: State) -> State:
 
 
 def recomputed(
-    function: Callable[..., Any], *args: Tensor | None, modules: Sequence[nn.Module]
+    function: Callable[..., Any],
+    *args: Tensor | None,
+    modules: Sequence[nn.Module],
+    policy: Policy | None = None,
 ) -> Any:
     """Call a function, keeping only its arguments for backward.
 
@@ -170,6 +182,8 @@ def recomputed(
         args: The tensors it needs.
         modules: The modules that it runs and whose buffers it may change. Submodules
             must be listed, too.
+        policy: Says of each operator whether its result is kept, too; see torch's
+            `create_selective_checkpoint_contexts`. None keeps nothing.
 
     Returns:
         What the function returns.
@@ -180,14 +194,26 @@ def recomputed(
         function,
         *args,
         use_reentrant=False,
-        context_fn=functools.partial(_contexts, modules),
+        context_fn=functools.partial(_contexts, modules, policy),
     )
 
 
 def _contexts(
-    modules: Sequence[nn.Module],
+    modules: Sequence[nn.Module], policy: Policy | None
 ) -> tuple[contextlib.AbstractContextManager, contextlib.AbstractContextManager]:
-    return contextlib.nullcontext(), EarlierBuffers(modules)
+    buffers = EarlierBuffers(modules)
+    if policy is None:
+        return contextlib.nullcontext(), buffers
+    keeping, repeating = create_selective_checkpoint_contexts(policy)
+    return keeping, _both(buffers, repeating)
+
+
+@contextlib.contextmanager
+def _both(
+    first: contextlib.AbstractContextManager, second: contextlib.AbstractContextManager
+) -> Iterator[None]:
+    with first, second:
+        yield
 
 
 class EarlierBuffers:

@@ -34,6 +34,11 @@ class AllocationTracker(TorchDispatchMode):
         self._lingering: list[set[int]] = []
         self.lingering_bytes: list[int] = []
 
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """Let compiled code run as compiled, not operator by operator as written."""
+        return True
+
     def track(self, tensors: Iterable[Tensor]) -> None:
         """Count tensors that were made before the tracker was active."""
         for tensor in tensors:

@@ -1,0 +1,93 @@
+"""One way to train a network, as a benchmark compares it. Nothing is run here."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..planner.make import Setting
+from ..planner.profile.fake_step import TrackedStep
+from ..planner.search.costs import Chain, Partition
+from ..planner.search.memory import predicted_peak, total_flops
+
+END_TO_END = 'end_to_end'
+CHECKPOINTING = 'checkpointing'
+LOCAL = 'local'
+LOCAL_RECOMPUTE = 'local+recompute'
+EXACT = 'exact'
+SELECTIVE = 'selective'
+COMPILE = 'compile'
+SAVE_ON_CPU = 'save_on_cpu'
+#: What the planner predicts.
+PREDICTED = (END_TO_END, CHECKPOINTING, EXACT, LOCAL, LOCAL_RECOMPUTE)
+#: What torch offers for less memory, on the stock model.
+RIVALS = (SELECTIVE, COMPILE, SAVE_ON_CPU)
+KINDS = PREDICTED + RIVALS
+#: Meaningless on a CPU.
+_GPU_ONLY = (SAVE_ON_CPU,)
+
+Change = Callable[[nn.Module, torch.device], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """One way to train a network.
+
+    Args:
+        kind: One of `KINDS`, or a name of its own.
+        setting: The network, batch, crop and optimizer.
+        model: Config of the model that trains this way.
+        partition: Cuts and recompute.
+        chain: Costs of the network.
+        how: What it is, in words.
+        counted: A step on fake tensors, where the planner has no prediction.
+        change: What is done to the built model before it trains; unless a step was
+            counted, neither memory nor FLOPs are predicted then.
+        label: What tells it from others of its kind; the number of modules by default.
+    """
+
+    kind: str
+    setting: Setting
+    model: Mapping[str, Any]
+    partition: Partition
+    chain: Chain
+    how: str
+    counted: TrackedStep | None = None
+    change: Change | None = None
+    label: str | None = None
+
+    @property
+    def num_modules(self) -> int:
+        """1 for end-to-end training."""
+        return len(self.partition.ends)
+
+    @property
+    def name(self) -> str:
+        """How tables call it, such as ``local K=4``."""
+        label = f'K={self.num_modules}' if self.label is None else self.label
+        return f'{self.kind} {label}'.strip()
+
+    @property
+    def predicted_peak_bytes(self) -> int | None:
+        """Of a training step; None if it is not predicted."""
+        if self.counted is not None:
+            return self.counted.peak_bytes
+        if self.change is not None:
+            return None
+        return predicted_peak(self.chain, self.partition)
+
+    @property
+    def flops(self) -> int | None:
+        """Of a training step, 2 a multiply-add; None if they are not predicted."""
+        if self.counted is not None:
+            return self.counted.flops
+        if self.change is not None:
+            return None
+        return total_flops(self.chain, self.partition)
+
+
+def runs_on(kind: str, device: str) -> bool:
+    """Whether a kind of method means anything on ``cpu`` or ``cuda``."""
+    return device == 'cuda' or kind not in _GPU_ONLY
