@@ -20,7 +20,7 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['infopro_seg', 'infopro_seg.*']),
     install_requires=[
-        'torch>=2.4',
+        'torch>=2.6',
         'torchvision',
         'numpy',
         'matplotlib',

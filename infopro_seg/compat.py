@@ -88,7 +88,7 @@ PRODUCTS = frozenset(
         '_scaled_dot_product_flash_attention',
         '_scaled_dot_product_flash_attention_for_cpu',
     )
-    if hasattr(torch.ops.aten, name)  # not all in torch 2.4
+    if hasattr(torch.ops.aten, name)  # not all in torch 2.6
 )
 
 #: Functions through which numpy pickles arrays and scalars.

@@ -19,27 +19,28 @@ _INSTALL = (
     'recommended) or "pip install infopro-seg[openmmlab]" (originals). Never install '
     'both: they own the same import folders.'
 )
-_MIN_TORCH = (2, 4)
+_MIN_TORCH = (2, 6)
 
 
 def require_torch(version: str) -> None:
     """Check the version of torch.
 
-    Older reducers leave the gradients of modules that ran backward early without
-    averaging them over the processes, silently (PyTorch PR #124193).
+    torch 2.5 cannot read the checkpoint of a run without running code in it (tried with
+    2.5.1). Reducers before 2.4 leave the gradients of modules that ran backward early
+    without averaging them over the processes, silently (PyTorch PR #124193).
 
     Args:
         version: ``torch.__version__``, such as ``2.14.1+cu130``.
 
     Raises:
-        ImportError: if the version is older than 2.4.
+        ImportError: if the version is older than 2.6.
     """
     major, minor = version.split('.')[:2]
     if (int(major), int(minor)) < _MIN_TORCH:
         raise ImportError(
             f'infopro_seg needs torch >= {_MIN_TORCH[0]}.{_MIN_TORCH[1]} (older '
-            'versions silently skip averaging early gradients in distributed '
-            f'training), found torch {version}. {_INSTALL}'
+            "versions cannot read a run's checkpoint without running code in it), "
+            f'found torch {version}. {_INSTALL}'
         )
 
 

@@ -14,9 +14,6 @@ from ..models import InfoProEncoderDecoder, LocalModule
 from ..models.losses.chunked import obstacle
 from .local_model import local_model_of
 
-# torch.OutOfMemoryError is its name since torch 2.5.
-OutOfMemoryError = getattr(torch, 'OutOfMemoryError', torch.cuda.OutOfMemoryError)
-
 
 @HOOKS.register_module()
 class MemoryAdviceHook(Hook):
@@ -65,7 +62,7 @@ class MemoryAdviceHook(Hook):
         self._running = None
         try:
             return train_step(*args, **kwargs)
-        except OutOfMemoryError as error:
+        except torch.OutOfMemoryError as error:
             # A segment that ran again in backward names itself.
             self._running = getattr(error, 'module', self._running)
             raise type(error)(f'{error}\n{self._advice()}') from error

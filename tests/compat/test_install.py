@@ -10,14 +10,14 @@ from mmengine.config import Config
 from infopro_seg import install
 
 
-@pytest.mark.parametrize('version', ['2.4.0', '2.14.1+cu130', '3.0.0a0'])
+@pytest.mark.parametrize('version', ['2.6.0', '2.14.1+cu130', '3.0.0a0'])
 def test_supported_torch_is_accepted(version):
     install.require_torch(version)
 
 
-@pytest.mark.parametrize('version', ['1.13.1', '2.3.1+cu121'])
+@pytest.mark.parametrize('version', ['1.13.1', '2.5.1+cu121'])
 def test_old_torch_is_refused_with_the_way_to_install(version):
-    with pytest.raises(ImportError, match=r'torch >= 2.4 .*found.*requirements.txt'):
+    with pytest.raises(ImportError, match=r'torch >= 2.6 .*found.*requirements.txt'):
         install.require_torch(version)
 
 
