@@ -28,6 +28,26 @@ class NumberedIndex(NamedTuple):
     seeds: tuple[int, ...]
 
 
+class SeededIndex(int):
+    """An index with the seeds of its draw, a number for batch samplers that look it up.
+
+    Args:
+        index: What the sampler returned.
+        seeds: As in `NumberedIndex`.
+    """
+
+    seeds: tuple[int, ...]
+
+    def __new__(cls, index: int, seeds: tuple[int, ...]) -> 'SeededIndex':
+        """Make the number."""
+        new = super().__new__(cls, index)
+        new.seeds = seeds
+        return new
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SeededIndex, (int(self), self.seeds)
+
+
 class NumberedBatches:
     """The batches of a batch sampler in the same order, with seeds.
 
@@ -52,7 +72,7 @@ class NumberedBatches:
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[list[NumberedIndex]]:
+    def __iter__(self) -> Iterator[list[NumberedIndex | SeededIndex]]:
         batches, num_samples = self._begun or (iter(self.batches), 0)
         self._begun = None
         epoch, self._epoch = self._epoch, self._epoch + 1
@@ -64,7 +84,7 @@ class NumberedBatches:
                 # SeedSequence ignores zeros at the end: epoch 0 has the numbers of
                 # samplers without epochs.
                 index
-                if isinstance(index, NumberedIndex)  # by the sampler itself
+                if isinstance(index, SeededIndex)  # by the sampler itself
                 else NumberedIndex(index, (seed, first + i * self._world_size, epoch))
                 for i, index in enumerate(batch)
             ]
@@ -110,6 +130,8 @@ class SeededItems:
         return [self._load(index) for index in indices]
 
     def _load(self, index: Any) -> Any:
+        if isinstance(index, SeededIndex):
+            index = NumberedIndex(int(index), index.seeds)
         if not isinstance(index, NumberedIndex):
             return self._get(index)
         with random_numbers_from(index.seeds):
@@ -120,7 +142,7 @@ class SeededItems:
 
 
 def seed_items(dataset: Dataset) -> bool:
-    """Let a data set load each `NumberedIndex` from the seeds that it brings.
+    """Let a data set load each sample from the seeds that its index brings.
 
     Args:
         dataset: The outermost one; changed in place, once.

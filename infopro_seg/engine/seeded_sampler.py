@@ -6,7 +6,7 @@ from mmengine.dataset import InfiniteSampler
 from mmseg.registry import DATA_SAMPLERS
 from torch.utils.data import Dataset
 
-from .numbered_batches import NumberedIndex, seed_items
+from .numbered_batches import SeededIndex, seed_items
 
 
 @DATA_SAMPLERS.register_module()
@@ -37,7 +37,7 @@ class SeededSampler(InfiniteSampler):
             self._num_drawn += 1
             # The 0 is the epoch: the order has no end.
             seeds = (self.seed, draw, 0)
-            yield NumberedIndex(index, seeds) if self._seeds_items else index
+            yield SeededIndex(index, seeds) if self._seeds_items else index
 
     def skip(self, num_samples: int) -> None:
         """Let the next draw be the one after ``num_samples`` of this process."""

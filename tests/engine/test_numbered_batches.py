@@ -138,6 +138,26 @@ def load_alone(num_batches, skip=0):
     return [[(s['sample_idx'], s['draws']) for s in batch] for batch in samples]
 
 
+class SmallestFirst(BatchSampler):
+    """Looks its indices up, as samplers by aspect ratio do."""
+
+    def __iter__(self):
+        order = range(100)
+        for batch in super().__iter__():
+            yield sorted(batch, key=lambda index: order[index])
+
+
+def test_a_batch_sampler_gets_numbers_from_a_seeded_sampler():
+    dataset = scenes()
+    sampler = SeededSampler(dataset, shuffle=True, seed=5)
+    batches = SmallestFirst(sampler, 3, drop_last=False)
+    iterator = iter(DataLoader(dataset, batch_sampler=batches, collate_fn=list))
+    whole = load(scenes(), sampler=InfiniteSampler)
+    for expected in whole[:2]:
+        batch = [(s['sample_idx'], s['draws']) for s in next(iterator)]
+        assert batch == sorted(expected)
+
+
 def test_a_seeded_sampler_needs_no_hook():
     numbered = load(scenes(), sampler=InfiniteSampler)
     assert load_alone(4) == numbered
