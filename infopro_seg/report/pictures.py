@@ -28,7 +28,7 @@ def save_grid(
     axes = figure.subplots(len(rows), len(columns), squeeze=False)
     for row, line in zip(rows, axes, strict=True):
         for column, ax in zip(columns, line, strict=True):
-            ax.imshow(row[column])
+            ax.imshow(row[column], interpolation='nearest')
             ax.set_axis_off()
     for column, ax in zip(columns, axes[0], strict=True):
         ax.set_title(column, fontsize=10)
