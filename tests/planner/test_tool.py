@@ -104,7 +104,7 @@ def test_a_table_shows_the_plans_of_a_network(config):
     arguments = ('--batch-size', BATCH, '--crop-size', *CROP, '--num-modules', 1, 3)
     result = run(config, *arguments, tool='analysis/plan_table.py')
     assert result.returncode == 0, result.stderr
-    lines = result.stdout.splitlines()
+    lines = re.sub(' +', ' ', result.stdout).splitlines()
     assert lines[0] == '| | K=1 | K=3 | best |'
     rows = {line.split(' | ')[0]: line.split(' | ')[1:] for line in lines}
     whole, three, _ = rows['| no recompute']
