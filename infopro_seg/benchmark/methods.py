@@ -111,13 +111,12 @@ def _exact(setting: Setting, chain: Chain) -> Method:
     model = _without_weights(setting.model)
     # Cuts by num_modules or a plan are settled by the network.
     local = MODELS.build(ConfigDict(copy.deepcopy(model))).local
-    names = [unit.name for unit in chain.units]
-    ends = (*(names.index(split) + 1 for split in local['splits']), len(names))
     how = f'segments that end with {", ".join(local["splits"])} run again in backward'
     if local['recompute']:
         how += f'; recompute={local["recompute"]}'
     step = setting.tracked_step_of(model)
-    return Method(EXACT, setting, model, Partition(ends), chain, how, step)
+    partition = chain.cut_after(local['splits'])
+    return Method(EXACT, setting, model, partition, chain, how, step)
 
 
 def _end_to_end(stock: Setting, chain: Chain) -> Method:
@@ -164,12 +163,11 @@ def planned(setting: Setting, chain: Chain, budget: int, kind: str) -> Method | 
 def from_plan(setting: Setting, plan: Plan) -> Method:
     """A plan as it was decided and checked."""
     chain = setting.measured()
-    names = [unit.name for unit in chain.units]
-    ends = (*(names.index(split) + 1 for split in plan.splits), len(names))
+    partition = chain.cut_after(plan.splits)
     model = planned_model(setting.model, plan.splits, plan.recompute)
     how = f'cut after {", ".join(plan.splits) or "nothing"}'
     counted = setting.tracked_step_of(model)
-    return Method('plan', setting, model, Partition(ends), chain, how, counted)
+    return Method('plan', setting, model, partition, chain, how, counted)
 
 
 def _cut(setting: Setting, chain: Chain, kind: str, partition: Partition) -> Method:

@@ -78,9 +78,8 @@ def main() -> None:
 def _compared(setting: Setting, splits: tuple[str, ...]) -> str:
     """Both peaks of a plan that recomputes nothing."""
     chain = setting.measured()
-    names = [unit.name for unit in chain.units]
-    check_splits(names, splits)
-    plan = Partition((*(names.index(name) + 1 for name in splits), len(names)))
+    check_splits([unit.name for unit in chain.units], splits)
+    plan = chain.cut_after(splits)
     predicted, tracked = predicted_peak(chain, plan), setting.tracked_peak(splits, ())
     return f'predicted {gib(predicted)}, a step needs {gib(tracked)}'
 

@@ -114,9 +114,9 @@ class SafeCheckpointHook(CheckpointHook):
 
     def after_val(self, runner: Runner) -> None:
         """Restore the random generators, as if there had been no validation."""
-        assert self._state_before_validation is not None, 'before_val comes first'
-        set_random_state(self._state_before_validation)
-        self._state_before_validation = None
+        if self._state_before_validation is not None:
+            set_random_state(self._state_before_validation)
+            self._state_before_validation = None
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add what the host does not save."""

@@ -6,7 +6,8 @@ from infopro_seg.planner.search.memory import (
     extra_flops,
     predicted_peak,
 )
-from infopro_seg.planner.search.partition import cheapest, smallest
+from infopro_seg.planner.search.partition import _tightened, cheapest, smallest
+from infopro_seg.planner.search.rows import cheapest_within
 from tests.planner.chains import all_partitions, chains
 
 POLICIES = st.sampled_from(['never', 'auto', 'always'])
@@ -75,6 +76,19 @@ def test_with_weights_in_local_heads_what_is_found_fits(chain, data):
         assert predicted_peak(chain, least) > budget
     else:
         assert predicted_peak(chain, found) <= budget
+
+
+@settings(max_examples=150, deadline=None)
+@given(chain=chains(max_units=3, max_state=3), data=st.data())
+def test_what_leaves_more_memory_free_never_needs_more_in_all(chain, data):
+    """Tightening looks at modules; weights of other local heads may be larger."""
+    peaks = [predicted_peak(chain, p) for p in all_partitions(chain)]
+    limit = data.draw(st.integers(min(peaks), max(peaks)))
+    found = cheapest_within(chain, limit)
+    if found is not None:
+        tightened = _tightened(chain, found, None, 'auto')
+        assert predicted_peak(chain, tightened) <= predicted_peak(chain, found)
+        assert extra_flops(chain, tightened) == extra_flops(chain, found)
 
 
 def on_random_chains(body, max_examples, max_units, min_units=1, policies=POLICIES):

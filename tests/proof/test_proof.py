@@ -17,22 +17,9 @@ from infopro_seg.proof.job import Job, Records
 from infopro_seg.proof.parts import compared, parts
 from infopro_seg.proof.report import reserve_of, write_page
 from infopro_seg.proof.runner import run_part, run_parts
-from tests.planner.networks import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 GIB = 2**30
-
-
-@pytest.fixture
-def config(tmp_path):
-    model = {**tiny(), 'type': 'EncoderDecoder'}
-    del model['local']
-    path = tmp_path / 'tiny.py'
-    path.write_text(
-        f'model = {model!r}\n'
-        'train_dataloader = dict(batch_size=2)\ncrop_size = (64, 96)\n'
-    )
-    return str(path)
 
 
 @pytest.fixture

@@ -17,28 +17,20 @@ from infopro_seg.proof.parts import left_out
 from infopro_seg.proof.report import write_page
 from infopro_seg.proof.runner import _stop, job_in, run_parts
 from infopro_seg.proof.side_tables import camvid_rows, side_table
-from tests.planner.networks import tiny
 from tests.walk.data import write_camvid
 
 
 @pytest.fixture
-def job(tmp_path):
-    model = {**tiny(), 'type': 'EncoderDecoder'}
-    del model['local']
-    path = tmp_path / 'tiny.py'
-    path.write_text(
-        f'model = {model!r}\n'
-        'train_dataloader = dict(batch_size=2)\ncrop_size = (64, 96)\n'
-    )
+def job(config):
     return Job(
-        str(path),
+        config,
         device='cpu',
         batch_size=2,
         crop_size=(64, 96),
         num_modules=(2,),
         steps=1,
         warmup=2,
-        networks=(str(path),),
+        networks=(config,),
     )
 
 

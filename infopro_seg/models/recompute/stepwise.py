@@ -245,7 +245,8 @@ class _Value:
             return self._kept.tensor
         if self._made is not None:
             return self._made
-        assert self.recipe is not None, 'it goes only when the tensor is kept'
+        if self.recipe is None:
+            raise RuntimeError('stepwise recompute has lost a tensor: report a bug.')
         made = self.recipe.follow()
         if made.stride() != self.stride:
             raise RuntimeError(

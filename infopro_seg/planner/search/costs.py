@@ -8,7 +8,7 @@ Bytes are integers, FLOPs are 2 a multiply-add.
 import dataclasses
 import functools
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ...settings.recompute_mode import RecomputeMode
@@ -264,6 +264,15 @@ class Chain:
     def splits(self, partition: 'Partition') -> tuple[str, ...]:
         """Names of the last units of all modules but the last."""
         return tuple(self.units[cut - 1].name for cut in partition.ends[:-1])
+
+    def cut_after(self, splits: Iterable[str]) -> 'Partition':
+        """The partition with these splits that recomputes nothing.
+
+        Raises:
+            ValueError: if a name is none of a unit.
+        """
+        names = [unit.name for unit in self.units]
+        return Partition((*(names.index(split) + 1 for split in splits), len(names)))
 
     @functools.cached_property
     def grads_before(self) -> tuple[int, ...]:

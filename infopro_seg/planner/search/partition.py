@@ -138,7 +138,12 @@ def _tightened(
             recompute=recompute,
             most_flops=flops,
         )
-        if other is not None and extra_flops(chain, other) == flops:
+        # The state of local heads, which the limit does not count, may be larger.
+        if (
+            other is not None
+            and extra_flops(chain, other) == flops
+            and predicted_peak(chain, other) <= predicted_peak(chain, found)
+        ):
             found, high = other, limit
         else:
             low = limit

@@ -145,7 +145,17 @@ def least_needs(chain: Chain, recompute: str) -> tuple[np.ndarray, np.ndarray]:
         b - 1 with its local head; and (n + 1,) bytes, where [a] is the last module
         from unit a on.
     """
-    search = _Search(chain, _UNLIMITED, CHOICES[recompute], counts_flops=False)
+    choices = CHOICES[recompute]
+    key = 'needs', choices
+    if key not in chain.memo:
+        chain.memo[key] = _least_needs(chain, choices)
+    return chain.memo[key]
+
+
+def _least_needs(
+    chain: Chain, choices: Sequence[RecomputeMode]
+) -> tuple[np.ndarray, np.ndarray]:
+    search = _Search(chain, _UNLIMITED, choices, counts_flops=False)
     num_units = len(chain.units)
     needs = np.full((num_units + 1, num_units + 2), IMPOSSIBLE, dtype=np.int64)
     # The group of a row is where its module ends.
