@@ -4,6 +4,8 @@ import argparse
 import copy
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -229,14 +231,21 @@ def _replace_sync_bn(config: Any) -> bool:
     return any(found)
 
 
-def init_cpu_processes(cfg: Config) -> None:
-    """Connect the processes of ``--launcher pytorch`` on a machine without GPUs.
+@contextmanager
+def connected_processes(cfg: Config) -> Iterator[None]:
+    """Connect the processes of ``--launcher pytorch``, and part in order.
 
-    With GPUs the runner does this, but it always sets a CUDA device.
+    On GPUs the runner connects them; it always sets a CUDA device, so without GPUs it
+    is done here. A process that exits while still connected may abort another, or
+    itself; after an error they are left to the launcher, which stops them all.
     """
     is_cpu = not torch.cuda.is_available()
     if cfg.launcher == 'pytorch' and is_cpu and not is_distributed():
         torch.distributed.init_process_group('gloo')
+    yield
+    if is_distributed():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 def enable_tta(cfg: Config, *, flip: bool) -> None:

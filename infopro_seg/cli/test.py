@@ -12,8 +12,8 @@ from .config import (
     add_config_arguments,
     add_trust_argument,
     complete_test,
+    connected_processes,
     enable_tta,
-    init_cpu_processes,
     load_config,
     save_predictions,
 )
@@ -63,8 +63,10 @@ def main() -> None:
     cfg.load_from = args.checkpoint
     cfg.resume = False
     check_data(cfg, loaders=loaders_of(cfg, training=False))
-    init_cpu_processes(cfg)
-    with weights_only_loading(trust_pickle=args.trust_checkpoint):
+    with (
+        connected_processes(cfg),
+        weights_only_loading(trust_pickle=args.trust_checkpoint),
+    ):
         metrics = Runner.from_cfg(cfg).test()
     if args.json:
         Path(args.json).write_text(json.dumps(metrics, indent=2, default=float) + '\n')

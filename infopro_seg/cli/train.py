@@ -12,8 +12,8 @@ from .config import (
     add_trust_argument,
     check_amp,
     complete_training,
+    connected_processes,
     enable_amp,
-    init_cpu_processes,
     load_config,
 )
 from .run import make_parser
@@ -53,6 +53,5 @@ def main() -> None:
     complete_training(cfg)
     check_model(cfg)
     check_data(cfg, loaders=loaders_of(cfg, training=True))
-    init_cpu_processes(cfg)
-    with weights_only_loading(trust_pickle=trust_pickle):
+    with connected_processes(cfg), weights_only_loading(trust_pickle=trust_pickle):
         Runner.from_cfg(cfg).train()

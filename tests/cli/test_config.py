@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 from infopro_seg.cli.config import (
     add_config_arguments,
+    connected_processes,
     enable_amp,
     enable_tta,
     load_config,
@@ -218,3 +219,19 @@ def test_what_does_not_depend_on_the_run_is_left_to_the_model(local):
     cfg = Config({'model': localized(deeplabv3(), **local)})
     settle_cuts(cfg)
     assert cfg.model.local == local
+
+
+def test_processes_part_when_the_work_is_done(monkeypatch):
+    for name, value in {
+        'RANK': '0',
+        'WORLD_SIZE': '1',
+        'MASTER_ADDR': '127.0.0.1',
+        'MASTER_PORT': '0',
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    with connected_processes(Config({'launcher': 'pytorch'})):
+        assert torch.distributed.get_backend() == 'gloo'
+    assert not torch.distributed.is_initialized()
+    with connected_processes(Config({'launcher': 'none'})):
+        assert not torch.distributed.is_initialized()
