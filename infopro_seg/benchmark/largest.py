@@ -20,7 +20,7 @@ from ..planner.limits import (
 )
 from ..planner.make import Setting
 from ..planner.search.costs import Chain
-from ..planner.search.memory import predicted_peak
+from ..planner.search.totals import predicted_peak
 from .method import Method
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from ..planner.make import Setting
 from ..planner.profile.fake_step import TrackedStep
 from ..planner.search.costs import Chain, Partition
-from ..planner.search.memory import predicted_peak, total_flops
+from ..planner.search.totals import predicted_peak, total_flops
 
 END_TO_END = 'end_to_end'
 CHECKPOINTING = 'checkpointing'

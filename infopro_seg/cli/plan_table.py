@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 from ..planner.from_config import setting_of
 from ..planner.search.costs import Chain, Partition
-from ..planner.search.memory import extra_flops, predicted_peak, total_flops
 from ..planner.search.partition import cheapest, most_even, smallest
 from ..planner.search.rows import LEAST
+from ..planner.search.totals import extra_flops, predicted_peak, total_flops
 from ..report.tables import markdown_table
 from .run import make_parser
 

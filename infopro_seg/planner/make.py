@@ -18,10 +18,10 @@ from .profile.fake_step import TrackedStep, fake_tensors, track_step
 from .profile.optimizers import SGD_MOMENTUM, optimizer_factors
 from .search.costs import Chain, Partition
 from .search.describe import described_modules, spelled_recompute
-from .search.memory import extra_flops, predicted_peak, total_flops
 from .search.partition import cheapest, most_even, smallest
 from .search.rows import AUTO, LEAST, NEVER
 from .search.scaling import interpolate
+from .search.totals import extra_flops, predicted_peak, total_flops
 
 # Context, libraries and workspaces: what the memory that the paper reports exceeds our
 # prediction by, for its four settings, at most (docs/planner.md).

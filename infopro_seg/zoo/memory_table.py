@@ -11,8 +11,8 @@ from typing import Any
 
 from ..planner.from_config import setting_of
 from ..planner.make import Setting
-from ..planner.search.memory import extra_flops, predicted_peak, total_flops
 from ..planner.search.partition import most_even
+from ..planner.search.totals import extra_flops, predicted_peak, total_flops
 from ..settings.config import read_config
 from .classify import classify_model, first_sentence
 

@@ -4,7 +4,7 @@ from infopro_seg.benchmark.method import PREDICTED as KINDS
 from infopro_seg.benchmark.methods import from_plan, methods
 from infopro_seg.models import InfoProEncoderDecoder
 from infopro_seg.planner.make import Setting, make_plan
-from infopro_seg.planner.search.memory import predicted_peak
+from infopro_seg.planner.search.totals import predicted_peak
 from tests.backbones import BACKBONES
 from tests.helpers import build, deeplabv3, localized
 from tests.planner.networks import tiny

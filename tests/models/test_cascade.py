@@ -15,7 +15,7 @@ from infopro_seg.models.readers import outputs_read
 from infopro_seg.planner.make import Setting, make_plan
 from infopro_seg.planner.profile.fake_step import track_step
 from infopro_seg.planner.search.costs import Partition
-from infopro_seg.planner.search.memory import predicted_peak, total_flops
+from infopro_seg.planner.search.totals import predicted_peak, total_flops
 from infopro_seg.settings.localize import localize, stock_model_config
 from infopro_seg.units import units_of
 from tests.equivalence.test_end_to_end import step

@@ -19,6 +19,8 @@ from infopro_seg.planner.search.costs import (
 from infopro_seg.settings.recompute_mode import RecomputeMode
 
 _SMALL = st.integers(0, 6)
+_NOTHING, _WHOLE, _ = RecomputeMode
+CHOICES = {'never': [_NOTHING], 'auto': list(RecomputeMode), 'always': [_WHOLE]}
 
 
 def passes(*, casts=False, freed=False):
@@ -31,6 +33,8 @@ def passes(*, casts=False, freed=False):
         released=_SMALL,
         input_held=_SMALL,
         both_held=st.integers(6, 9),
+        grad_held=_SMALL,
+        all_held=st.integers(6, 9),
         keeps_output=st.booleans(),
         frees_skips=st.integers(0, 3) if freed else st.just(0),
         frees_input=st.integers(0, 3) if freed else st.just(0),
@@ -38,6 +42,7 @@ def passes(*, casts=False, freed=False):
         casts=_SMALL if casts else st.just(0),
         cache=st.just(0),
         flops=st.integers(0, 9),
+        forward_flops=st.integers(0, 3),
     )
 
 
@@ -79,6 +84,7 @@ def chains(draw, *, min_units=1, max_units=5, max_state=0, casts=True):
             parameter_bytes=draw(_SMALL),
             flow_bytes=draw(_SMALL),
             is_trainable=i >= min(num_frozen, num_units - 1),
+            writes_input=draw(st.sampled_from([False, False, False, True])),
         )
         for i in range(num_units)
     )
@@ -135,12 +141,28 @@ def chains(draw, *, min_units=1, max_units=5, max_state=0, casts=True):
     )
 
 
+def all_exact_partitions(chain, recompute='auto', num_modules=None):
+    """Every partition into segments that can be run again."""
+    num_units = len(chain.units)
+    trainable = [i for i, unit in enumerate(chain.units) if unit.is_trainable]
+    places = [
+        i
+        for i in range(trainable[0] + 1, num_units + 1)
+        if i == num_units or not chain.units[i].writes_input
+    ]
+    for num_cuts in range(len(places) + 1):
+        if num_modules is not None and num_cuts != num_modules - 1:
+            continue
+        for cuts in itertools.combinations(places, num_cuts):
+            for modes in itertools.product(CHOICES[recompute], repeat=num_units + 1):
+                chosen = {i: mode for i, mode in enumerate(modes[:-1]) if mode}
+                yield Partition((*cuts, num_units), chosen, modes[-1], is_exact=True)
+
+
 def all_partitions(chain, recompute='auto', num_modules=None):
     """Every partition in which each module has something to train."""
     num_units = len(chain.units)
-    nothing, whole, _ = RecomputeMode
-    choices = {'never': [nothing], 'auto': list(RecomputeMode), 'always': [whole]}
-    choices = choices[recompute]
+    choices = CHOICES[recompute]
     for num_cuts in range(num_units + 1):
         if num_modules is not None and num_cuts != num_modules - 1:
             continue

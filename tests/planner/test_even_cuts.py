@@ -13,9 +13,9 @@ from infopro_seg.planner.search.costs import (
     UnitCost,
     Variants,
 )
-from infopro_seg.planner.search.memory import module_peaks, predicted_peak
 from infopro_seg.planner.search.partition import most_even, smallest
 from infopro_seg.planner.search.rows import even_cuts, least_peaks
+from infopro_seg.planner.search.totals import module_peaks, predicted_peak
 from tests.planner.chains import all_partitions, chains
 
 

@@ -11,11 +11,11 @@ from infopro_seg.planner.search.costs import (
     UnitCost,
     Variants,
 )
-from infopro_seg.planner.search.memory import (
+from infopro_seg.planner.search.partition import cheapest, smallest
+from infopro_seg.planner.search.totals import (
     extra_flops,
     predicted_peak,
 )
-from infopro_seg.planner.search.partition import cheapest, smallest
 from tests.planner.chains import all_partitions, chains
 
 POLICIES = st.sampled_from(['never', 'auto', 'always'])

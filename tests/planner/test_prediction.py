@@ -11,13 +11,13 @@ from infopro_seg.planner.profile.chain import profile_chain
 from infopro_seg.planner.profile.fake_step import fake_tensors, track_step
 from infopro_seg.planner.profile.optimizers import SGD_MOMENTUM, optimizer_factors
 from infopro_seg.planner.search.costs import Partition
-from infopro_seg.planner.search.memory import (
+from infopro_seg.planner.search.scaling import interpolate
+from infopro_seg.planner.search.totals import (
     module_peaks,
     optimizer_peak,
     predicted_peak,
     total_flops,
 )
-from infopro_seg.planner.search.scaling import interpolate
 from infopro_seg.settings.recompute_mode import RecomputeMode
 from tests.helpers import build, gradients
 from tests.planner.networks import BATCH, CROP, tiny

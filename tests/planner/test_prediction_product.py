@@ -10,9 +10,9 @@ from mmseg.registry import MODELS
 from infopro_seg.planner.profile.chain import profile_chain
 from infopro_seg.planner.profile.fake_step import track_step
 from infopro_seg.planner.search.describe import spelled_recompute
-from infopro_seg.planner.search.memory import predicted_peak, total_flops
 from infopro_seg.planner.search.partition import cheapest, smallest
 from infopro_seg.planner.search.rows import AUTO
+from infopro_seg.planner.search.totals import predicted_peak, total_flops
 from infopro_seg.units import units_of
 from tests.backbones import BACKBONES
 from tests.helpers import localized

@@ -3,7 +3,7 @@
 import pytest
 
 from infopro_seg.planner.profile.fake_step import track_step
-from infopro_seg.planner.search.memory import module_peaks
+from infopro_seg.planner.search.totals import module_peaks
 from tests.planner.test_prediction import partition_of
 from tests.planner.test_prediction_product import BATCH, CROP, measured, network
 

@@ -6,7 +6,7 @@ from infopro_seg.benchmark.steps import Measured
 from infopro_seg.benchmark.summary import summarised
 from infopro_seg.planner.limits import chain_by_batch
 from infopro_seg.planner.make import Setting
-from infopro_seg.planner.search.memory import predicted_peak
+from infopro_seg.planner.search.totals import predicted_peak
 from infopro_seg.report.benchmark_text import largest_report, methods_report
 from infopro_seg.report.plots import plot_benchmark
 from tests.planner.networks import tiny

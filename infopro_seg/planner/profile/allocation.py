@@ -61,6 +61,11 @@ class AllocationTracker(TorchDispatchMode):
         self.lingering_bytes = [0] * len(groups)
         self.lingering_peaks = [self.live_bytes] * len(groups)
 
+    def linger_too(self, storages: Collection[int], groups: Iterable[int]) -> None:
+        """Add storages to some of the groups, by their indices."""
+        for i in groups:
+            self._lingering[i] |= set(storages)
+
     def reset_peak(self) -> None:
         """Start new peaks at what is alive now."""
         self.peak_bytes = self.live_bytes

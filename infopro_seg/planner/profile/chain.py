@@ -18,6 +18,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
+from ...compat import version_of
 from ...models.build import build_local_heads
 from ...models.losses.chunked import use_lean_loss
 from ...models.probe import Probe, probe_backbone
@@ -162,14 +163,16 @@ class _Profile:
         for i, (unit, head) in enumerate(
             zip(units_of(self.backbone), heads, strict=True)
         ):
+            versions = [version_of(t) for t in flow_tensors(state)]
             before, (state, kept_skips) = state, self._next(unit, state)
+            writes_input = versions != [version_of(t) for t in flow_tensors(before)]
             taken = [k for k in range(len(makers)) if k not in kept_skips]
             cost, grad_bytes = self._unit(
                 unit, before, state, i == 0, taken, found.keeps_last_map()
             )
             found.skips += _skips(before, taken, makers, i, grad_bytes)
             makers = [i if k is None else makers[k] for k in kept_skips]
-            found.units.append(cost)
+            found.units.append(cost._replace(writes_input=writes_input))
             found.heads.append(self._head(head, state))
             found.states.append(state)
             found.outputs += _outputs(state, i, len(found.outputs))

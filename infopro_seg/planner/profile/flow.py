@@ -62,15 +62,21 @@ class Sink(torch.autograd.Function):
     """The end of a link's graph: its backward makes the gradients of the output."""
 
     @staticmethod
-    def forward(ctx: Any, *tensors: Tensor) -> Tensor:
-        """A scalar without memory of its inputs."""
+    def forward(
+        ctx: Any, note: Callable[[tuple[Tensor, ...]], None] | None, *tensors: Tensor
+    ) -> Tensor:
+        """A scalar without memory of its inputs; ``note`` is shown the gradients."""
+        ctx.note = note
         ctx.shapes = [(t.shape, t.dtype) for t in tensors]
         return tensors[0].new_empty(())
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """New gradients, as the next link would have made them."""
-        return tuple(grad.new_empty(shape, dtype=dtype) for shape, dtype in ctx.shapes)
+        grads = tuple(grad.new_empty(shape, dtype=dtype) for shape, dtype in ctx.shapes)
+        if ctx.note is not None:
+            ctx.note(grads)
+        return (None, *grads)
 
 
 class _Source(torch.autograd.Function):

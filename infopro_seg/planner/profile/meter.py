@@ -77,6 +77,7 @@ class Meter:
             held = given.x if is_first or input_is_kept else None
             start, flops = self._begin()
             after = run(given)
+            forward_flops = self.tracker.flops - flops
             inputs = set() if held is None else storages_of(held)
             del given
             forward_peak, kept = self._since(start)
@@ -84,7 +85,7 @@ class Meter:
             outputs = storages_of(made)
             flow = storages_of(t for t in flow_tensors(after) if id(t) not in others)
             ends = {id(t): t for t in made if t.requires_grad}
-            loss = Sink.apply(*ends.values()) if ends else None
+            loss = Sink.apply(self._linger_grads, *ends.values()) if ends else None
             # Skips live on in the units that put them aside.
             passing = [skips[i] for i in passes_by]
             lingering = storages_of(skips) - storages_of(passing)
@@ -92,6 +93,8 @@ class Meter:
                 lingering,
                 lingering | outputs,
                 lingering | inputs,
+                lingering | outputs | inputs,
+                lingering | outputs,
                 lingering | outputs | inputs,
             )
             del after, ends, made, skips
@@ -105,14 +108,19 @@ class Meter:
             del loss, passing
             backward_peak = peaks[0]
             step = self._finish(forward_peak, kept, backward_peak, flops)
-        released, input_held, both_held = (peak - backward_peak for peak in peaks[1:])
+        released, input_held, both_held, grad_held, all_held = (
+            peak - backward_peak for peak in peaks[1:]
+        )
         step = step._replace(
             released=released,
             input_held=input_held,
             both_held=both_held,
+            grad_held=grad_held,
+            all_held=all_held,
             keeps_output=keeps_output,
             frees_skips=frees_skips,
             frees_input=frees_input,
+            forward_flops=forward_flops,
         )
         return step, sum(skip_grads.values())
 
@@ -146,7 +154,7 @@ class Meter:
             losses = run(given)
             forward_peak, kept = self._since(start)
             if has_reader:
-                losses['loss_of_reader'] = Sink.apply(*flow_tensors(given))
+                losses['loss_of_reader'] = Sink.apply(None, *flow_tensors(given))
             casts = self._casts() if outlives_autocast else 0
             # Behind the last module nothing but autograd holds its output.
             freed = _flowing_outputs(given) if outlives_autocast else set()
@@ -163,6 +171,10 @@ class Meter:
             return step._replace(
                 casts=step.casts + casts, input_held=held_peak - backward_peak
             )
+
+    def _linger_grads(self, grads: tuple[Tensor, ...]) -> None:
+        """Count the gradients of a unit's output as alive, in the last two groups."""
+        self.tracker.linger_too(storages_of(grads), (4, 5))
 
     def _lingering(self, start: int) -> list[int]:
         """The peaks beyond a start with each group of tensors alive; ends them."""

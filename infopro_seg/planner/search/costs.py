@@ -27,6 +27,8 @@ class Pass(NamedTuple):
         released: How much higher the backward peak is if the output stays alive.
         input_held: How much higher it is if the input stays alive.
         both_held: How much higher it is if both do.
+        grad_held: How much higher it is if the output and its gradient stay alive.
+        all_held: How much higher it is if input, output and gradient do.
         keeps_output: Whether it keeps its output for its own backward, so that the
             next one's runs with its input alive.
         frees_skips: Bytes of the skips that it takes and does not keep: free as soon as
@@ -37,6 +39,7 @@ class Pass(NamedTuple):
             ends.
         cache: Bytes of ``casts`` that nothing but autocast's cache holds.
         flops: Forward, backward and recompute.
+        forward_flops: Of them, those of the forward pass.
     """
 
     forward_peak: int = 0
@@ -45,6 +48,8 @@ class Pass(NamedTuple):
     released: int = 0
     input_held: int = 0
     both_held: int = 0
+    grad_held: int = 0
+    all_held: int = 0
     keeps_output: bool = False
     frees_skips: int = 0
     frees_input: int = 0
@@ -52,6 +57,7 @@ class Pass(NamedTuple):
     casts: int = 0
     cache: int = 0
     flops: int = 0
+    forward_flops: int = 0
 
 
 #: The passes of a piece by `RecomputeMode`.
@@ -156,6 +162,7 @@ class UnitCost(NamedTuple):
         parameter_bytes: Its weights.
         flow_bytes: What it hands to the next unit.
         is_trainable: Whether it has parameters that need a gradient.
+        writes_input: Whether it changes what flows in, in place.
     """
 
     name: str
@@ -163,6 +170,7 @@ class UnitCost(NamedTuple):
     parameter_bytes: int
     flow_bytes: int
     is_trainable: bool = True
+    writes_input: bool = False
 
 
 class HeadCost(NamedTuple):
@@ -232,7 +240,8 @@ class Chain:
 
     def of(self, partition: 'Partition') -> 'Chain':
         """The costs that count for a partition."""
-        return self.uncut if len(partition.ends) == 1 else self
+        is_uncut = len(partition.ends) == 1 or partition.is_exact
+        return self.uncut if is_uncut else self
 
     @property
     def uncut(self) -> 'Chain':
@@ -287,6 +296,18 @@ class Chain:
         return tuple(itertools.accumulate(casts, initial=0))
 
     @functools.cached_property
+    def forward_flops_before(self) -> tuple[int, ...]:
+        """FLOPs of the forward passes of the units before each one, and of all."""
+        flops = (unit.passes.plain.forward_flops for unit in self.units)
+        return tuple(itertools.accumulate(flops, initial=0))
+
+    @functools.cached_property
+    def first_trainable(self) -> int:
+        """Index of the first unit whose parameters need a gradient, if any."""
+        trainable = (i for i, unit in enumerate(self.units) if unit.is_trainable)
+        return next(trainable, len(self.units))
+
+    @functools.cached_property
     def memo(self) -> dict[Any, Any]:
         """Where searches keep what they derive from the costs, for the next search."""
         return {}
@@ -326,16 +347,24 @@ class Partition:
             is the number of units, twice if the last module is the tail alone.
         recompute: How units are recomputed, by index; those that are not are left out.
         tail_mode: How the decode head is recomputed.
+        is_exact: Whether gradients cross the walls: modules run again in backward, as
+            segments, and there are no local heads.
     """
 
     ends: tuple[int, ...]
     recompute: Mapping[int, RecomputeMode] = dataclasses.field(default_factory=dict)
     tail_mode: RecomputeMode = RecomputeMode.NOTHING
+    is_exact: bool = False
 
     @property
     def starts(self) -> tuple[int, ...]:
         """Index of the first unit of every module."""
         return (0, *self.ends[:-1])
+
+    @property
+    def heads(self) -> tuple[int, ...]:
+        """The boundaries that have a local head, as indices of the unit behind."""
+        return () if self.is_exact else self.ends[:-1]
 
     def mode(self, unit: int) -> RecomputeMode:
         """How a unit is recomputed."""

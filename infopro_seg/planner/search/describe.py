@@ -3,7 +3,8 @@
 from ...settings.plan import PlannedModule
 from ...settings.recompute_mode import DECODE_HEAD
 from .costs import Chain, Partition
-from .memory import base_bytes, module_peaks, module_steps, tail_step, total_flops
+from .memory import base_bytes, tail_step
+from .totals import module_peaks, module_steps, total_flops
 
 
 def described_modules(chain: Chain, partition: Partition) -> tuple[PlannedModule, ...]:

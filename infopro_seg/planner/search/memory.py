@@ -1,12 +1,11 @@
-"""The memory and work of a partition, added up from its links. Pure numbers.
+"""The memory of local modules, added up from their links. Pure numbers.
 
 The order of events is that of `InfoProEncoderDecoder.loss` with `LocalBackwardHook`:
 the units of a module, its local head, its auxiliary heads, then all of them backwards.
 The backward of the last module runs after autocast has ended.
 
 A module is folded from its end to its start: `Room` says what the rest of it needs, and
-`Effect` what the pass right before does to that. `module_peaks` and `extra_flops`
-define what `partition` optimises.
+`Effect` what the pass right before does to that.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...settings.recompute_mode import RecomputeMode
-from .costs import Chain, Partition, Pass, Skip, Waiting
+from .costs import Chain, Pass, Skip, Waiting
 
 #: An integer, or an array of them.
 Bytes = Any
@@ -57,18 +56,18 @@ class Effect(NamedTuple):
 
 
 def effect_of(
-    step: Pass, *, is_last: bool, held: int = 0, is_held: bool = False
+    step: Pass, *, outlives_autocast: bool, held: int = 0, is_held: bool = False
 ) -> Effect:
     """The effect of a pass at its place.
 
     Args:
         step: The pass.
-        is_last: Whether the module is the last one, whose backward runs after
-            autocast has ended.
+        outlives_autocast: Whether its backward runs after autocast has ended, as that
+            of the last module does.
         held: Bytes of its output that stay alive until the module is done.
         is_held: Whether its output is still referenced as its backward runs.
     """
-    cache = step.cache if is_last else 0
+    cache = step.cache if outlives_autocast else 0
     peak = step.backward_peak + cache
     return Effect(
         forward_peak=step.forward_peak,
@@ -76,7 +75,7 @@ def effect_of(
         kept=step.kept - step.frees_input - cache,
         peak=peak + (step.released if is_held else 0),
         held_peak=peak + (step.both_held if is_held else step.input_held),
-        left=step.grads + held + (0 if is_last else step.casts),
+        left=step.grads + held + (0 if outlives_autocast else step.casts),
         holds_output=is_held or step.keeps_output,
         frees_skips=step.frees_skips,
     )
@@ -90,6 +89,7 @@ def unit_effect(
     *,
     is_last: bool,
     crossing: Sequence[Skip] = (),
+    outlives_autocast: bool = False,
 ) -> Effect:
     """The effect of unit ``i`` in a module that ends before unit ``end``.
 
@@ -100,9 +100,10 @@ def unit_effect(
         end: Index behind the last unit of its module.
         is_last: Whether that is the last module.
         crossing: Skips that later modules take, see `crossing_skips`.
+        outlives_autocast: See `effect_of`; true of the last module.
     """
     if is_last:
-        return effect_of(step, is_last=True)
+        return effect_of(step, outlives_autocast=True)
     # The state that crosses the wall is referenced while the module's backward runs,
     # and with it the stage outputs and the skips.
     is_end = i == end - 1
@@ -117,7 +118,12 @@ def unit_effect(
         # A map may be skip and output at once.
         held = max(held, own)
     is_held = is_end or own > 0 or any(out.is_flow for out in emitted)
-    return effect_of(step, is_last=False, held=held, is_held=is_held)
+    return effect_of(
+        step,
+        outlives_autocast=outlives_autocast,
+        held=held,
+        is_held=is_held,
+    )
 
 
 class Room(NamedTuple):
@@ -246,7 +252,7 @@ def end_room(chain: Chain, start: int, end: int, tail: RecomputeMode | None) -> 
     room = Room()
     step = chain.heads[end - 1].step if tail is None else tail_step(chain, start, tail)
     for reader in reversed(chain.attached(start, end)):
-        room = room.before(effect_of(reader.step, is_last=is_last))
+        room = room.before(effect_of(reader.step, outlives_autocast=is_last))
         reads = list(reader.reads)
         again = None if is_last else chain.heads[end - 1].after_reader
         if again is not None and any(_is_end(chain, i, end) for i in reads):
@@ -254,7 +260,7 @@ def end_room(chain: Chain, start: int, end: int, tail: RecomputeMode | None) -> 
             step = again
             reads = [i for i in reads if not _is_end(chain, i, end)]
         room = room.wait(waiting_maps(chain, reads, start))
-    room = room.before(effect_of(step, is_last=is_last))
+    room = room.before(effect_of(step, outlives_autocast=is_last))
     if is_last:
         inner = [i for i in chain.tail_reads if not _is_end(chain, i, end)]
         room = room.wait(waiting_maps(chain, inner, start))
@@ -361,75 +367,6 @@ def base_bytes(chain: Chain, start: int, cuts: Sequence[int]) -> tuple[int, int]
     return total, chain.casts_before[start] + sum(step.casts for step in before)
 
 
-def optimizer_peak(chain: Chain, cuts: Sequence[int]) -> int:
-    """Most bytes alive while the optimizer steps."""
-    parameters = chain.parameter_bytes + sum(
-        chain.heads[cut - 1].parameter_bytes for cut in cuts
-    )
-    return (
-        chain.start_bytes
-        + sum(chain.head_state_bytes(cut) for cut in cuts)
-        + round(chain.optimizer_factor * chain.parameter_bytes)
-        + round((1 + chain.step_factor) * parameters)
-    )
-
-
-def module_peaks(chain: Chain, partition: Partition) -> tuple[int, ...]:
-    """Most bytes alive while each module trains, everything included."""
-    chain = chain.of(partition)
-    return tuple(_module_peak(chain, partition, i) for i in range(len(partition.ends)))
-
-
-def predicted_peak(chain: Chain, partition: Partition) -> int:
-    """Most bytes alive in a training step of a plan."""
-    cuts = partition.ends[:-1]
-    return max(*module_peaks(chain, partition), optimizer_peak(chain, cuts))
-
-
-def total_flops(chain: Chain, partition: Partition) -> int:
-    """FLOPs of a training step of a plan."""
-    chain = chain.of(partition)
-    tail = tail_step(chain, partition.starts[-1], partition.tail_mode)
-    return (
-        sum(
-            step.flops
-            for index in range(len(partition.ends))
-            for step in module_steps(chain, partition, index)
-        )
-        + sum(chain.heads[cut - 1].step.flops for cut in partition.ends[:-1])
-        + sum(reader.step.flops for reader in chain.auxiliaries)
-        + tail.flops
-    )
-
-
-def extra_flops(chain: Chain, partition: Partition) -> int:
-    """FLOPs that a plan adds to end-to-end training: local heads and recompute.
-
-    The gradients that no longer flow through walls are not deducted (`total_flops`
-    does): they are no reason to cut where memory does not ask for it.
-    """
-    chain = chain.of(partition)
-    return (
-        sum(chain.heads[cut - 1].step.flops for cut in partition.ends[:-1])
-        + sum(
-            chain.units[i].passes.recompute_flops(mode)
-            for i, mode in partition.recompute.items()
-        )
-        + chain.tail.recompute_flops(partition.tail_mode)
-    )
-
-
-def module_steps(chain: Chain, partition: Partition, index: int) -> list[Pass]:
-    """The passes of the units of a module."""
-    start, end = partition.starts[index], partition.ends[index]
-    return [
-        unit_step(
-            chain, i, start, num_carried_skips(chain, i, start), mode=partition.mode(i)
-        )
-        for i in range(start, end)
-    ]
-
-
 def module_peak(
     room: Room, base: tuple[int, int], *, is_last: bool, is_held: bool
 ) -> Bytes:
@@ -446,18 +383,3 @@ def module_peak(
     if is_last:
         return total + np.maximum(room.forward + casts, backward)
     return total + casts + np.maximum(room.forward, backward)
-
-
-def _module_peak(chain: Chain, partition: Partition, index: int) -> int:
-    start, end = partition.starts[index], partition.ends[index]
-    is_last = index == len(partition.ends) - 1
-    room = end_room(chain, start, end, partition.tail_mode if is_last else None)
-    crossing = crossing_skips(chain, end)
-    steps = module_steps(chain, partition, index)
-    for i, step in reversed([*zip(range(start, end), steps, strict=True)]):
-        effect = unit_effect(chain, i, step, end, is_last=is_last, crossing=crossing)
-        effect = effect.taking(carried_skips(chain, i, start))
-        room = room.arrive(i).before(effect).wait(waiting_skips(chain, i, start))
-    is_held = holds_start(chain, start, is_last=is_last, crossing=crossing)
-    base = base_bytes(chain, start, partition.ends[:-1])
-    return int(module_peak(room, base, is_last=is_last, is_held=is_held))

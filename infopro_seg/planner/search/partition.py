@@ -2,8 +2,8 @@
 
 from ...settings.recompute_mode import RecomputeMode
 from .costs import Chain, Partition
-from .memory import extra_flops, predicted_peak
 from .rows import ALWAYS, AUTO, NEVER, cheapest_within, even_cuts, least_peaks
+from .totals import extra_flops, predicted_peak
 
 # Attempts to meet a budget exactly, each setting room for local heads aside as the
 # attempt before has shown.
