@@ -184,11 +184,14 @@ def _head_grads(chain: Chain) -> int:
 
 def _given_grads(chain: Chain, end: int) -> int:
     """Gradients of what flows over a boundary, and of earlier outputs."""
-    return chain.units[end - 1].flow_bytes + sum(
+    outputs = sum(
         out.num_bytes
         for out in read_outputs(chain)
         if out.unit < end and not (out.is_flow and out.unit == end - 1)
     )
+    # The gradient of a skip may be a part of a larger tensor.
+    larger = sum(s.grad_bytes - s.num_bytes for s in crossing_skips(chain, end))
+    return chain.units[end - 1].flow_bytes + larger + outputs
 
 
 def _room_peak(room: Room, *, held: bool) -> Bytes:
