@@ -1,13 +1,15 @@
 """Choose local modules and recompute so that training fits a GPU, without a GPU."""
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 from ..planner.from_config import setting_of
-from ..planner.limits import largest_batch, largest_crop, what_fits
+from ..planner.limits import along_the_dial, largest_batch, largest_crop, what_fits
 from ..planner.make import RESERVE_BYTES, Setting, make_plan
+from ..planner.search.decide import ACCURACY, MOST_EXACT_WORK, PREFERENCES
 from ..planner.search.rows import CHOICES, LEAST
-from ..report.plan_text import fits_report, plan_report
+from ..report.plan_text import dial_report, fits_report, plan_report
 from ..settings.plan import Plan
 from ..settings.sizes import gib, parse_bytes
 from .run import KeyValues, make_parser, reserve_bytes
@@ -39,7 +41,20 @@ def parse_args() -> argparse.Namespace:
         '--num-modules',
         type=int,
         metavar='K',
-        help='number of local modules; default: as many as are best',
+        help='number of local modules, or segments; default: as many as are best',
+    )
+    parser.add_argument(
+        '--prefer',
+        choices=PREFERENCES,
+        default=ACCURACY,
+        help='with --gpu-memory; accuracy (default): exact end-to-end training if it '
+        f'fits for at most {MOST_EXACT_WORK:.0%} more FLOPs, else the fewest local '
+        'modules; speed: the fewest FLOPs; memory: the least memory',
+    )
+    parser.add_argument(
+        '--exact',
+        action='store_true',
+        help='plan exact end-to-end training alone (end_to_end_every=1)',
     )
     parser.add_argument(
         '--batch-size',
@@ -114,6 +129,8 @@ def find_plan(args: argparse.Namespace, setting: Setting) -> Plan | None:
         'gpu_memory': args.gpu_memory and parse_bytes(args.gpu_memory, '--gpu-memory'),
         'recompute': args.recompute,
         'reserve': args.reserve,
+        'prefer': args.prefer,
+        'exact': args.exact or None,
     }
     if args.max_batch:
         return largest_batch(setting, **settings)
@@ -139,6 +156,14 @@ def main() -> int:
         print(f'nothing fits in {args.gpu_memory}, whatever the {size}.')
         return 1
     print(plan_report(plan))
+    if args.gpu_memory is not None:
+        planned = dataclasses.replace(
+            setting, batch_size=plan.batch_size, crop_size=plan.crop_size
+        )
+        wish = {'num_modules': args.num_modules, 'recompute': args.recompute}
+        memory = plan.gpu_memory_bytes or 0
+        plans = along_the_dial(planned, memory, reserve=args.reserve, **wish)
+        print('\n' + dial_report(plans, plan))
     if not (args.max_batch or args.max_crop):
         fits = what_fits(setting, args.reserve, args.recompute)
         print('\n' + fits_report(fits, args.reserve))

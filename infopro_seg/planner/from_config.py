@@ -16,9 +16,11 @@ from ..settings.config import (
     read_config,
 )
 from ..settings.localize import is_local, localize
+from ..settings.plan import Plan
 from ..settings.sizes import gib
 from .make import RESERVE_BYTES, Setting, make_plan
 from .profile.optimizers import SGD_MOMENTUM
+from .search.decide import ACCURACY
 
 
 def setting_of(
@@ -112,17 +114,22 @@ def settle_cuts(cfg: Config) -> None:
         )
         if mismatch is not None:
             raise ValueError(mismatch)
+        if settings.plan.end_to_end_every is not None:
+            model.local.end_to_end_every = settings.plan.end_to_end_every
     elif settings.gpu_memory is not None:
-        splits, recompute = _splits_for_memory(cfg, settings.gpu_memory)
-        model.local = with_cuts(model.local, splits, recompute)
-        print(f'planned: splits={list(splits)} recompute={list(recompute)}')
+        plan = _plan_for_memory(cfg, settings.gpu_memory)
+        local = with_cuts(model.local, plan.splits, plan.recompute)
+        model.local = {**local, 'end_to_end_every': plan.end_to_end_every}
+        how = 'exact end-to-end training' if plan.end_to_end_every else 'local modules'
+        print(
+            f'planned: {how}, splits={list(plan.splits)} '
+            f'recompute={list(plan.recompute)}'
+        )
 
 
-def _splits_for_memory(
-    cfg: Config, gpu_memory: int
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _plan_for_memory(cfg: Config, gpu_memory: int) -> Plan:
     setting = setting_of_run(cfg)
-    plan = make_plan(setting, gpu_memory=gpu_memory)
+    plan = make_plan(setting, gpu_memory=gpu_memory, prefer=ACCURACY)
     if plan.fits is False:
         raise ValueError(
             f'nothing fits in gpu_memory={gib(gpu_memory)} with batch_size='
@@ -130,7 +137,7 @@ def _splits_for_memory(
             f'possible peak is {gib(plan.smallest_peak_bytes)} and '
             f'{gib(RESERVE_BYTES)} are set aside. Use a smaller batch or crop.'
         )
-    return plan.splits, plan.recompute
+    return plan
 
 
 def _plain(config: Mapping) -> dict:

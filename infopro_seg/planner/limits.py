@@ -2,14 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..models.recompute.run import ALL
 from ..settings.plan import Plan
-from ..settings.recompute_mode import DECODE_HEAD, parsed
-from .make import RESERVE_BYTES, Setting, make_plan
+from .make import RESERVE_BYTES, Setting, make_plan, wish_for
 from .search.costs import Chain
-from .search.partition import cheapest
+from .search.decide import ACCURACY, MEMORY, SPEED, is_worth
 from .search.rows import AUTO
 from .search.scaling import interpolate
 
@@ -29,23 +28,19 @@ class Fit(NamedTuple):
         card_gib: Memory of the card.
         end_to_end: Whether end-to-end training fits.
         checkpointing: Whether it fits with all units recomputed.
-        num_modules: Of the plan; 0 if nothing fits.
-        num_recomputed: Recomputed units of the plan.
-        peak_bytes: Of the plan.
-        flops_overhead: Of the plan, see `Plan`.
+        exact: The exact plan of the least work; None if none fits.
+        local: The plan of the least work with local modules, likewise.
     """
 
     card_gib: int
     end_to_end: bool
     checkpointing: bool
-    num_modules: int = 0
-    num_recomputed: int = 0
-    peak_bytes: int = 0
-    flops_overhead: float = 0.0
+    exact: Plan | None = None
+    local: Plan | None = None
 
 
 def what_fits(setting: Setting, reserve: int, recompute: str = AUTO) -> list[Fit]:
-    """For common cards: what fits, and the plan of least extra work.
+    """For common cards: what fits, and the plans of least extra work.
 
     Whatever is said to fit has been checked by a step on fake tensors.
     """
@@ -56,76 +51,118 @@ def _fit(setting: Setting, card_gib: int, reserve: int, recompute: str) -> Fit:
     card = card_gib * 2**30
     if card <= reserve:
         return Fit(card_gib, False, False)
-    plan = make_plan(setting, gpu_memory=card, recompute=recompute, reserve=reserve)
-    budget = card - reserve
-    fit = Fit(
-        card_gib,
-        end_to_end=plan.end_to_end_peak_bytes <= budget
-        and setting.tracked_peak((), ()) <= budget,
-        checkpointing=plan.checkpointing_peak_bytes <= budget
-        and setting.tracked_peak((), (ALL,)) <= budget,
+    exact, local = (
+        make_plan(
+            setting,
+            gpu_memory=card,
+            recompute=recompute,
+            reserve=reserve,
+            exact=is_exact,
+        )
+        for is_exact in (True, False)
     )
-    if not plan.fits:
-        return fit
-    return fit._replace(
-        num_modules=len(plan.splits) + 1,
-        num_recomputed=sum(parsed(name)[0] != DECODE_HEAD for name in plan.recompute),
-        peak_bytes=plan.predicted_peak_bytes,
-        flops_overhead=plan.flops_overhead,
+    budget = card - reserve
+    return Fit(
+        card_gib,
+        end_to_end=exact.end_to_end_peak_bytes <= budget
+        and setting.tracked_peak((), ()) <= budget,
+        checkpointing=exact.checkpointing_peak_bytes <= budget
+        and setting.tracked_peak((), (ALL,)) <= budget,
+        exact=exact if exact.fits else None,
+        local=local if local.fits else None,
     )
 
 
 def largest_batch(
-    setting: Setting,
-    gpu_memory: int,
-    *,
-    num_modules: int | None = None,
-    recompute: str = AUTO,
-    reserve: int = RESERVE_BYTES,
+    setting: Setting, gpu_memory: int, *, reserve: int = RESERVE_BYTES, **wish: Any
 ) -> Plan | None:
-    """The plan of the most images a step that fits; None if not even one does."""
+    """The plan of the most images per step that fits; None if not even one does.
+
+    Args:
+        setting: What is to be trained; its batch size is where the search starts.
+        gpu_memory: Bytes of the GPU.
+        reserve: Bytes of the GPU that the model may not use.
+        wish: ``num_modules``, ``recompute``, ``prefer`` and ``exact`` of `make_plan`.
+            Who prefers accuracy gets the largest batch that still trains exactly.
+    """
     chain_of = chain_by_batch(setting)
+    wanted = wish_for(setting, **wish)
 
     def fits(batch_size: int) -> bool:
-        chain = chain_of(batch_size)
-        return _fits(chain, gpu_memory - reserve, num_modules, recompute)
+        return is_worth(chain_of(batch_size), wanted, gpu_memory - reserve)
 
     def plan(batch_size: int) -> Plan:
-        return make_plan(
-            dataclasses.replace(setting, batch_size=batch_size),
-            num_modules=num_modules,
-            gpu_memory=gpu_memory,
-            recompute=recompute,
-            reserve=reserve,
-        )
+        larger = dataclasses.replace(setting, batch_size=batch_size)
+        return make_plan(larger, gpu_memory=gpu_memory, reserve=reserve, **wish)
 
-    return _holding(last_that(fits, MAX_BATCH), plan)
+    found = _holding(last_that(fits, MAX_BATCH), plan)
+    if found is None and wanted.prefer == ACCURACY:
+        wish['prefer'] = SPEED
+        return largest_batch(setting, gpu_memory, reserve=reserve, **wish)
+    return found
 
 
 def largest_crop(
-    setting: Setting,
-    gpu_memory: int,
-    *,
-    num_modules: int | None = None,
-    recompute: str = AUTO,
-    reserve: int = RESERVE_BYTES,
+    setting: Setting, gpu_memory: int, *, reserve: int = RESERVE_BYTES, **wish: Any
 ) -> Plan | None:
-    """The plan of the largest crop of the same shape that fits, in steps of 32 rows."""
+    """The plan of the largest crop of the same shape that fits, in steps of 32 rows.
+
+    Args: see `largest_batch`.
+    """
     chain_of = chain_by_rows(setting)
+    wanted = wish_for(setting, **wish)
 
     def fits(step: int) -> bool:
-        return _fits(chain_of(step), gpu_memory - reserve, num_modules, recompute)
+        return is_worth(chain_of(step), wanted, gpu_memory - reserve)
 
     def plan(step: int) -> Plan:
+        larger = dataclasses.replace(setting, crop_size=crop_of(setting, step))
+        return make_plan(larger, gpu_memory=gpu_memory, reserve=reserve, **wish)
+
+    found = _holding(last_that(fits, MAX_CROP_STEPS), plan)
+    if found is None and wanted.prefer == ACCURACY:
+        wish['prefer'] = SPEED
+        return largest_crop(setting, gpu_memory, reserve=reserve, **wish)
+    return found
+
+
+def along_the_dial(
+    setting: Setting, gpu_memory: int, *, reserve: int = RESERVE_BYTES, **wish: Any
+) -> dict[str, Plan]:
+    """The few plans for a GPU that matter, from exact training to the least memory.
+
+    Args:
+        setting: What is to be trained.
+        gpu_memory: Bytes of the GPU.
+        reserve: Bytes of the GPU that the model may not use.
+        wish: ``num_modules`` and ``recompute`` of `make_plan`.
+
+    Returns:
+        Plans by what they are; they are predicted, not checked by a step.
+    """
+
+    def plan(prefer: str, *, is_exact: bool) -> Plan:
         return make_plan(
-            dataclasses.replace(setting, crop_size=crop_of(setting, step)),
-            num_modules=num_modules,
+            setting,
             gpu_memory=gpu_memory,
-            recompute=recompute,
             reserve=reserve,
+            prefer=prefer,
+            exact=is_exact,
+            verify=False,
+            **wish,
         )
 
-    return _holding(last_that(fits, MAX_CROP_STEPS), plan)
+    found = {
+        'exact end-to-end': plan(SPEED, is_exact=True),
+        'fewest local modules': plan(ACCURACY, is_exact=False),
+        'least work': plan(SPEED, is_exact=False),
+        'least memory': plan(MEMORY, is_exact=False),
+    }
+    return {
+        name: option
+        for i, (name, option) in enumerate(found.items())
+        if option not in list(found.values())[:i]
+    }
 
 
 def chain_by_batch(setting: Setting) -> Callable[[int], Chain]:
@@ -186,11 +223,6 @@ def _between(fits: Callable[[int], bool], low: int, high: int) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
     return low
-
-
-def _fits(chain: Chain, budget: int, num_modules: int | None, recompute: str) -> bool:
-    found = cheapest(chain, budget, num_modules=num_modules, recompute=recompute)
-    return found is not None
 
 
 def _holding(size: int, plan: Callable[[int], Plan]) -> Plan | None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from ..settings import with_cuts, without_cuts, without_end_to_end
+from ..settings import period_of, with_cuts, without_cuts, without_end_to_end
 from ..settings.localize import local_type
 from ..settings.plan import Plan
 from ..settings.sizes import gib
@@ -17,9 +17,9 @@ from .profile.chain import profile_chain
 from .profile.fake_step import TrackedStep, fake_tensors, track_step
 from .profile.optimizers import SGD_MOMENTUM, optimizer_factors
 from .search.costs import Chain, Partition
+from .search.decide import MEMORY, SPEED, Wish, decide
 from .search.describe import described_modules, spelled_recompute
-from .search.partition import cheapest, most_even, smallest
-from .search.rows import AUTO, LEAST, NEVER
+from .search.rows import AUTO, LEAST
 from .search.scaling import interpolate
 from .search.totals import extra_flops, predicted_peak, total_flops
 
@@ -54,18 +54,8 @@ class Setting:
     )
 
     def measured(self) -> Chain:
-        """Costs of the network, from the cache if it was measured before.
-
-        Raises:
-            ValueError: if gradients are to cross the walls, which is not planned yet.
-        """
+        """Costs of the network, from the cache if it was measured before."""
         model = planned_model(self.model)
-        _, period = without_end_to_end(model['local'])
-        if period is not None:
-            raise ValueError(
-                f'local.end_to_end_every={period}: the planner knows local modules '
-                'only. Name splits (docs/dial.md has some), or plan without it.'
-            )
         key = {
             'model': model,
             'batch_size': self.batch_size,
@@ -79,11 +69,13 @@ class Setting:
         both = tuple(sorted({*chain.assumed, *assumed.operators}))
         return dataclasses.replace(chain.with_optimizer(*factors), assumed=both)
 
-    def tracked_peak(self, splits: tuple, recompute: tuple) -> int:
+    def tracked_peak(
+        self, splits: tuple, recompute: tuple, *, is_exact: bool = False
+    ) -> int:
         """The peak of a step of a plan, counted on fake tensors."""
-        key = tuple(splits), tuple(recompute)
+        key = tuple(splits), tuple(recompute), is_exact
         if key not in self._tracked:
-            model = planned_model(self.model, splits, recompute)
+            model = planned_model(self.model, splits, recompute, is_exact=is_exact)
             self._tracked[key] = self.tracked_peak_of(model)
         return self._tracked[key]
 
@@ -152,11 +144,23 @@ def planned_model(
     model: Mapping,
     splits: Sequence[str] = (),
     recompute: str | Sequence[str] = (),
+    *,
+    is_exact: bool = False,
 ) -> dict[str, Any]:
-    """A model config with these cuts, without weights from elsewhere."""
+    """A model config with these cuts, without weights from elsewhere.
+
+    Args:
+        model: Config of a stock or local segmentor.
+        splits: Names of the last units of all modules but the last.
+        recompute: As in the ``local`` setting.
+        is_exact: Whether gradients cross the walls in every step.
+    """
     planned = copy.deepcopy(dict(model))
     planned.update(type=local_type(planned['type']), pretrained=None)
-    planned['local'] = with_cuts(without_cuts(planned.get('local')), splits, recompute)
+    local, _ = without_end_to_end(without_cuts(planned.get('local')))
+    if is_exact:
+        local['end_to_end_every'] = 1
+    planned['local'] = with_cuts(local, splits, recompute)
     return planned
 
 
@@ -167,21 +171,28 @@ def make_plan(
     gpu_memory: int | None = None,
     recompute: str = AUTO,
     reserve: int = RESERVE_BYTES,
+    prefer: str = SPEED,
+    exact: bool | None = None,
     verify: bool = True,
 ) -> Plan:
-    """Decide where to cut and what to recompute.
+    """Decide where to cut, what runs again, and whether gradients cross the walls.
 
-    With ``gpu_memory``: what adds the fewest FLOPs among all that fits. Without: the
-    most even ``num_modules`` modules, and nothing is recomputed unless ``recompute``
+    With ``gpu_memory``: what is preferred among all that fits. Without: the most even
+    ``num_modules`` local modules, in which nothing is recomputed unless ``recompute``
     is ``always``. With ``recompute='least'``: whatever needs the least memory.
 
     Args:
         setting: What is to be trained.
-        num_modules: Number of local modules; None leaves it open.
+        num_modules: Number of local modules or segments; None leaves it open.
         gpu_memory: Bytes of the GPU; None for no limit.
         recompute: ``never``, ``always``, ``auto`` for where it is needed to fit, or
             ``least``.
         reserve: Bytes of the GPU that the model may not use.
+        prefer: ``accuracy``: exact training where that fits for at most
+            `MOST_EXACT_WORK`, else the fewest local modules. ``speed``: the fewest
+            FLOPs. ``memory``: the least memory.
+        exact: Whether to plan exact end-to-end training alone, or local modules alone.
+            None: as the model says with ``end_to_end_every=1``, else either.
         verify: Count a step of the plan, and plan again if it needs more than
             predicted and does not fit.
 
@@ -190,8 +201,8 @@ def make_plan(
 
     Raises:
         ValueError: if neither ``num_modules`` nor ``gpu_memory`` nor ``least`` is
-            given, if the network cannot be cut into ``num_modules``, or if the GPU has
-            no more memory than the reserve.
+            given, if the network cannot be cut into ``num_modules``, if the GPU has no
+            more memory than the reserve, or if only some steps are to be exact.
     """
     if num_modules is None and gpu_memory is None and recompute != LEAST:
         raise ValueError('give num_modules, gpu_memory or both.')
@@ -202,18 +213,27 @@ def make_plan(
             'yours needs less, say how much with --reserve; --max-batch finds the '
             'largest batch that fits.'
         )
+    wish = wish_for(
+        setting,
+        num_modules=num_modules,
+        recompute=recompute,
+        prefer=prefer,
+        exact=exact,
+    )
     chain = setting.measured()
     missed = 0
     for _ in range(_MAX_ATTEMPTS):
         budget = None if gpu_memory is None else gpu_memory - reserve - missed
-        partition, fits = _decide(chain, num_modules, budget, recompute)
-        plan = _plan(setting, chain, partition, recompute, reserve)
+        partition, fits = decide(chain, wish, budget)
+        plan = _plan(setting, chain, partition, wish, reserve)
         plan = dataclasses.replace(
             plan, gpu_memory_bytes=gpu_memory, reserve_bytes=reserve, fits=fits
         )
         if not verify:
             return plan
-        tracked = setting.tracked_peak(plan.splits, plan.recompute)
+        tracked = setting.tracked_peak(
+            plan.splits, plan.recompute, is_exact=partition.is_exact
+        )
         plan = dataclasses.replace(plan, tracked_peak_bytes=tracked)
         if gpu_memory is None or not fits or tracked <= gpu_memory - reserve:
             return plan
@@ -221,31 +241,36 @@ def make_plan(
     return dataclasses.replace(plan, fits=False)
 
 
-def _decide(
-    chain: Chain, num_modules: int | None, budget: int | None, recompute: str
-) -> tuple[Partition, bool | None]:
-    if recompute == LEAST:
-        least = smallest(chain, num_modules=num_modules, recompute=LEAST)
-        return least, None if budget is None else predicted_peak(chain, least) <= budget
-    if budget is None:
-        policy = NEVER if recompute == AUTO else recompute
-        return most_even(chain, num_modules or 1, policy), None
-    least = smallest(chain, num_modules=num_modules, recompute=recompute)
-    found = cheapest(chain, budget, num_modules=num_modules, recompute=recompute)
-    return (least, False) if found is None else (found, True)
+def wish_for(setting: Setting, *, exact: bool | None = None, **wish: Any) -> Wish:
+    """What a plan of a setting is to be like, see `make_plan`.
+
+    Raises:
+        ValueError: if only some steps of the setting are to be exact.
+    """
+    if exact is not None:
+        return Wish(**wish, exact=exact)
+    period = period_of(setting.model.get('local'))
+    if period not in (None, 1):
+        raise ValueError(
+            f'local.end_to_end_every={period}: plans are for local modules (None) or '
+            'for exact training (1). Plan with one of these, and name the splits and '
+            'what is recomputed in the config.'
+        )
+    return Wish(**wish, exact=True if period == 1 else None)
 
 
 def _plan(
-    setting: Setting, chain: Chain, partition: Partition, recompute: str, reserve: int
+    setting: Setting, chain: Chain, partition: Partition, wish: Wish, reserve: int
 ) -> Plan:
     whole, checkpointed = chain.whole, chain.checkpointed
-    least = smallest(chain, recompute=recompute)
+    least, _ = decide(chain, wish._replace(num_modules=None, prefer=MEMORY), 0)
     flops = total_flops(chain, whole)
     modules = described_modules(chain, partition)
     return Plan(
         splits=chain.splits(partition),
         recompute=spelled_recompute(chain, partition),
         predicted_peak_bytes=predicted_peak(chain, partition),
+        end_to_end_every=1 if partition.is_exact else None,
         end_to_end_peak_bytes=predicted_peak(chain, whole),
         checkpointing_peak_bytes=predicted_peak(chain, checkpointed),
         flops_overhead=extra_flops(chain, partition) / flops,
@@ -256,16 +281,19 @@ def _plan(
         amp_dtype=setting.amp_dtype,
         modules=modules,
         end_to_end=described_modules(chain, whole)[0],
-        assumptions=_assumptions(setting, chain, reserve),
+        assumptions=_assumptions(setting, chain, partition, reserve),
     )
 
 
-def _assumptions(setting: Setting, chain: Chain, reserve: int) -> tuple[str, ...]:
+def _assumptions(
+    setting: Setting, chain: Chain, partition: Partition, reserve: int
+) -> tuple[str, ...]:
     sentences = [
         'counted are the tensors of one process without gradient accumulation; '
         "DistributedDataParallel's buckets come on top",
-        'LocalBackwardHook is installed',
     ]
+    if partition.heads:
+        sentences.append('LocalBackwardHook is installed')
     if reserve == RESERVE_BYTES:
         sentences.append(
             f'the reserve of a GPU is that of the paper ({gib(RESERVE_BYTES)}), not '

@@ -1,6 +1,6 @@
 """A plan as text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..planner.limits import Fit
 from ..settings.plan import Plan, PlannedModule
@@ -24,12 +24,51 @@ def plan_report(plan: Plan) -> str:
     rows = [_HEADER, *(_row(module, module.name) for module in plan.modules)]
     lines = [text_table(rows, left=2), '']
     names = f'splits: {", ".join(plan.splits) or "none (end-to-end)"}'
+    if plan.end_to_end_every == 1:
+        lines.append(
+            'exact end-to-end training (end_to_end_every=1): the modules are segments, '
+            'which run again in backward'
+        )
     lines += [names, f'recompute: {_listed(plan.recompute)}', '']
     lines.append(text_table(_comparison(plan)))
     lines.append('')
     lines += _verdict(plan)
     lines += ['assumed:', *(f'  - {sentence}' for sentence in plan.assumptions)]
     return '\n'.join(lines)
+
+
+def dial_report(plans: Mapping[str, Plan], chosen: Plan) -> str:
+    """Plans side by side, and which of them is chosen."""
+    rows: list[tuple[str, ...]] = [
+        (
+            'plan',
+            'modules',
+            'run again',
+            'peak (GiB)',
+            'fits',
+            'FLOPs (end-to-end: 1)',
+            'accuracy',
+        )
+    ]
+    for name, plan in plans.items():
+        is_chosen = _decision(plan) == _decision(chosen)
+        is_exact = plan.end_to_end_every == 1 or not plan.splits
+        rows.append(
+            (
+                f'{name}{" (chosen)" if is_chosen else ""}',
+                str(len(plan.splits) + 1),
+                f'{len(plan.recompute)} units',
+                f'{plan.predicted_peak_bytes / 2**30:.2f}',
+                'yes' if plan.fits else 'no',
+                f'{plan.flops_ratio:.3f}',
+                'that of end-to-end' if is_exact else 'not measured',
+            )
+        )
+    return text_table(rows)
+
+
+def _decision(plan: Plan) -> tuple:
+    return plan.splits, plan.recompute, plan.end_to_end_every
 
 
 def fits_report(fits: Sequence[Fit], reserve: int) -> str:
@@ -39,26 +78,24 @@ def fits_report(fits: Sequence[Fit], reserve: int) -> str:
             'GPU (GiB)',
             'end-to-end',
             '+ checkpointing',
+            'exact segments',
+            'FLOPs',
             'local modules',
-            'recomputed units',
-            'peak (GiB)',
-            'extra FLOPs (%)',
+            'FLOPs',
         )
     ]
     for fit in fits:
-        plan = ('none fits', '', '', '')
-        if fit.num_modules:
-            plan = (
-                str(fit.num_modules),
-                str(fit.num_recomputed),
-                f'{fit.peak_bytes / 2**30:.2f}',
-                f'{100 * fit.flops_overhead:.1f}',
-            )
+        plans: list[str] = []
+        for plan in (fit.exact, fit.local):
+            if plan is None:
+                plans += ['none fits', '']
+            else:
+                plans += [str(len(plan.splits) + 1), f'{plan.flops_ratio:.3f}']
         fitting = ('fits' if flag else 'no' for flag in fit[1:3])
-        rows.append((str(fit.card_gib), *fitting, *plan))
+        rows.append((str(fit.card_gib), *fitting, *plans))
     return (
-        f'what would fit ({gib(reserve)} of each GPU kept as reserve):\n'
-        + text_table(rows)
+        f'what would fit ({gib(reserve)} of each GPU kept as reserve; FLOPs as a '
+        'multiple of those of end-to-end training):\n' + text_table(rows)
     )
 
 
@@ -94,11 +131,13 @@ def _comparison(plan: Plan) -> list[tuple[str, ...]]:
 
 def _verdict(plan: Plan) -> list[str]:
     height, width = plan.crop_size
+    added = 'local heads and recompute add'
+    if plan.end_to_end_every == 1:
+        added = 'what runs again adds'
     lines = [
         f'{plan.batch_size} images of {height}x{width}, '
-        f'{plan.amp_dtype or "float32"}: local heads and recompute add '
-        f'{100 * plan.flops_overhead:.1f}% FLOPs; with what walls save, '
-        f'{plan.flops_ratio:.3f} times end-to-end.'
+        f'{plan.amp_dtype or "float32"}: {added} {100 * plan.flops_overhead:.1f}% '
+        f'FLOPs; {plan.flops_ratio:.3f} times end-to-end in all.'
     ]
     most = max((module.peak_bytes for module in plan.modules), default=0)
     if 0 < most < plan.predicted_peak_bytes:

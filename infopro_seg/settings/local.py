@@ -91,6 +91,7 @@ class LocalSettings:
         elif cut == 'plan':
             values['plan'] = plan = _plan(local['plan'])
             values['recompute'] = plan.recompute
+            local = {**local, 'end_to_end_every': _period_of_plan(local, plan)}
         else:
             values['gpu_memory'] = parse_bytes(local['gpu_memory'], 'local.gpu_memory')
         return cls(
@@ -107,6 +108,15 @@ def without_cuts(local: Mapping | None) -> dict[str, Any]:
     """A ``local`` setting without what a plan decides: cuts and recompute."""
     plain = _nested(local or {})
     return {k: v for k, v in plain.items() if k not in (*CUTS, 'recompute')}
+
+
+def period_of(local: Mapping | None) -> int | None:
+    """What a ``local`` setting says of ``end_to_end_every``.
+
+    Raises:
+        ValueError: if it is no positive integer.
+    """
+    return _period(_nested(local or {}).get('end_to_end_every'))
 
 
 def without_end_to_end(local: Mapping | None) -> tuple[dict[str, Any], int | None]:
@@ -240,6 +250,18 @@ def _switch(key: str, value: Any) -> bool | None:
     if value is not None and not isinstance(value, bool):
         raise TypeError(f'local.{key}={value!r} must be True, False or None.')
     return value
+
+
+def _period_of_plan(local: Mapping, plan: Plan) -> int | None:
+    """``end_to_end_every`` where a plan decides; the setting may not contradict it."""
+    period = _period(local.get('end_to_end_every'))
+    if period not in (None, plan.end_to_end_every):
+        raise ValueError(
+            f'local.end_to_end_every={period}, but the plan {local["plan"]} is for '
+            f'{plan.end_to_end_every}: remove end_to_end_every, or make a new plan '
+            'with tools/plan.py.'
+        )
+    return plan.end_to_end_every
 
 
 def _period(value: Any) -> int | None:

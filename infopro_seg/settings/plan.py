@@ -62,11 +62,13 @@ class Plan:
     Args:
         splits: For ``local=dict(splits=...)``.
         recompute: For ``local=dict(recompute=...)``.
+        end_to_end_every: For ``local=dict(end_to_end_every=...)``: 1 for exact
+            end-to-end training, whose modules are segments; None for local modules.
         predicted_peak_bytes: Most bytes alive in a training step.
         end_to_end_peak_bytes: The same without walls and recompute.
         checkpointing_peak_bytes: The same without walls, all units recomputed.
-        flops_overhead: FLOPs of local heads and recompute, divided by those of
-            end-to-end training.
+        flops_overhead: FLOPs of local heads and of what runs again, divided by those
+            of end-to-end training.
         flops_ratio: All FLOPs divided by those of end-to-end training; walls save the
             gradients that no longer cross them.
         fits: Whether the plan fits the GPU; None if no GPU memory was given.
@@ -86,6 +88,7 @@ class Plan:
     splits: tuple[str, ...]
     recompute: tuple[str, ...]
     predicted_peak_bytes: int
+    end_to_end_every: int | None = None
     end_to_end_peak_bytes: int = 0
     checkpointing_peak_bytes: int = 0
     flops_overhead: float = 0.0

@@ -96,16 +96,17 @@ def test_a_card_is_said_to_fit_only_what_was_checked(lie, whole_peak, monkeypatc
     reserve = CARD - whole_peak
     (fit,) = what_fits(SETTING, reserve)
     assert fit.end_to_end
-    assert (fit.num_modules, fit.num_recomputed) == (1, 0)
+    assert (fit.local.splits, fit.local.recompute) == ((), ())
+    assert (fit.exact.splits, fit.exact.recompute) == ((), ())
     lie(whole_peak // 20)
     (fit,) = what_fits(SETTING, reserve - 1000)
     assert fit.end_to_end
     (fit,) = what_fits(SETTING, reserve + 1000)
     assert not fit.end_to_end
     # Something else was found, and that fits.
-    assert fit.num_modules > 0
-    assert fit.flops_overhead > 0
-    assert fit.peak_bytes < whole_peak
+    for plan in (fit.exact, fit.local):
+        assert plan.flops_overhead > 0
+        assert plan.predicted_peak_bytes < whole_peak
 
 
 def test_checkpointing_is_checked_too(lie, monkeypatch):

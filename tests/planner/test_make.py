@@ -216,10 +216,10 @@ def test_cards_are_answered_for():
     fits = what_fits(SETTING, reserve=2**30)
     assert [fit.card_gib for fit in fits] == list(CARDS_GIB)
     # A tiny network fits everywhere, end-to-end.
-    assert all(fit.end_to_end and fit.num_modules == 1 for fit in fits)
+    assert all(fit.end_to_end and fit.local.splits == () for fit in fits)
     assert 'what would fit (1.00 GiB' in fits_report(fits, 2**30)
     nothing = what_fits(SETTING, reserve=100 * 2**30)
-    assert not any(fit.num_modules for fit in nothing)
+    assert not any(fit.local or fit.exact for fit in nothing)
     assert 'none fits' in fits_report(nothing, 2**30)
 
 

@@ -4,6 +4,7 @@ from ...settings.plan import PlannedModule
 from ...settings.recompute_mode import DECODE_HEAD
 from .costs import Chain, Partition
 from .memory import base_bytes, tail_step
+from .segments import base_of_segment, repeated_flops
 from .totals import module_peaks, module_steps, total_flops
 
 
@@ -46,19 +47,29 @@ def _described(
         others = sum(unit.parameter_bytes for unit in chain.units)
         tail_bytes, head_bytes = max(0, chain.parameter_bytes - others), 0
         extra += chain.tail.recompute_flops(partition.tail_mode)
+        heads = [head]
+    elif partition.is_exact:
+        tail_bytes, head_bytes, heads = 0, 0, []
+        extra += repeated_flops(chain, end, start)
     else:
         head = chain.heads[end - 1].step
         tail_bytes, head_bytes = 0, chain.heads[end - 1].parameter_bytes
         extra += head.flops
-    heads = [head, *(reader.step for reader in chain.attached(start, end))]
-    base, casts = base_bytes(chain, start, partition.ends[:-1])
+        heads = [head]
+    if partition.is_exact:
+        readers = chain.auxiliaries if is_last else ()
+        alive_bytes = base_of_segment(chain, partition, index)
+    else:
+        readers = tuple(chain.attached(start, end))
+        alive_bytes = sum(base_bytes(chain, start, partition.heads))
+    heads += [reader.step for reader in readers]
     return PlannedModule(
         name=f'local_{index}',
         units=(units[0].name, units[-1].name) if units else (),
         num_units=len(units),
         parameter_bytes=sum(unit.parameter_bytes for unit in units) + tail_bytes,
         head_parameter_bytes=head_bytes,
-        start_bytes=base + casts,
+        start_bytes=alive_bytes,
         activation_bytes=sum(
             step.kept for step in module_steps(chain, partition, index)
         ),

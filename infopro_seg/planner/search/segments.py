@@ -137,29 +137,44 @@ def wall_bytes(chain: Chain, start: int, end: int) -> tuple[int, int]:
 
 def segment_peaks(chain: Chain, partition: Partition) -> tuple[int, ...]:
     """Most bytes alive while each segment is differentiated, everything included."""
-    last = len(partition.ends) - 1
-    peaks, walls, unread = [], 0, 0
-    for index, (start, end) in enumerate(
-        zip(partition.starts, partition.ends, strict=True)
-    ):
-        if index == last:
-            room = last_room(chain, partition.tail_mode)
-        else:
-            room = segment_end(chain, end)
+    *segments, last = zip(partition.starts, partition.ends, strict=True)
+    peaks = []
+    for index, (start, end) in enumerate(segments):
+        room = segment_end(chain, end)
         for i in reversed(range(start, end)):
             step = segment_step(chain, i, partition.mode(i))
-            if index == last:
-                effect = unit_effect(chain, i, step, end, is_last=True)
-            else:
-                effect = segment_effect(chain, i, step, end)
-            room = put_before(chain, room, i, effect)
-        if index == last:
-            peaks.append(int(last_peak(chain, start, room)) + unread)
-        else:
-            peaks.append(int(segment_peak(chain, start, end, room)) + walls)
-            new, uncounted = wall_bytes(chain, start, end)
-            walls, unread = walls + new, unread + uncounted
-    return tuple(peaks)
+            room = put_before(chain, room, i, segment_effect(chain, i, step, end))
+        walls, _ = _bytes_at_walls(chain, partition, index)
+        peaks.append(int(segment_peak(chain, start, end, room)) + walls)
+    start, end = last
+    room = last_room(chain, partition.tail_mode)
+    for i in reversed(range(start, end)):
+        step = segment_step(chain, i, partition.mode(i))
+        room = put_before(
+            chain, room, i, unit_effect(chain, i, step, end, is_last=True)
+        )
+    _, walls = _bytes_at_walls(chain, partition, len(segments))
+    return (*peaks, int(last_peak(chain, start, room)) + walls)
+
+
+def base_of_segment(chain: Chain, partition: Partition, index: int) -> int:
+    """Bytes alive as a segment runs again, or as the last one begins."""
+    start, end = partition.starts[index], partition.ends[index]
+    walls, unread = _bytes_at_walls(chain, partition, index)
+    if index == len(partition.ends) - 1:
+        return int(last_peak(chain, start, Room())) + unread
+    return int(segment_peak(chain, start, end, Room())) + walls
+
+
+def _bytes_at_walls(chain: Chain, partition: Partition, index: int) -> tuple[int, int]:
+    """What the walls before a segment keep alive, see `wall_bytes`."""
+    walls = [
+        wall_bytes(chain, start, end)
+        for start, end in zip(
+            partition.starts[:index], partition.ends[:index], strict=True
+        )
+    ]
+    return sum(new for new, _ in walls), sum(unread for _, unread in walls)
 
 
 def repeated_flops(chain: Chain, end: int, start: int = 0) -> int:
