@@ -157,8 +157,9 @@ def main() -> int:
         return 1
     print(plan_report(plan))
     if args.gpu_memory is not None:
+        height, width = plan.crop_size
         planned = dataclasses.replace(
-            setting, batch_size=plan.batch_size, crop_size=plan.crop_size
+            setting, batch_size=plan.batch_size, crop_size=(height, width)
         )
         wish = {'num_modules': args.num_modules, 'recompute': args.recompute}
         memory = plan.gpu_memory_bytes or 0

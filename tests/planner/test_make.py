@@ -5,9 +5,16 @@ from mmengine.config import Config
 
 from infopro_seg.planner import Plan, make
 from infopro_seg.planner.from_config import settle_cuts
-from infopro_seg.planner.limits import CARDS_GIB, largest_batch, largest_crop, what_fits
+from infopro_seg.planner.limits import (
+    CARDS_GIB,
+    along_the_dial,
+    largest_batch,
+    largest_crop,
+    what_fits,
+)
 from infopro_seg.planner.make import Setting, make_plan
-from infopro_seg.report.plan_text import fits_report, plan_report
+from infopro_seg.planner.search import decide
+from infopro_seg.report.plan_text import dial_report, fits_report, plan_report
 from tests.helpers import build, losses_of
 from tests.planner.networks import BATCH, CROP, tiny
 
@@ -115,8 +122,8 @@ def test_a_wrong_prediction_is_corrected_by_the_check(whole, monkeypatch):
     honest = Setting.tracked_peak
     more = 2 * 10**5
 
-    def tracked(self, splits, recompute):
-        return honest(self, splits, recompute) + more
+    def tracked(self, splits, recompute, **kind):
+        return honest(self, splits, recompute, **kind) + more
 
     monkeypatch.setattr(Setting, 'tracked_peak', tracked)
     memory = between(whole, 0.5)
@@ -210,6 +217,106 @@ def test_a_report_says_what_matters(whole):
     text = plan_report(make_plan(SETTING, gpu_memory=10**6, reserve=0))
     assert 'DOES NOT FIT' in text
     assert 'smallest possible peak is' in text
+
+
+def test_exact_training_is_planned_alone(whole):
+    memory = between(whole, 0.5)
+    plan = make_plan(SETTING, gpu_memory=memory, reserve=0, exact=True)
+    assert plan.fits
+    assert plan.end_to_end_every == 1
+    assert plan.splits
+    assert plan.tracked_peak_bytes <= memory
+    assert [module.head_bytes for module in plan.modules[:-1]] == [0] * len(plan.splits)
+    assert plan.flops_ratio == pytest.approx(1 + plan.flops_overhead)
+    again = sum(module.extra_flops for module in plan.modules)
+    assert again == pytest.approx(plan.flops_overhead)
+    three = make_plan(SETTING, num_modules=3, exact=True)
+    assert (len(three.splits), three.recompute) == (2, ())
+    assert three.tracked_peak_bytes == pytest.approx(
+        three.predicted_peak_bytes, rel=0.003
+    )
+    assert three.end_to_end_every == 1
+    assert not make_plan(SETTING, gpu_memory=10**6, reserve=0, exact=True).fits
+    with pytest.raises(ValueError, match='num_modules=12 is out of range'):
+        make_plan(SETTING, num_modules=12, exact=True)
+
+
+def test_accuracy_comes_before_speed_and_speed_before_memory(whole, monkeypatch):
+    memory = between(whole, 0.6)
+    exact, fast, small = (
+        make_plan(SETTING, gpu_memory=memory, reserve=0, prefer=prefer)
+        for prefer in ('accuracy', 'speed', 'memory')
+    )
+    assert exact.end_to_end_every == 1
+    assert fast.flops_ratio <= exact.flops_ratio
+    assert small.predicted_peak_bytes == small.smallest_peak_bytes
+    monkeypatch.setattr(decide, 'MOST_EXACT_WORK', 0)
+    local = make_plan(SETTING, gpu_memory=memory, reserve=0, prefer='accuracy')
+    assert local.end_to_end_every is None
+    fewer = make_plan(
+        SETTING,
+        gpu_memory=memory,
+        num_modules=len(local.splits),
+        reserve=0,
+        exact=False,
+    )
+    assert not fewer.fits
+
+
+def test_the_plans_along_the_dial_are_side_by_side(whole):
+    memory = between(whole, 0.5)
+    plans = along_the_dial(SETTING, memory, reserve=0)
+    assert plans['exact end-to-end'].end_to_end_every == 1
+    assert all(plan.fits for plan in plans.values())
+    text = dial_report(plans, plans['exact end-to-end'])
+    assert text.count('(chosen)') == 1
+    assert 'that of end-to-end' in text
+    assert 'not measured' in text
+
+
+def test_the_memory_of_a_config_means_exact_training_where_it_fits(whole):
+    memory = between(whole, 0.6) + make.RESERVE_BYTES
+    cfg = with_local(run_config(), gpu_memory=f'{memory}B')
+    settle_cuts(cfg)
+    assert cfg.model.local.end_to_end_every == 1
+    assert not build(cfg.model).local_heads
+
+
+def test_a_config_of_exact_training_is_planned_as_that(whole):
+    memory = between(whole, 0.5) + make.RESERVE_BYTES
+    cfg = with_local(run_config(), gpu_memory=f'{memory}B', end_to_end_every=1)
+    settle_cuts(cfg)
+    assert cfg.model.local.end_to_end_every == 1
+    assert cfg.model.local.splits
+    cfg = with_local(run_config(), gpu_memory='11GiB', end_to_end_every=4)
+    with pytest.raises(ValueError, match=r'end_to_end_every=4: plans are for'):
+        settle_cuts(cfg)
+
+
+def test_a_plan_says_whether_gradients_cross_the_walls(tmp_path):
+    path = str(tmp_path / 'plan.json')
+    plan = Plan(('layer2.0',), (), 0, 1, batch_size=BATCH, crop_size=CROP)
+    plan.save(path)
+    cfg = with_local(run_config(), plan=path)
+    settle_cuts(cfg)
+    model = build(cfg.model)
+    assert model.is_end_to_end
+    assert not model.local_heads
+    cfg = with_local(run_config(), plan=path, end_to_end_every=4)
+    with pytest.raises(
+        ValueError, match='=4, but the plan .* is for 1'
+    ):
+        settle_cuts(cfg)
+
+
+@pytest.mark.slow
+def test_the_largest_batch_that_trains_exactly(whole):
+    memory = 2 * whole.end_to_end_peak_bytes
+    exact = largest_batch(SETTING, memory, reserve=0, prefer='accuracy')
+    assert exact.end_to_end_every == 1
+    assert exact.tracked_peak_bytes <= memory
+    most = largest_batch(SETTING, memory, reserve=0)
+    assert most.batch_size >= exact.batch_size > BATCH
 
 
 def test_cards_are_answered_for():

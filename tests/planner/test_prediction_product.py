@@ -1,6 +1,7 @@
 """Contract: within 3%, never more than 1% too low, for every family of backbones."""
 
 import copy
+import dataclasses
 import functools
 
 import pytest
@@ -10,6 +11,7 @@ from mmseg.registry import MODELS
 from infopro_seg.planner.profile.chain import profile_chain
 from infopro_seg.planner.profile.fake_step import track_step
 from infopro_seg.planner.search.describe import spelled_recompute
+from infopro_seg.planner.search.exact import exact_choices
 from infopro_seg.planner.search.partition import cheapest, smallest
 from infopro_seg.planner.search.rows import AUTO
 from infopro_seg.planner.search.totals import predicted_peak, total_flops
@@ -31,10 +33,10 @@ RECOMPUTE = {
     'whole': ['all', 'decode_head'],
     'stepwise': ['all:stepwise', 'decode_head:stepwise'],
 }
-PLANNED = ('least', 'cheaper')
+PLANNED = ('least', 'cheaper', 'exact')
 # Each dtype and each way to recompute comes many times.
 SAMPLE = [
-    (name, list(DTYPES)[i % 2], (*RECOMPUTE, *PLANNED)[i // 2 % 5])
+    (name, list(DTYPES)[i % 2], (*RECOMPUTE, *PLANNED)[i // 2 % 6])
     for i, name in enumerate(sorted(FAMILIES.values()))
 ]
 
@@ -60,15 +62,20 @@ def measured(name, dtype):
 
 
 def plans(name, dtype, recompute):
-    """Splits and recompute of the plans to check."""
+    """Splits and recompute of the plans to check, and whether they are exact."""
     if recompute in RECOMPUTE:
         names = network(name)[1]
         cuts = sorted({len(names) * i // 3 for i in (1, 2)})
-        cut = [names[i] for i in cuts], RECOMPUTE[recompute]
-        return [cut, ([], [])] if recompute == 'nothing' else [cut]
+        cut = [names[i] for i in cuts], RECOMPUTE[recompute], False
+        return [cut, ([], [], False)] if recompute == 'nothing' else [cut]
     chain = measured(name, dtype)
     partition = smallest(chain, recompute=AUTO)
-    if recompute == 'cheaper':
+    if recompute == 'exact':
+        options = [
+            c.partition for c in exact_choices(chain, AUTO) if c.partition.ends[1:]
+        ]
+        found = options[:: max(1, len(options) // 3)] + options[-1:]
+    elif recompute == 'cheaper':
         # Mixes of all ways to recompute come from a budget in between.
         least, whole = (
             predicted_peak(chain, part)
@@ -81,6 +88,7 @@ def plans(name, dtype, recompute):
         (
             chain.splits(plan),
             list(spelled_recompute(chain, plan)),
+            plan.is_exact,
         )
         for plan in found
         if plan is not None
@@ -90,14 +98,18 @@ def plans(name, dtype, recompute):
 def errors(name, dtype, recompute):
     """Relative errors of predicted peaks, by plan; FLOPs are checked on the way."""
     found = {}
-    for splits, again in plans(name, dtype, recompute):
+    for splits, again, is_exact in plans(name, dtype, recompute):
         model = copy.deepcopy(network(name)[0])
         model['local'].update(splits=splits, recompute=again)
+        if is_exact:
+            model['local']['end_to_end_every'] = 1
         step = track_step(
             model, batch_size=BATCH, crop_size=CROP, amp_dtype=DTYPES[dtype]
         )
         chain = measured(name, dtype)
-        partition = partition_of(chain, splits, again)
+        partition = dataclasses.replace(
+            partition_of(chain, splits, again), is_exact=is_exact
+        )
         peak = predicted_peak(chain, partition)
         found[f'{splits} {again}'] = peak / step.peak_bytes - 1
         assert total_flops(chain, partition) == pytest.approx(step.flops, rel=1e-6)
