@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from ..planner.from_config import setting_of
 from ..planner.search.costs import Chain, Partition
+from ..planner.search.decide import MEMORY, Wish, decide
 from ..planner.search.partition import cheapest, most_even, smallest
 from ..planner.search.rows import LEAST
 from ..planner.search.totals import extra_flops, predicted_peak, total_flops
@@ -19,6 +20,8 @@ example:
 # "10% above it" and the shares of end-to-end training with K open.
 SLACK = 1.1
 SHARES = (0.16, 0.2)
+# Shares of end-to-end training that exact plans are to need.
+EXACT_SHARES = (0.5, 0.4, 0.35, 0.3, 0.25, 0.2)
 
 
 def parse_args() -> argparse.Namespace:
@@ -57,6 +60,28 @@ def main() -> None:
         print(
             f'within {share:.0%}: {" costs ".join(_shown(chain, plan))}; '
             f'with what walls save, {ratio:.3f} times end-to-end'
+        )
+    print('\nexact end-to-end training:')
+    print(markdown_table(_EXACT_HEADER, [*_exact_rows(chain)]))
+
+
+_EXACT_HEADER = ('memory', 'segments', 'recomputed units', 'FLOPs (end-to-end: 1)')
+
+
+def _exact_rows(chain: Chain) -> Iterator[tuple[str, str, str, str]]:
+    """The exact plans of the least work within shares of end-to-end training."""
+    whole_peak, whole_flops = (
+        total(chain, chain.whole) for total in (predicted_peak, total_flops)
+    )
+    wish = Wish(exact=True)
+    plans = [decide(chain, wish, int(share * whole_peak)) for share in EXACT_SHARES]
+    least = decide(chain, wish._replace(prefer=MEMORY), None)
+    for plan, _ in (*(found for found in plans if found[1]), least):
+        yield (
+            f'{predicted_peak(chain, plan) / whole_peak:.1%}',
+            str(len(plan.ends)),
+            str(sum(mode > 0 for mode in plan.recompute.values())),
+            f'{total_flops(chain, plan) / whole_flops:.3f}',
         )
 
 

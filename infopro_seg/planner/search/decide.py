@@ -49,7 +49,7 @@ def decide(
     Raises:
         ValueError: if the network cannot be cut into so many modules.
     """
-    if budget is None and wish.recompute != LEAST:
+    if budget is None and wish.recompute != LEAST and wish.prefer != MEMORY:
         policy = ALWAYS if wish.recompute == ALWAYS else NEVER
         if wish.exact:
             return _least_exact(chain, wish._replace(recompute=policy)), None
