@@ -27,6 +27,16 @@ def markdown_table(
     return table.get_string()
 
 
+def narrow_markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table for a page without padding, for rows with long text.
+
+    One long cell does not widen the others, and a changed row is one changed line.
+    """
+    lines = [f'| {" | ".join(row)} |' for row in (header, *rows)]
+    lines.insert(1, '|---' * len(header) + '|')
+    return '\n'.join(lines)
+
+
 def _table(
     header: Sequence[str], rows: Sequence[Sequence[str]], left: int
 ) -> PrettyTable:
