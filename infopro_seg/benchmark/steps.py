@@ -20,8 +20,9 @@ from mmseg.structures import SegDataSample
 from ..engine import LocalBackwardHook, LossGuardHook
 from ..models import InfoProEncoderDecoder
 from ..models.readers import stages_of
+from ..models.tensor_bytes import num_bytes_of
 from ..planner.make import Setting
-from ..planner.profile.allocation import AllocationTracker, num_bytes_of
+from ..planner.profile.allocation import AllocationTracker
 from ..planner.profile.optimizers import optimizer_tensors
 from .method import Method
 
