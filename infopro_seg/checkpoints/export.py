@@ -179,7 +179,7 @@ def find_checkpoint(
         return inside if folder.is_dir() and inside.is_file() else Path(checkpoint)
     if not folder.is_dir():
         raise FileNotFoundError(
-            f'which checkpoint? Give it behind {source}, or give the work dir of the '
+            f'which checkpoint? Give it after {source}, or give the work dir of the '
             'run instead of the config.'
         )
     run = copy.deepcopy(cfg)

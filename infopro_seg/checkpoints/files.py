@@ -1,4 +1,4 @@
-"""Checkpoint files: read without running code, written atomically, the last one."""
+"""Reads checkpoints without running code, writes them atomically, finds the last."""
 
 import argparse
 import datetime

@@ -81,7 +81,7 @@ def _rows(
 
 
 def _shown(chain: Chain, plan: Partition | None) -> tuple[str, str]:
-    """Peak and extra FLOPs as parts of end-to-end training."""
+    """Peak and extra FLOPs as shares of end-to-end training."""
     if plan is None:
         return '', ''
     whole = chain.whole

@@ -26,7 +26,7 @@ _KINDS = {
     'local': ('local modules', '#3b7dd8', 'o'),
     'local+recompute': ('local modules, recompute', '#e3a23c', '^'),
 }
-_PLAN = ('plans for cards', '#1f3d66', '*')
+_PLAN = ('plans for GPUs', '#1f3d66', '*')
 _LAYERS = (
     ('weights, gradients, optimizer, batch', '#9aa5b1'),
     ('activations of the units', '#3b7dd8'),
@@ -159,10 +159,10 @@ def _remark(entry: Mapping[str, Any]) -> str:
 
 
 def _parts(module: PlannedModule) -> list[int]:
-    """Bytes of the layers of a bar; together the peak.
+    """Bytes of the layers of a bar; their sum is the peak.
 
-    The activations are those kept at the end of the forward passes. Where the peak is
-    at another time, less of them is alive.
+    The activations are those kept at the end of the forward passes. If the peak is at
+    another time, fewer of them are alive.
     """
     free = module.peak_bytes
     parts = []

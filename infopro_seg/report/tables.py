@@ -10,7 +10,8 @@ def text_table(rows: Sequence[Sequence[str]], left: int = 1) -> str:
 
     Args:
         rows: The first one is the header.
-        left: So many columns are aligned to the left, the others to the right.
+        left: Number of columns aligned to the left; the others are aligned to the
+            right.
     """
     table = _table(rows[0], rows[1:], left)
     table.border = False

@@ -56,7 +56,7 @@ class Cell:
 
     Args:
         num_modules: K.
-        peak_bytes: Most bytes alive in a training step.
+        peak_bytes: Peak memory of a training step.
         flops_overhead: FLOPs of the local heads, divided by those of end-to-end
             training.
     """
@@ -75,9 +75,9 @@ class Row:
         batch_size: Images per step and GPU.
         crop_size: (height, width) in pixels.
         amp_dtype: Type of mixed precision, or None.
-        end_to_end_bytes: Most bytes alive in a step of the stock model.
+        end_to_end_bytes: Peak memory of a training step of the stock model.
         cells: One per number of modules.
-        prediction_error: Relative error of the predicted peak in the last but one cell,
+        prediction_error: Relative error of the predicted peak of the last cell but one,
             compared with a step on fake tensors.
         reason: Why there are no numbers; empty if there are.
         is_failure: Whether the reason is an error of this package, and not that the

@@ -180,7 +180,7 @@ def test_missing_predictions_are_counted_and_named(root, folder, tmp_path):
     (folder / 'frankfurt_000000_000019_leftImg8bit.png').unlink()
     with pytest.raises(FileNotFoundError, match='1 of 2 images: frankfurt_000000_0000'):
         scoring.evaluate_predictions(root, folder)
-    with pytest.raises(FileNotFoundError, match='nowhere is no folder'):
+    with pytest.raises(FileNotFoundError, match='nowhere is not a folder'):
         scoring.evaluate_predictions(root, tmp_path / 'nowhere')
 
 
