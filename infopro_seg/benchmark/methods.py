@@ -66,11 +66,7 @@ def methods(
     Raises:
         ValueError: if a K is impossible, or if a kind is unknown.
     """
-    for kind in kinds:
-        if kind not in KINDS:
-            raise ValueError(
-                f'method {kind!r} is unknown; allowed: {", ".join(KINDS)}.'
-            )
+    _check_kinds(kinds)
     setting, exact = _without_end_to_end(_padding_to_crop(setting))
     stock = dataclasses.replace(setting, model=stock_model_config(setting.model))
     if not keeps_auxiliary_heads:
@@ -96,6 +92,14 @@ def methods(
             rivals, stock, _without_weights(stock.model), stock_chain, kind, budgets
         )
     return [method for kind in kinds for method in makers[kind]()]
+
+
+def _check_kinds(kinds: Sequence[str]) -> None:
+    for kind in kinds:
+        if kind not in KINDS:
+            raise ValueError(
+                f'method {kind!r} is unknown; allowed: {", ".join(KINDS)}.'
+            )
 
 
 def _without_end_to_end(setting: Setting) -> tuple[Setting, Setting | None]:
