@@ -81,7 +81,7 @@ class Method:
 
     @property
     def flops(self) -> int | None:
-        """Those of a training step; None if not predicted.
+        """Operations of a training step; None if they are not predicted.
 
         A multiply-add counts as 2 FLOPs.
         """

@@ -32,7 +32,7 @@ class Measured(NamedTuple):
 
     Args:
         seconds: Duration of every timed step, in order; empty if it ran out of memory.
-        peak_bytes: Most bytes alive in a step; None if it ran out of memory.
+        peak_bytes: Peak memory of a step; None if it ran out of memory.
     """
 
     seconds: tuple[float, ...]

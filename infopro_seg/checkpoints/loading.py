@@ -137,7 +137,7 @@ def last_checkpoint_of(
     """The last whole checkpoint of a run, wherever its checkpoint hook wrote it.
 
     Args:
-        cfg: With ``work_dir``.
+        cfg: Config of the run, with ``work_dir``.
         trust_pickle: See `read_checkpoint`.
 
     Returns:
@@ -156,7 +156,7 @@ def checkpoint_names(cfg: Config) -> tuple[str, str | None]:
     """Where a run's checkpoint hook writes, and the names of its files.
 
     Args:
-        cfg: With ``work_dir``.
+        cfg: Config of the run, with ``work_dir``.
 
     Returns:
         Folder and ``filename_tmpl``, or None for the host's default.

@@ -80,7 +80,7 @@ def _add_compared(parser: argparse.ArgumentParser) -> None:
         action=KeyValues,
         default={},
         metavar='KEY=VALUE',
-        help='local settings besides the cuts, e.g. head=lean',
+        help='local settings other than the cuts, e.g. head=lean',
     )
     group.add_argument(
         '--drop-auxiliary-heads',

@@ -166,7 +166,7 @@ def enable_amp(cfg: Config) -> None:
 
 
 def check_amp(cfg: Config) -> None:
-    """Check that mixed precision is not asked for without a GPU.
+    """Check that mixed precision is not requested without a GPU.
 
     Raises:
         RuntimeError: if the config sets AmpOptimWrapper and there is no GPU.
@@ -280,7 +280,7 @@ def save_predictions(cfg: Config, folder: str) -> None:
     Args:
         cfg: Changed in place: the first metric that can write predictions gets the
             folder.
-        folder: Where to write.
+        folder: Folder to write to.
 
     Raises:
         ValueError: if no metric of the config can write predictions.

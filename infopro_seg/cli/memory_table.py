@@ -42,7 +42,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         action=KeyValues,
         default={},
         metavar='KEY=VALUE',
-        help='local settings besides the cuts, e.g. head=paper',
+        help='local settings other than the cuts, e.g. head=paper',
     )
     parser.add_argument('--batch-size', type=int, metavar='B')
     parser.add_argument('--crop-size', type=int, nargs=2, metavar=('H', 'W'))

@@ -126,7 +126,7 @@ def _make_checkpoints_safe(runner: Runner) -> None:
         elif type(hook).__name__ != 'SafeCheckpointHook':
             runner.logger.log(
                 logging.WARNING,
-                f'{type(hook).__name__} stays in the place of SafeCheckpointHook: a '
+                f'{type(hook).__name__} is used instead of SafeCheckpointHook: a '
                 'kill may leave a half-written checkpoint, and a resumed run continues '
                 'with other random numbers. Set default_hooks=dict(checkpoint=dict('
                 "type='SafeCheckpointHook', ...)).",

@@ -30,5 +30,5 @@ def _filled(page: str, name: str, text: str, path: Path) -> str:
     before, _, rest = page.partition(begin)
     _, found, after = rest.partition(end)
     if not found:
-        raise ValueError(f'{path} must have {begin} and, behind it, {end}.')
+        raise ValueError(f'{path} must have {begin} and, after it, {end}.')
     return f'{before}{begin}\n{text}\n{end}{after}'

@@ -31,7 +31,7 @@ _LAYERS = (
     ('weights, gradients, optimizer, batch', '#9aa5b1'),
     ('activations of the units', '#3b7dd8'),
     ('local or decode head and loss', '#e3a23c'),
-    ('at the peak besides', '#c7d7ee'),
+    ('other memory at the peak', '#c7d7ee'),
 )
 
 

@@ -17,7 +17,7 @@ def support_parts(
     """Which configs are supported, as parts of a page.
 
     Args:
-        verdicts: Of all configs.
+        verdicts: Verdicts on all configs.
         versions: Names and versions of the packages used.
 
     Returns:

@@ -108,7 +108,7 @@ def measure(
     Args:
         config: A file, or ``mmseg::NAME``.
         counts: Numbers of modules; at most as many as there are units.
-        local: Settings of ``model.local`` besides the cuts. End-to-end training is
+        local: Settings of ``model.local`` other than the cuts. End-to-end training is
             measured without them.
         batch_size: Images per step. Default: the config's.
         crop_size: (height, width) in pixels. Default: the config's.

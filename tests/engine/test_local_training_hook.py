@@ -147,7 +147,7 @@ def test_a_checkpoint_hook_of_the_users_stays_and_that_is_said(tmp_path, capsys)
     runner = Runner.from_cfg(cfg)
     runner.train()
     said = capsys.readouterr().out
-    assert 'OwnCheckpointHook stays in the place of SafeCheckpointHook' in said
+    assert 'OwnCheckpointHook is used instead of SafeCheckpointHook' in said
     assert 'OwnCheckpointHook' in hooks_of(runner)
 
 
