@@ -1,4 +1,4 @@
-"""Tell which configs of the installed mmseg can be trained as local modules."""
+"""List which configs of the installed mmseg can be trained as local modules."""
 
 import argparse
 import collections

@@ -1,4 +1,4 @@
-"""Print which plans a network has, by K: the least memory, and what it costs."""
+"""Print the plans of a network by K: the least memory, and its cost in FLOPs."""
 
 import argparse
 from collections.abc import Iterator

@@ -114,7 +114,7 @@ def find_annotations(root: Path, splits: Sequence[str]) -> list[Path]:
 
 
 def label_path(annotation: Path) -> Path:
-    """Name the label image that belongs to a polygon file, beside it."""
+    """The path of the label image that belongs to a polygon file, beside it."""
     frame = annotation.name.removesuffix(_ANNOTATION_SUFFIX)
     return annotation.with_name(frame + _LABEL_SUFFIX)
 

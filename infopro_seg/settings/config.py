@@ -1,4 +1,4 @@
-"""Reads configs, with what they leave to the Runner or can spell in several ways."""
+"""Reads configs: completes them as the Runner would, resolves alternative spellings."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import conv_flop_count, flop_registry
 
 from ...compat import TorchDispatchMode, packet_of, storage_key, tree_leaves
 
-# Counts with the rest of this file, for those that import it.
+# Re-exported for the other modules of the planner.
 from ...models.tensor_bytes import num_bytes_of as num_bytes_of
 
 
