@@ -63,7 +63,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument('--steps', type=int, default=job.steps, help='timed steps')
     parser.add_argument(
-        '--warmup', type=int, default=job.warmup, help='untimed steps before them'
+        '--warmup',
+        type=int,
+        default=job.warmup,
+        help='untimed steps before them, at least 2',
     )
     parser.add_argument('--seed', type=int, default=job.seed)
     parser.add_argument(
