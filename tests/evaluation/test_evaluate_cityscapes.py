@@ -286,7 +286,7 @@ def test_the_tool_replaces_its_file_only_if_forced(
     assert evaluate(root, folder, '--json', file, '--force') == 0
     assert json.loads(file.read_text())['num_images'] == 2
     assert evaluate(root, folder, '--json', tmp_path / 'no' / 'scores.json') == 1
-    assert 'make it first' in capsys.readouterr().err
+    assert 'create it first' in capsys.readouterr().err
 
 
 def test_the_tool_fails_with_one_line(root, folder, evaluate, capsys):
