@@ -1,4 +1,4 @@
-"""What a number needs to be believed: machine, versions, command, date, seed."""
+"""Where the numbers of a benchmark come from: machine, versions, command, seed."""
 
 import datetime
 import shlex
@@ -29,8 +29,8 @@ def require_device(
     """Check that a benchmark can run.
 
     Raises:
-        RuntimeError: without the device; for mixed precision, or for a kind of method
-            that means nothing there, on a CPU.
+        RuntimeError: if the device is missing; on a CPU, for mixed precision and for
+            kinds of methods that are meaningless there.
     """
     if device == 'cuda' and not torch.cuda.is_available():
         raise RuntimeError(
@@ -45,16 +45,16 @@ def require_device(
     for kind in kinds:
         if not runs_on(kind, device):
             raise RuntimeError(
-                f'--methods {kind} needs --device cuda: on a CPU everything is in the '
-                "host's memory already."
+                f'--methods {kind} needs --device cuda: on a CPU everything is in '
+                'host memory already.'
             )
 
 
 def facts_of_run(args: Any, setting: Setting) -> dict[str, Any]:
-    """What is written beside the numbers.
+    """Where the numbers come from, as written beside them.
 
     Args:
-        args: With ``device``, ``steps``, ``warmup`` and ``seed``.
+        args: Settings of the run: ``device``, ``steps``, ``warmup`` and ``seed``.
         setting: What was trained.
     """
     program = Path(sys.argv[0])
@@ -83,12 +83,12 @@ def facts_of_run(args: Any, setting: Setting) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that numbers depend on."""
+    """Versions of the packages that the numbers depend on."""
     return installed_versions(_PACKAGES)
 
 
 def device_name(device: str) -> str:
-    """The card, or the CPU with its number of threads."""
+    """Name of the GPU, or the CPU with its number of threads."""
     if device == 'cuda':
         return torch.cuda.get_device_name()
     num_threads = torch.get_num_threads()

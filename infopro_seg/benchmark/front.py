@@ -1,16 +1,16 @@
-"""Which points no other point beats. Pure numbers."""
+"""The Pareto front of pairs of costs. Pure numbers."""
 
 from collections.abc import Sequence
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The points for which none is as low in both coordinates and lower in one.
+    """The points that no other point dominates: as low in both, and lower in one.
 
     Args:
         points: Pairs of costs.
 
     Returns:
-        Without repetitions, by the first coordinate.
+        The front without repetitions, sorted by the first coordinate.
     """
     front: list[tuple[float, float]] = []
     for point in sorted(set(points)):

@@ -1,4 +1,4 @@
-"""What a card could train with each method.
+"""The largest batch and crop that each method can train on a GPU.
 
 Predicted, and checked by a step on fake tensors: no GPU is needed.
 """
@@ -25,12 +25,12 @@ from .method import Method
 
 
 class Largest(NamedTuple):
-    """The largest sizes that fit a card.
+    """The largest sizes that fit a GPU.
 
     Args:
         method: Name of the method, or ``best plan``.
-        card_bytes: Memory of the card, the reserve included.
-        batch_size: Images a step at the setting's crop; 0 if not even one fits.
+        card_bytes: Memory of the GPU, including the reserve.
+        batch_size: Images per step at the setting's crop; 0 if not even one fits.
         crop_size: (height, width) at the setting's batch; None if nothing fits.
     """
 
@@ -43,13 +43,16 @@ class Largest(NamedTuple):
 def largest_sizes(
     methods: Sequence[Method], cards: Sequence[int], reserve: int
 ) -> list[Largest]:
-    """The largest batch and crop of every method, for every card.
+    """The largest batch and crop of every method, for every GPU.
 
     Args:
-        methods: Each keeps its cuts and what it recomputes. Those that the planner has
-            no prediction of are left out.
-        cards: Bytes of memory.
-        reserve: Bytes of a card that the model may not use.
+        methods: Each keeps its cuts and what it recomputes. Methods that the planner
+            cannot predict are left out.
+        cards: Memory of each GPU in bytes.
+        reserve: Bytes of each GPU that the model may not use.
+
+    Returns:
+        One entry per method and GPU.
     """
     return [
         Largest(method.name, card, batch_size, crop_size)
@@ -60,7 +63,7 @@ def largest_sizes(
 
 
 def best_plans(setting: Setting, cards: Sequence[int], reserve: int) -> list[Largest]:
-    """The same if the planner may choose K, cuts and recompute for every size."""
+    """Like `largest_sizes`, if the planner chooses K, cuts and recompute each time."""
     found = []
     for card in cards:
         batch = largest_batch(setting, card, reserve=reserve)
@@ -104,7 +107,7 @@ def _largest(
     chain_of: Callable[[int], Chain],
     setting_of: Callable[[int], Setting],
 ) -> int:
-    """The largest size that is predicted to fit, or below it, whose step does fit."""
+    """The largest size, up to the predicted one, whose tracked step fits."""
     predicted = last_that(
         lambda size: predicted_peak(chain_of(size), method.partition) <= budget, most
     )

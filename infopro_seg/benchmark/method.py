@@ -20,9 +20,9 @@ EXACT = 'exact'
 SELECTIVE = 'selective'
 COMPILE = 'compile'
 SAVE_ON_CPU = 'save_on_cpu'
-#: What the planner predicts.
+#: Kinds that the planner predicts.
 PREDICTED = (END_TO_END, CHECKPOINTING, EXACT, LOCAL, LOCAL_RECOMPUTE)
-#: What torch offers for less memory, on the stock model.
+#: Kinds that torch offers to save memory, on the stock model.
 RIVALS = (SELECTIVE, COMPILE, SAVE_ON_CPU)
 KINDS = PREDICTED + RIVALS
 #: Meaningless on a CPU.
@@ -43,9 +43,10 @@ class Method:
         chain: Costs of the network.
         how: What it is, in words.
         counted: A step on fake tensors, where the planner has no prediction.
-        change: What is done to the built model before it trains; unless a step was
-            counted, neither memory nor FLOPs are predicted then.
-        label: What tells it from others of its kind; the number of modules by default.
+        change: Applied to the built model before it trains. Neither memory nor FLOPs
+            are predicted then, unless a step was counted.
+        label: What distinguishes it from others of its kind. Default: the number of
+            modules.
     """
 
     kind: str
@@ -60,18 +61,18 @@ class Method:
 
     @property
     def num_modules(self) -> int:
-        """1 for end-to-end training."""
+        """Number of local modules; 1 for end-to-end training."""
         return len(self.partition.ends)
 
     @property
     def name(self) -> str:
-        """How tables call it, such as ``local K=4``."""
+        """Its name in tables, such as ``local K=4``."""
         label = f'K={self.num_modules}' if self.label is None else self.label
         return f'{self.kind} {label}'.strip()
 
     @property
     def predicted_peak_bytes(self) -> int | None:
-        """Of a training step; None if it is not predicted."""
+        """Peak memory of a training step in bytes; None if it is not predicted."""
         if self.counted is not None:
             return self.counted.peak_bytes
         if self.change is not None:
@@ -80,7 +81,10 @@ class Method:
 
     @property
     def flops(self) -> int | None:
-        """Of a training step, 2 a multiply-add; None if they are not predicted."""
+        """Operations of a training step; None if they are not predicted.
+
+        A multiply-add counts as 2 FLOPs.
+        """
         if self.counted is not None:
             return self.counted.flops
         if self.change is not None:
@@ -89,5 +93,5 @@ class Method:
 
 
 def runs_on(kind: str, device: str) -> bool:
-    """Whether a kind of method means anything on ``cpu`` or ``cuda``."""
+    """Whether a kind of method is meaningful on ``cpu`` or ``cuda``."""
     return device == 'cuda' or kind not in _GPU_ONLY

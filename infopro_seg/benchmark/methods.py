@@ -47,10 +47,10 @@ def methods(
     """What is to be compared.
 
     End-to-end training and checkpointing use the stock model, without the ``local``
-    settings. The local methods are cut as ``num_modules`` of a config is; with
-    recompute, so that they need the fewest FLOPs within 10% of the least memory.
-    Exact training by segments has the splits and the recompute of the config, and is
-    left out where that does not set ``end_to_end_every=1``.
+    settings. The local methods are cut as ``num_modules`` of a config is. With
+    recompute, they are cut so that they need the fewest FLOPs within 10% of the least
+    memory. Exact training by segments has the splits and the recompute of the config,
+    and is left out where that does not set ``end_to_end_every=1``.
 
     Args:
         setting: The network, with the ``local`` settings of the local methods.
@@ -58,19 +58,15 @@ def methods(
         num_modules: K of the local methods, one method each.
         keeps_auxiliary_heads: Whether the local methods train the stock auxiliary
             heads beside their local heads.
-        updates_at_once: Whether the optimizer steps over all parameters at once, as on
-            a GPU; one by one, it needs hardly any memory.
+        updates_at_once: Whether the optimizer updates all parameters at once, as on a
+            GPU. One by one, it needs hardly any temporary memory.
         budgets: Shares of the activations that compiled training may keep, one method
             each.
 
     Raises:
         ValueError: if a K is impossible, or if a kind is unknown.
     """
-    for kind in kinds:
-        if kind not in KINDS:
-            raise ValueError(
-                f'method {kind!r} is unknown; allowed: {", ".join(KINDS)}.'
-            )
+    _check_kinds(kinds)
     setting, exact = _without_end_to_end(_padding_to_crop(setting))
     stock = dataclasses.replace(setting, model=stock_model_config(setting.model))
     if not keeps_auxiliary_heads:
@@ -96,6 +92,14 @@ def methods(
             rivals, stock, _without_weights(stock.model), stock_chain, kind, budgets
         )
     return [method for kind in kinds for method in makers[kind]()]
+
+
+def _check_kinds(kinds: Sequence[str]) -> None:
+    for kind in kinds:
+        if kind not in KINDS:
+            raise ValueError(
+                f'method {kind!r} is unknown; allowed: {", ".join(KINDS)}.'
+            )
 
 
 def _without_end_to_end(setting: Setting) -> tuple[Setting, Setting | None]:
@@ -126,7 +130,7 @@ def _end_to_end(stock: Setting, chain: Chain) -> Method:
 
 
 def _checkpointing(stock: Setting, chain: Chain) -> Method:
-    """What a user would switch on: ``with_cp``; every unit where it does not exist."""
+    """``with_cp``, as a user would set it; without it, recompute of every unit."""
     partition = chain.checkpointed
     backbone = stock.model['backbone']
     if takes_with_cp(backbone['type']):
@@ -148,20 +152,20 @@ def _local(setting: Setting, chain: Chain, kind: str, num_modules: int) -> Metho
 
 
 def planned(setting: Setting, chain: Chain, budget: int, kind: str) -> Method | None:
-    """What the planner decides for so many bytes; None if nothing fits.
+    """The plan that the planner chooses within a budget; None if nothing fits.
 
     Args:
         setting: The network, with its ``local`` settings.
         chain: Its costs.
-        budget: Bytes for a step.
-        kind: How tables call it, with the number of modules behind.
+        budget: Peak memory of a training step in bytes.
+        kind: Its name in tables, followed by the number of modules.
     """
     partition = cheapest(chain, budget)
     return None if partition is None else _cut(setting, chain, kind, partition)
 
 
 def from_plan(setting: Setting, plan: Plan) -> Method:
-    """A plan as it was decided and checked."""
+    """The method of a finished plan; its step is counted on fake tensors."""
     chain = setting.measured()
     partition = chain.cut_after(plan.splits)
     model = planned_model(setting.model, plan.splits, plan.recompute)
@@ -181,7 +185,7 @@ def _cut(setting: Setting, chain: Chain, kind: str, partition: Partition) -> Met
 
 
 def _frugal(chain: Chain, num_modules: int) -> Partition:
-    """Near the least memory: the last percents cost much recompute."""
+    """Near the least memory: the last few percent cost much recompute."""
     least = smallest(chain, num_modules=num_modules, recompute=AUTO)
     budget = int(_NEAR_SMALLEST * predicted_peak(chain, least))
     return cheapest(chain, budget, num_modules=num_modules) or least

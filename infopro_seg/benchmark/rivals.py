@@ -1,7 +1,7 @@
 """What torch offers for less memory on the stock model: the methods to beat.
 
-Each is a change of a built model; gradients stay those of end-to-end training. Which
-measured numbers can be believed is said in the method's ``how``.
+Each changes a built model; gradients stay those of end-to-end training. The method's
+``how`` says which measured numbers are not meaningful.
 """
 
 import copy
@@ -27,7 +27,7 @@ from .method import COMPILE, SAVE_ON_CPU, SELECTIVE, Change, Method
 
 #: Shares of the activations that a compiled step may keep.
 BUDGETS = (0.2, 0.5, 1.0)
-#: A function is compiled for 8 models at most; torch then runs it as it is.
+#: torch compiles one function for 8 models at most and runs it uncompiled after that.
 MOST_BUDGETS = 6
 
 
@@ -45,7 +45,7 @@ def rivals(
         model: Its config, without weights from elsewhere.
         chain: Its costs.
         kind: One of `RIVALS`.
-        budgets: Of compiled training, one method each.
+        budgets: Memory budgets of compiled training, one method each.
     """
 
     def method(how: str, change: Change, label: str = '') -> Method:
@@ -56,7 +56,7 @@ def rivals(
     if kind == SELECTIVE:
         how = (
             'stock model; every unit of the backbone keeps the results of convolutions '
-            'and matrix products and computes the rest again'
+            'and matrix products and recomputes the rest'
         )
         found = method(how, checkpoint_selectively)
         network = MODELS.build(ConfigDict(copy.deepcopy(model)))
@@ -64,7 +64,7 @@ def rivals(
         return [dataclasses.replace(found, counted=stock.tracked_step_of(network))]
     if kind == SAVE_ON_CPU:
         how = (
-            'stock model; what backward needs waits in pinned memory of the host, '
+            'stock model; what backward needs is kept in pinned host memory, '
             'which is not counted'
         )
         return [method(how, offload)]
@@ -97,7 +97,7 @@ def compile_network(model: nn.Module, device: torch.device, *, budget: float) ->
 
 
 def offload(model: nn.Module, device: torch.device) -> None:
-    """Keep what backward needs on the host."""
+    """Keep what backward needs in host memory."""
     network: Any = model
     loss = network.loss
 

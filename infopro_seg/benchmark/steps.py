@@ -1,7 +1,7 @@
 """Real training steps of several methods, one after the other in one process.
 
-A step is the runner's: data preprocessor, losses, backward passes, optimizer; with the
-hook that a run installs. Only reading images is left out.
+A step is that of the runner: data preprocessor, losses, backward passes, optimizer,
+with the hooks that a run installs. Only loading images is left out.
 """
 
 import gc
@@ -20,8 +20,9 @@ from mmseg.structures import SegDataSample
 from ..engine import LocalBackwardHook, LossGuardHook
 from ..models import InfoProEncoderDecoder
 from ..models.readers import stages_of
+from ..models.tensor_bytes import num_bytes_of
 from ..planner.make import Setting
-from ..planner.profile.allocation import AllocationTracker, num_bytes_of
+from ..planner.profile.allocation import AllocationTracker
 from ..planner.profile.optimizers import optimizer_tensors
 from .method import Method
 
@@ -30,8 +31,8 @@ class Measured(NamedTuple):
     """What was measured of one method.
 
     Args:
-        seconds: Of every timed step, in order; empty if it ran out of memory.
-        peak_bytes: Most bytes alive in a step; None if it ran out of memory.
+        seconds: Duration of every timed step, in order; empty if it ran out of memory.
+        peak_bytes: Peak memory of a step; None if it ran out of memory.
     """
 
     seconds: tuple[float, ...]
@@ -43,20 +44,20 @@ def measure(
 ) -> list[Measured]:
     """Time the methods step by step in turns, and count their memory.
 
-    Whatever slows the machine down meets all methods alike. The order rotates from
-    round to round. All models are in memory at the same time; of the peak only what
-    belongs to the method counts. Memory is counted in a step that is not timed.
+    Whatever slows the machine down affects all methods alike. The order rotates from
+    round to round. All models are in memory at the same time; only what belongs to a
+    method counts towards its peak. Memory is counted in a step that is not timed.
 
     Args:
         methods: What to compare.
         device: ``cpu`` or ``cuda``.
         steps: Timed steps of each method.
-        warmup: Steps of each method before that; at least 2, of which the last
-            counts the memory.
-        seed: Of weights, images and labels.
+        warmup: Untimed steps of each method before them, at least 2. Memory is counted
+            in the last one.
+        seed: Seed of weights, images and labels.
 
     Returns:
-        One entry a method, without numbers if it runs out of GPU memory.
+        One entry per method, without numbers if it ran out of GPU memory.
     """
     contenders = [Contender(method, device, seed) for method in methods]
     peaks: list[int | None] = [None] * len(contenders)
@@ -85,11 +86,17 @@ def measure(
 def random_batch(
     setting: Setting, num_classes: int, ignore_index: int, seed: int
 ) -> dict[str, Any]:
-    """Images of noise, and labels in patches of 32 pixels, every tenth ignored.
+    """Images of noise, and labels in patches of 32x32 pixels, a tenth of them ignored.
+
+    Args:
+        setting: Gives batch and crop size.
+        num_classes: Labels are from 0 to num_classes - 1.
+        ignore_index: Label of the ignored patches.
+        seed: Seed of images and labels.
 
     Returns:
-        As a data loader gives it: ``inputs``, a list of uint8 images (3, H, W), and
-        ``data_samples``.
+        A batch as a data loader gives it: ``inputs``, a list of uint8 images
+        (3, H, W), and ``data_samples``.
     """
     generator = torch.Generator().manual_seed(seed)
     height, width = setting.crop_size
@@ -115,7 +122,7 @@ class Contender:
     Args:
         method: How to train.
         device: ``cpu`` or ``cuda``.
-        seed: Of weights, images and labels.
+        seed: Seed of weights, images and labels.
     """
 
     def __init__(self, method: Method, device: str, seed: int):
@@ -139,7 +146,7 @@ class Contender:
                 hook.before_train_iter(runner, 0, self._batch)
 
     def timed_step(self) -> float:
-        """Seconds of a training step."""
+        """Run a training step; returns its duration in seconds."""
         gc.collect()
         self._synchronize()
         start = time.perf_counter()
@@ -148,7 +155,7 @@ class Contender:
         return time.perf_counter() - start
 
     def peak_bytes(self) -> int:
-        """Most bytes alive in a training step, without those of other methods."""
+        """Run a training step; returns its peak in bytes, without other methods."""
         gc.collect()
         if self._device.type == 'cuda':
             return self._peak_on_gpu()

@@ -1,4 +1,4 @@
-"""Numbers of a benchmark, summed up for JSON and tables."""
+"""Numbers of a benchmark, summarised for JSON and tables."""
 
 import statistics
 from collections.abc import Sequence
@@ -11,16 +11,17 @@ from .steps import Measured
 def summarised(
     methods: Sequence[Method], measured: Sequence[Measured | None]
 ) -> list[dict[str, Any]]:
-    """One entry a method, as it stands in the JSON file.
+    """One entry per method, as in the JSON file.
 
     Args:
         methods: What was compared.
-        measured: Of each; None if nothing was run.
+        measured: What was measured of each; None if nothing was run.
 
     Returns:
-        ``time_ratio`` is the median over the rounds of this method's seconds by those
-        of end-to-end training in the same round, so that what slows the machine
-        down for a while cancels out. Quartiles are of the same values.
+        Entries whose ``time_ratio`` is the median over all rounds of the seconds of the
+        method divided by those of end-to-end training in the same round, so that a
+        temporary slowdown of the machine cancels out. Quartiles are those of the same
+        values.
     """
     baseline = next(
         (i for i, method in enumerate(methods) if method.kind == END_TO_END), None

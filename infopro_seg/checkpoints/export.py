@@ -59,17 +59,11 @@ def export(
 
     Raises:
         FileExistsError: if a file exists and ``force`` is False.
-        ValueError: if checkpoint and config do not belong together.
+        ValueError: if checkpoint and config do not belong together, or if ``out`` ends
+            in ``.py``.
     """
     out = Path(out)
-    config_out = out.with_suffix('.py')
-    if config_out == out:
-        raise ValueError(
-            f'{out}: name the checkpoint, such as {out.with_suffix(".pth")}'
-        )
-    for path in (out, config_out):
-        if path.exists() and not force:
-            raise FileExistsError(f'{path} exists; pass --force to overwrite it.')
+    config_out = _config_beside(out, force=force)
     checkpoint = read_checkpoint(checkpoint_path, trust_pickle=trust_pickle)
     weights = stock_state_dict(checkpoint['state_dict'])
     stock_config = stock_run_config(cfg)
@@ -91,6 +85,19 @@ def export(
             f'It imports {_PACKAGE} for: {", ".join(_own_types(stock_config))}.'
         )
     return '\n'.join(lines)
+
+
+def _config_beside(out: Path, *, force: bool) -> Path:
+    """Where the config goes; checks that both files may be written."""
+    config_out = out.with_suffix('.py')
+    if config_out == out:
+        raise ValueError(
+            f'{out}: name the checkpoint, such as {out.with_suffix(".pth")}'
+        )
+    for path in (out, config_out):
+        if path.exists() and not force:
+            raise FileExistsError(f'{path} exists; pass --force to overwrite it.')
+    return config_out
 
 
 def stock_run_config(cfg: Config) -> Config:
@@ -179,7 +186,7 @@ def find_checkpoint(
         return inside if folder.is_dir() and inside.is_file() else Path(checkpoint)
     if not folder.is_dir():
         raise FileNotFoundError(
-            f'which checkpoint? Give it behind {source}, or give the work dir of the '
+            f'which checkpoint? Give it after {source}, or give the work dir of the '
             'run instead of the config.'
         )
     run = copy.deepcopy(cfg)

@@ -1,4 +1,4 @@
-"""Checkpoint files: read without running code, written atomically, the last one."""
+"""Reads checkpoints without running code, writes them atomically, finds the last."""
 
 import argparse
 import datetime
@@ -254,7 +254,7 @@ def _written(path: Path, *, trust_pickle: bool) -> tuple[float, int, Path]:
 
 
 def safe_globals() -> list:
-    """Types of plain values in checkpoints besides tensors: a Runner's log, settings.
+    """Types of plain values in checkpoints, except tensors: logs of a Runner, settings.
 
     They only hold values. For `torch.serialization.safe_globals`.
     """

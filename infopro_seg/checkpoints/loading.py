@@ -90,7 +90,7 @@ def resume_last_checkpoint(cfg: Config, *, trust_pickle: bool = False) -> None:
         trust_pickle: See `read_checkpoint`.
 
     Raises:
-        RuntimeError: if there are checkpoints but none can be read: starting anew would
+        RuntimeError: if there are checkpoints but none can be read: starting over would
             overwrite them.
     """
     folder, _ = checkpoint_names(cfg)
@@ -103,7 +103,7 @@ def resume_last_checkpoint(cfg: Config, *, trust_pickle: bool = False) -> None:
         raise RuntimeError(
             f'--resume: no checkpoint in {folder} can be used:\n'
             + '\n'.join(problems)
-            + '\nTo start again, take another --work-dir or move them away.'
+            + '\nTo start over, choose another --work-dir or move them away.'
         )
     cfg.resume = path is not None
     lines = [f'left out: {problem}' for problem in problems]
@@ -112,7 +112,7 @@ def resume_last_checkpoint(cfg: Config, *, trust_pickle: bool = False) -> None:
     else:
         cfg.load_from = str(path)
         lines += _cut_as_before(cfg, path, trust_pickle=trust_pickle)
-        lines.append(f'going on from {path}, the last whole checkpoint.')
+        lines.append(f'resuming from {path}, the last whole checkpoint.')
     if int(os.environ.get('RANK', 0)) == 0:
         print('\n'.join(f'--resume: {line}' for line in lines))
 
@@ -137,7 +137,7 @@ def last_checkpoint_of(
     """The last whole checkpoint of a run, wherever its checkpoint hook wrote it.
 
     Args:
-        cfg: With ``work_dir``.
+        cfg: Config of the run, with ``work_dir``.
         trust_pickle: See `read_checkpoint`.
 
     Returns:
@@ -156,7 +156,7 @@ def checkpoint_names(cfg: Config) -> tuple[str, str | None]:
     """Where a run's checkpoint hook writes, and the names of its files.
 
     Args:
-        cfg: With ``work_dir``.
+        cfg: Config of the run, with ``work_dir``.
 
     Returns:
         Folder and ``filename_tmpl``, or None for the host's default.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..benchmark.facts import facts_of_run, require_device
 from ..benchmark.largest import best_plans, largest_sizes
-from ..benchmark.method import KINDS, PREDICTED
+from ..benchmark.method import KINDS, PREDICTED, Method
 from ..benchmark.methods import methods
 from ..benchmark.rivals import BUDGETS, MOST_BUDGETS
 from ..benchmark.steps import Measured, measure
@@ -31,93 +31,10 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__, EXAMPLE)
     parser.add_argument('config', help='config file (.py), or mmseg::NAME')
-    parser.add_argument(
-        '--methods',
-        nargs='+',
-        choices=KINDS,
-        default=PREDICTED,
-        help='selective, compile and save_on_cpu are what torch offers for the stock '
-        f'model; default: {" ".join(PREDICTED)}',
-    )
-    parser.add_argument(
-        '--budgets',
-        type=float,
-        nargs='+',
-        metavar='SHARE',
-        default=BUDGETS,
-        help='activation_memory_budget of compile, from 0 to 1, one method each; '
-        f'default: {" ".join(map(str, BUDGETS))}',
-    )
-    parser.add_argument(
-        '--num-modules',
-        type=int,
-        nargs='+',
-        metavar='K',
-        default=[2, 4],
-        help='numbers of local modules to compare; default: 2 4',
-    )
-    parser.add_argument(
-        '--device', choices=('cpu', 'cuda'), default='cpu', help='default: cpu'
-    )
-    parser.add_argument(
-        '--batch-size',
-        type=int,
-        metavar='B',
-        help='images per step; default: those of the config',
-    )
-    parser.add_argument(
-        '--crop-size',
-        type=int,
-        nargs=2,
-        metavar=('H', 'W'),
-        help='default: that of the config',
-    )
-    parser.add_argument(
-        '--amp', choices=('float16', 'bfloat16'), help='mixed precision (needs a GPU)'
-    )
-    parser.add_argument(
-        '--steps',
-        type=int,
-        default=20,
-        help='timed steps per method; 0: only predict; default: 20',
-    )
-    parser.add_argument(
-        '--warmup',
-        type=int,
-        default=3,
-        help='steps before that which are not timed, 2 or more; default: 3',
-    )
-    parser.add_argument(
-        '--seed', type=int, default=0, help='seed of weights and images; default: 0'
-    )
-    parser.add_argument(
-        '--local',
-        nargs='+',
-        action=KeyValues,
-        default={},
-        metavar='KEY=VALUE',
-        help='local settings besides the cuts, e.g. head=lean',
-    )
-    parser.add_argument(
-        '--drop-auxiliary-heads',
-        action='store_true',
-        help='local methods train without them (model.auxiliary_head=None)',
-    )
-    parser.add_argument(
-        '--gpu-memory',
-        nargs='+',
-        default=[],
-        metavar='SIZE',
-        help='GPUs, such as 8GiB 11GiB, for the largest batch and crop that fit',
-    )
-    parser.add_argument(
-        '--reserve',
-        type=reserve_bytes,
-        metavar='SIZE',
-        default=RESERVE_BYTES,
-        help='memory of a GPU that the model may not use (context, workspaces); '
-        f'default: {gib(RESERVE_BYTES)}',
-    )
+    _add_compared(parser)
+    _add_step(parser)
+    _add_timing(parser)
+    _add_gpus(parser)
     parser.add_argument('--json', metavar='FILE', help='file to write all numbers to')
     parser.add_argument('--force', action='store_true', help='overwrite the file')
     args = parser.parse_args()
@@ -128,6 +45,109 @@ def parse_args() -> argparse.Namespace:
     if args.json and Path(args.json).exists() and not args.force:
         parser.error(f'{args.json} exists; pass --force to overwrite it')
     return args
+
+
+def _add_compared(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group('methods')
+    group.add_argument(
+        '--methods',
+        nargs='+',
+        choices=KINDS,
+        default=PREDICTED,
+        help='selective, compile and save_on_cpu are what torch offers for the stock '
+        f'model; default: {" ".join(PREDICTED)}',
+    )
+    group.add_argument(
+        '--budgets',
+        type=float,
+        nargs='+',
+        metavar='SHARE',
+        default=BUDGETS,
+        help='activation_memory_budget of compile, from 0 to 1, one method each; '
+        f'default: {" ".join(map(str, BUDGETS))}',
+    )
+    group.add_argument(
+        '--num-modules',
+        type=int,
+        nargs='+',
+        metavar='K',
+        default=[2, 4],
+        help='numbers of local modules to compare; default: 2 4',
+    )
+    group.add_argument(
+        '--local',
+        nargs='+',
+        action=KeyValues,
+        default={},
+        metavar='KEY=VALUE',
+        help='local settings other than the cuts, e.g. head=lean',
+    )
+    group.add_argument(
+        '--drop-auxiliary-heads',
+        action='store_true',
+        help='local methods train without them (model.auxiliary_head=None)',
+    )
+
+
+def _add_step(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group('training step')
+    group.add_argument(
+        '--batch-size',
+        type=int,
+        metavar='B',
+        help='images per step; default: those of the config',
+    )
+    group.add_argument(
+        '--crop-size',
+        type=int,
+        nargs=2,
+        metavar=('H', 'W'),
+        help='default: that of the config',
+    )
+    group.add_argument(
+        '--amp', choices=('float16', 'bfloat16'), help='mixed precision (needs a GPU)'
+    )
+
+
+def _add_timing(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group('timing')
+    group.add_argument(
+        '--device', choices=('cpu', 'cuda'), default='cpu', help='default: cpu'
+    )
+    group.add_argument(
+        '--steps',
+        type=int,
+        default=20,
+        help='timed steps per method; 0: only predict; default: 20',
+    )
+    group.add_argument(
+        '--warmup',
+        type=int,
+        default=3,
+        help='untimed steps before them, at least 2; default: 3',
+    )
+    group.add_argument(
+        '--seed', type=int, default=0, help='seed of weights and images; default: 0'
+    )
+
+
+def _add_gpus(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group('what fits')
+    group.add_argument(
+        '--gpu-memory',
+        nargs='+',
+        default=[],
+        metavar='SIZE',
+        help='GPUs, such as 8GiB 11GiB, for the largest batch and crop that fit',
+    )
+    group.add_argument(
+        '--reserve',
+        type=reserve_bytes,
+        metavar='SIZE',
+        default=RESERVE_BYTES,
+        help='memory of a GPU that the model may not use (context, workspaces); '
+        f'default: {gib(RESERVE_BYTES)}',
+    )
 
 
 def main() -> None:
@@ -151,16 +171,7 @@ def main() -> None:
         updates_at_once=args.device != 'cpu' or not args.steps,
         budgets=args.budgets,
     )
-    measured: Sequence[Measured | None] = [None] * len(compared)
-    if args.steps:
-        measured = measure(
-            compared,
-            device=args.device,
-            steps=args.steps,
-            warmup=args.warmup,
-            seed=args.seed,
-        )
-    entries = summarised(compared, measured)
+    entries = summarised(compared, _measured(compared, args))
     print(methods_report(entries))
     largest = largest_sizes(compared, cards, args.reserve)
     largest += best_plans(setting, cards, args.reserve)
@@ -176,3 +187,17 @@ def main() -> None:
         text = json.dumps(result, indent=1) + '\n'
         Path(args.json).write_text(text, encoding='utf-8')
         print(f'\nwrote {args.json}')
+
+
+def _measured(
+    compared: Sequence[Method], args: argparse.Namespace
+) -> Sequence[Measured | None]:
+    if not args.steps:
+        return [None] * len(compared)
+    return measure(
+        compared,
+        device=args.device,
+        steps=args.steps,
+        warmup=args.warmup,
+        seed=args.seed,
+    )

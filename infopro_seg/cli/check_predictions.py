@@ -67,7 +67,7 @@ def main() -> None:
     for optimizer in OPTIMIZERS:
         wrapper = {'type': 'OptimWrapper', 'optimizer': optimizer}
         by_it = dataclasses.replace(setting, optim_wrapper=wrapper)
-        # More of it repeats what the first optimizer has shown.
+        # A few suffice: the first optimizer has shown the rest.
         some = counts if optimizer is OPTIMIZERS[0] else [*counts][:4:3]
         errors += [_errors(by_it, plan) for k in some for plan in _even(by_it, k)]
     _print('even', errors)

@@ -1,4 +1,4 @@
-"""Tell which configs of the installed mmseg can be trained as local modules."""
+"""List which configs of the installed mmseg can be trained as local modules."""
 
 import argparse
 import collections
@@ -53,7 +53,8 @@ def main(argv: list[str] | None = None) -> int:
 
     from ..install import installed_versions
     from ..report.pages import fill_page
-    from ..zoo.classify import as_markdown, classify_folder
+    from ..report.zoo_text import support_parts
+    from ..zoo.classify import classify_folder
 
     warnings.simplefilter('ignore')
     register_all_modules()
@@ -71,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f'{counts[True]} supported, {counts[False]} refused')
     versions = installed_versions(_PACKAGES)
     if args.markdown:
-        fill_page(args.markdown, as_markdown(verdicts, versions), _TITLE)
+        fill_page(args.markdown, support_parts(verdicts, versions), _TITLE)
     if args.json:
         rows = [dataclasses.asdict(verdict) for verdict in verdicts]
         report = {'versions': versions, 'configs': rows}

@@ -79,8 +79,8 @@ def load_config(args: argparse.Namespace) -> Config:
 
     Raises:
         FileNotFoundError: if the config file does not exist.
-        ValueError: if the total batch does not divide by the number of processes, or if
-            the ``local`` setting is wrong.
+        ValueError: if the total batch is not divisible by the number of processes, or
+            if the ``local`` setting is wrong.
         RuntimeError: if the processes were not started by the launcher.
     """
     from ..datasets import set_data_root
@@ -166,7 +166,7 @@ def enable_amp(cfg: Config) -> None:
 
 
 def check_amp(cfg: Config) -> None:
-    """Check that mixed precision is not asked for without a GPU.
+    """Check that mixed precision is not requested without a GPU.
 
     Raises:
         RuntimeError: if the config sets AmpOptimWrapper and there is no GPU.
@@ -233,7 +233,7 @@ def _replace_sync_bn(config: Any) -> bool:
 
 @contextmanager
 def connected_processes(cfg: Config) -> Iterator[None]:
-    """Connect the processes of ``--launcher pytorch``, and part in order.
+    """Connect the processes of ``--launcher pytorch``, and disconnect them in order.
 
     On GPUs the runner connects them; it always sets a CUDA device, so without GPUs it
     is done here. A process that exits while still connected may abort another, or
@@ -280,7 +280,7 @@ def save_predictions(cfg: Config, folder: str) -> None:
     Args:
         cfg: Changed in place: the first metric that can write predictions gets the
             folder.
-        folder: Where to write.
+        folder: Folder to write to.
 
     Raises:
         ValueError: if no metric of the config can write predictions.

@@ -50,7 +50,7 @@ def check_writable(path: Path, *, force: bool) -> None:
     if path.exists() and not force:
         raise FileExistsError(f'{path} exists; give --force to replace it')
     if not path.parent.is_dir():
-        raise FileNotFoundError(f'{path.parent} is no folder; make it first')
+        raise FileNotFoundError(f'{path.parent} is not a folder; create it first')
 
 
 def save(record: dict, path: Path) -> None:

@@ -17,9 +17,9 @@ from ..settings.sizes import gib
 from .run import make_parser
 
 _CONFIG = Path(__file__).parents[2] / 'configs/infopro_deeplabv3_r101_cityscapes_k4.py'
-EXAMPLE = """Parts run in order of worth until the time is over; the next call with the
-same --out goes on behind them. Images are random, so no data set is needed but for
-accuracy on CamVid.
+EXAMPLE = """Parts run in order of importance until the time is up; the next call with
+the same --out continues after them. Images are random: only the accuracy on CamVid
+needs a data set.
 
 example:
   python tools/gpu_proof.py --out gpu_proof --minutes 9
@@ -63,7 +63,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument('--steps', type=int, default=job.steps, help='timed steps')
     parser.add_argument(
-        '--warmup', type=int, default=job.warmup, help='steps before that, at least 2'
+        '--warmup',
+        type=int,
+        default=job.warmup,
+        help='untimed steps before them, at least 2',
     )
     parser.add_argument('--seed', type=int, default=job.seed)
     parser.add_argument(
@@ -103,7 +106,7 @@ def _add_camvid(parser: argparse.ArgumentParser, job: Job) -> None:
         '--iterations',
         type=int,
         default=job.iterations,
-        help=f'of each run; default: {job.iterations}',
+        help=f'iterations of each run; default: {job.iterations}',
     )
     group.add_argument('--seeds', type=int, nargs='+', default=job.seeds)
     group.add_argument(

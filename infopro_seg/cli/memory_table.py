@@ -8,7 +8,8 @@ import warnings
 from pathlib import Path
 
 from ..report.pages import fill_page
-from ..zoo.memory_table import REPRESENTATIVES, as_markdown, measure
+from ..report.zoo_text import memory_report
+from ..zoo.memory_table import REPRESENTATIVES, measure
 from .run import KeyValues, make_parser
 
 _EPILOG = """\
@@ -41,7 +42,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         action=KeyValues,
         default={},
         metavar='KEY=VALUE',
-        help='local settings besides the cuts, e.g. head=paper',
+        help='local settings other than the cuts, e.g. head=paper',
     )
     parser.add_argument('--batch-size', type=int, metavar='B')
     parser.add_argument('--crop-size', type=int, nargs=2, metavar=('H', 'W'))
@@ -71,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
         )
         rows.append(row)
         print(f'{config}: {row.reason or "planned"}', file=sys.stderr, flush=True)
-    table = as_markdown(rows, counts)
+    table = memory_report(rows, counts)
     print(table)
     if args.page:
         fill_page(args.page, {'memory': table}, 'Predicted memory')

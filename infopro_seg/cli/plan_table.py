@@ -1,4 +1,4 @@
-"""Print which plans a network has, by K: the least memory, and what it costs."""
+"""Print the plans of a network by K: the least memory, and its cost in FLOPs."""
 
 import argparse
 from collections.abc import Iterator
@@ -106,7 +106,7 @@ def _rows(
 
 
 def _shown(chain: Chain, plan: Partition | None) -> tuple[str, str]:
-    """Peak and extra FLOPs as parts of end-to-end training."""
+    """Peak and extra FLOPs as shares of end-to-end training."""
     if plan is None:
         return '', ''
     whole = chain.whole

@@ -14,8 +14,8 @@ example:
 DATA_ROOT holds gtFine/ and leftImg8bit/, unpacked from gtFine_trainvaltest.zip and
 leftImg8bit_trainvaltest.zip (https://www.cityscapes-dataset.com/downloads/). Every
 *_gtFine_polygons.json gets a *_gtFine_labelTrainIds.png beside it. The run can be
-interrupted and started again. The exit code is 0 if every image of the asked splits has
-its label image in the end.
+interrupted and started again. The exit code is 0 if every image of the requested splits
+has its label image at the end.
 """
 
 
@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f'error: {error}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print('interrupted; run it again to go on', file=sys.stderr)
+        print('interrupted; run it again to continue', file=sys.stderr)
         return 130
     if not is_complete:
         print('error: not ready for training, see above', file=sys.stderr)

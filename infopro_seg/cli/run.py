@@ -47,7 +47,7 @@ def make_parser(doc: str | None, example: str) -> argparse.ArgumentParser:
 
     Args:
         doc: What the command does, in a sentence.
-        example: Text after the arguments.
+        example: Text below the arguments in ``--help``.
     """
     parser = argparse.ArgumentParser(
         description=doc,

@@ -31,7 +31,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--resume',
         action='store_true',
-        help='go on from the last whole checkpoint in the work dir',
+        help='continue from the last whole checkpoint in the work dir',
     )
     add_trust_argument(parser)
     parser.add_argument(

@@ -28,15 +28,15 @@ class CamVidDataset(BaseSegDataset):
     (unlabelled) into 255, so that the ignore index of loss and metric stays 255.
 
     Args:
-        img_suffix: ending of the images; by default .png, .jpg or .jpeg, whichever is
+        img_suffix: Ending of the images; by default .png, .jpg or .jpeg, whichever is
             in the image folder.
-        seg_map_suffix: ending of the label files.
-        **kwargs: as for ``BaseSegDataset``; ``data_prefix`` names the folders, such as
+        seg_map_suffix: Ending of the label files.
+        **kwargs: As for ``BaseSegDataset``; ``data_prefix`` names the folders, such as
             ``dict(img_path='train', seg_map_path='trainannot')``.
 
     Raises:
         FileNotFoundError: if a folder is missing, holds no image, or lacks labels that
-            the pipeline loads. With ``lazy_init`` only once the files are listed.
+            the pipeline loads. With ``lazy_init``, only when the files are listed.
         ValueError: if one folder holds images with different endings.
 
     Source: Brostow, Fauqueur, Cipolla, "Semantic object classes in video", 2009; class

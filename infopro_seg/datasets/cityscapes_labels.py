@@ -46,9 +46,9 @@ class SplitSurvey:
 
     Args:
         split: ``train``, ``val`` or ``test``.
-        images: frames with an image.
-        annotations: frames with a polygon file.
-        labels: frames with a ``*_labelTrainIds.png``.
+        images: Frames with an image.
+        annotations: Frames with a polygon file.
+        labels: Frames with a ``*_labelTrainIds.png``.
     """
 
     split: str
@@ -114,7 +114,7 @@ def find_annotations(root: Path, splits: Sequence[str]) -> list[Path]:
 
 
 def label_path(annotation: Path) -> Path:
-    """Name the label image that belongs to a polygon file, beside it."""
+    """The path of the label image that belongs to a polygon file, beside it."""
     frame = annotation.name.removesuffix(_ANNOTATION_SUFFIX)
     return annotation.with_name(frame + _LABEL_SUFFIX)
 
@@ -159,8 +159,8 @@ def make_label_images(
     """Rasterise many polygon files.
 
     Args:
-        annotations: polygon files.
-        num_workers: number of processes; with 1 the calling process does the work.
+        annotations: Polygon files.
+        num_workers: Number of processes; with 1 the calling process does the work.
 
     Yields:
         Each polygon file, in order, with None or why it failed.

@@ -49,7 +49,7 @@ def set_data_root(cfg: Config, path: str) -> None:
 
 
 def _why_not(dataset: DatasetConfig) -> str:
-    """Why a data set has no use for ``data_root``; empty if it has."""
+    """Why ``data_root`` has no effect on a data set; empty if it has one."""
     config, cls = dataset.config, dataset.cls
     if 'data_root' in config:
         prefixes = config.get('data_prefix') or {}

@@ -123,7 +123,7 @@ def _wrapped_keys(config: dict[str, Any]) -> list[str]:
 
 
 def takes(cls: Any, argument: str) -> bool:
-    """Whether a class takes an argument, by itself or by a base class."""
+    """Whether a class or one of its base classes takes an argument."""
     for base in inspect.getmro(cls):
         if '__init__' not in vars(base):
             continue

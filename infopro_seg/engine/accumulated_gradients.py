@@ -1,4 +1,4 @@
-"""Gradients that wait for the optimizer's step, in a form that checkpoints hold.
+"""Gradients that wait for the optimizer's step, in a form that checkpoints can hold.
 
 While gradients are accumulated they are part of the training state. Until DDP averages
 them, each process has its own.
@@ -44,7 +44,7 @@ def gather_gradients(model: nn.Module) -> list[Gradients]:
 def set_gradients(
     model: nn.Module, gathered: list[Gradients], rank: int | None
 ) -> None:
-    """Put back what `gather_gradients` gave.
+    """Restore what `gather_gradients` returned.
 
     Args:
         model: The model or its wrapper, with the same parameters.

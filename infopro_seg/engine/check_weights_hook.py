@@ -1,4 +1,4 @@
-"""A hook that refuses checkpoints of another network than that of the config."""
+"""A hook that refuses checkpoints of a network other than that of the config."""
 
 import logging
 import re
@@ -24,11 +24,11 @@ TRAINING_ONLY = (LOCAL_PREFIX, 'auxiliary_head.')
 class CheckWeightsHook(Hook):
     """Stop if the weights of a checkpoint do not fit the model.
 
-    The host only logs a misfit and goes on with random weights. Weights fit if the
+    The host only logs a mismatch and continues with random weights. Weights fit if the
     model's own ``load_state_dict`` takes them.
 
-    - Shapes must always fit (a head for another number of classes does not). Only
-      local heads of other shapes are initialised anew, unless the run is resumed.
+    - Shapes must always fit (a head for another number of classes does not). Only local
+      heads of other shapes are reinitialised instead, unless the run is resumed.
     - For a test, no weight that prediction needs may be missing and none may be left
       over. To resume, this holds for all weights.
     - Training may start from some of the weights, but at least one name must fit. The
@@ -80,9 +80,9 @@ class CheckWeightsHook(Hook):
             raise ValueError(
                 f'checkpoint and config do not belong together: '
                 f'{"; ".join(problems[:3])}{more}. The config has num_classes='
-                f'{_num_classes(model)}. Pass the config of the checkpoint; to train '
-                "on with other classes, set drop=['decode_head.conv_seg', ...] of "
-                'CheckWeightsHook.'
+                f'{_num_classes(model)}. Pass the config of the checkpoint; to '
+                "continue with other classes, set drop=['decode_head.conv_seg', ...] "
+                'of CheckWeightsHook.'
             )
 
 

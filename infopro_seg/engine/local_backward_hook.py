@@ -29,12 +29,12 @@ class LocalBackwardHook(Hook):
 
     Where the model says ``end_to_end_every=n``, it is told which steps are exact
     end-to-end training: every n-th step of the optimizer, counted by the runner's
-    iterations, so that a resumed run goes on where it was.
+    iterations, so that a resumed run continues where it was.
 
     A run that lists it alone gets `LossGuardHook` and `MemoryAdviceHook` beside it.
 
     Args:
-        on_divergence: Of `LossGuardHook`, which is the place to set it.
+        on_divergence: Deprecated; set it in `LocalTrainingHook`.
 
     Raises:
         ValueError: if ``on_divergence`` is unknown.
@@ -46,7 +46,7 @@ class LocalBackwardHook(Hook):
             LossGuardHook(on_divergence)
             self._guard['on_divergence'] = on_divergence
             warnings.warn(
-                f'on_divergence of LocalBackwardHook is an old place for it: set '
+                'on_divergence of LocalBackwardHook is deprecated: set '
                 f'LocalTrainingHook(on_divergence={on_divergence!r}).',
                 stacklevel=2,
             )
@@ -59,8 +59,8 @@ class LocalBackwardHook(Hook):
         """Check the set-up and install the callback.
 
         Raises:
-            TypeError: if the model has no local modules, or if the optimizer
-                wrapper differentiates in a way of its own.
+            TypeError: if the model has no local modules, or if the optimizer wrapper
+                has a ``backward`` of its own.
             RuntimeError: if the model's wrapper or its settings would give wrong
                 gradients, or ``activation_checkpointing`` is set.
         """
@@ -75,7 +75,7 @@ class LocalBackwardHook(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
-        """Say whether gradients cross the walls."""
+        """Tell the model whether gradients cross the walls in this step."""
         model = self._model_of(runner)
         if model.end_to_end_every is not None:
             counts = accumulative_counts(runner.optim_wrapper)

@@ -1,4 +1,4 @@
-"""The model of local modules that a runner trains, out of its wrapper."""
+"""Finds the local model that a runner trains, inside its wrapper if there is one."""
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -11,7 +11,7 @@ def find_local_model(model: nn.Module) -> InfoProEncoderDecoder | None:
     """The model itself, if it has local modules; None otherwise.
 
     Args:
-        model: Of a runner: wrapped or not.
+        model: The model of a runner, wrapped or not.
     """
     inner = model.module if is_model_wrapper(model) else model
     return inner if isinstance(inner, InfoProEncoderDecoder) else None

@@ -34,9 +34,9 @@ class LocalModuleMonitorHook(Hook):
       those of the local head (clipped, if they are). Not in iterations without a step.
 
     Other iterations cost nothing extra. In each interval the middle iteration is
-    measured. So the first iteration of a run, which warms up, is left out. Measuring on
-    a GPU resets the peak that the log calls ``memory``; in the middle this happens
-    early enough before the next log entry.
+    measured, so the first iteration of a run, which warms up, is not. Measuring on a
+    GPU resets the peak that the log calls ``memory``; in the middle this happens early
+    enough before the next log entry.
 
     Args:
         interval: Number of iterations of which one is measured; 0 switches the hook

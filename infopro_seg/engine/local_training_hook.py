@@ -1,4 +1,4 @@
-"""The one entry of a config that gives a run of local modules all it needs."""
+"""The one hook that a config needs to train local modules."""
 
 import logging
 from typing import Any
@@ -70,7 +70,7 @@ class LocalTrainingHook(Hook):
         _make_checkpoints_safe(runner)
 
     def before_train(self, runner: Runner) -> None:
-        """Leave a config that says where the model is cut."""
+        """Write the splits of the model into the config of the work dir."""
         model = find_local_model(runner.model)
         if model is None or not isinstance(runner.cfg.get('model'), dict):
             return
@@ -113,7 +113,7 @@ class LocalTrainingHook(Hook):
 
 
 def _make_checkpoints_safe(runner: Runner) -> None:
-    """Put a `SafeCheckpointHook` in the place of the host's own."""
+    """Replace the host's CheckpointHook by a `SafeCheckpointHook`."""
     for index, hook in enumerate(runner.hooks):
         if not isinstance(hook, CheckpointHook) or isinstance(hook, SafeCheckpointHook):
             continue
@@ -126,8 +126,8 @@ def _make_checkpoints_safe(runner: Runner) -> None:
         elif type(hook).__name__ != 'SafeCheckpointHook':
             runner.logger.log(
                 logging.WARNING,
-                f'{type(hook).__name__} stays in the place of SafeCheckpointHook: a '
-                'kill may leave a half-written checkpoint, and a resumed run goes on '
+                f'{type(hook).__name__} is used instead of SafeCheckpointHook: a '
+                'kill may leave a half-written checkpoint, and a resumed run continues '
                 'with other random numbers. Set default_hooks=dict(checkpoint=dict('
                 "type='SafeCheckpointHook', ...)).",
             )

@@ -39,8 +39,8 @@ def epoch_position(loop: BaseLoop, num_batches: int) -> dict[str, int] | None:
 def go_on_inside(runner: Runner, position: dict[str, int] | None) -> None:
     """Let a resumed loop continue after the last batch that it trained.
 
-    Call it after the sampler was told its epoch and before the first batch is drawn.
-    A warning says what cannot be restored.
+    Call it after the sampler's epoch is set and before the first batch is drawn. A
+    warning says what cannot be restored.
 
     Args:
         runner: A resumed runner; ``runner.epoch`` and ``runner.iter`` say where it is.

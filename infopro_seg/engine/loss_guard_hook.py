@@ -1,4 +1,4 @@
-"""Stop at a loss that is not finite, or leave its batch out as if it had never come."""
+"""Stops at a loss that is not finite, or skips the step as if it had never begun."""
 
 import functools
 from typing import Any
@@ -17,8 +17,8 @@ from ..models import InfoProEncoderDecoder
 from .local_model import local_model_of
 
 POLICIES = ('stop', 'skip')
-#: Message hub entries, which checkpoints hold: number of steps that were left out;
-#: number of them in a row; whether the step that is accumulated for will be.
+#: Message hub entries, which checkpoints hold: number of skipped steps; number of them
+#: in a row; whether the step that is accumulated for will be skipped.
 NUM_SKIPPED = 'num_skipped_steps'
 NUM_CONSECUTIVE = 'num_consecutive_skipped_steps'
 IS_BAD_STEP = 'skips_accumulated_step'
@@ -26,19 +26,19 @@ IS_BAD_STEP = 'skips_accumulated_step'
 
 @HOOKS.register_module()
 class LossGuardHook(Hook):
-    """Looks at all losses of an iteration after forward, before the last backward.
+    """Checks all losses of an iteration between forward and the last backward pass.
 
-    The optimizer has not stepped by then. That is one wait for the device an iteration,
-    whatever the number of modules; the runner waits once an iteration too, to log
-    the losses. Gradients are not looked at: the gradient scaler does that.
+    The optimizer has not stepped by then. The check synchronises with the device once
+    per iteration, whatever the number of modules; so does the runner's log of losses.
+    Gradients are not checked: the gradient scaler does that.
 
     Args:
         on_divergence: What to do about a loss that is NaN or infinite. ``stop`` raises
-            an error. ``skip`` leaves the optimizer's whole step out on all processes,
-            with all gradients that were accumulated for it: parameters, buffers, the
-            optimizer's and the scaler's state stay.
-        max_skips: Consecutive steps to leave out before that is an error too; weights
-            that are not finite would be skipped forever.
+            an error. ``skip`` skips the optimizer's whole step on all processes, with
+            all gradients accumulated for it: parameters, buffers, and the states of
+            optimizer and scaler stay as they were.
+        max_skips: Number of consecutive skipped steps that raises an error. If the
+            weights are not finite, no step can succeed.
 
     Raises:
         ValueError: if ``on_divergence`` is unknown.
@@ -58,7 +58,7 @@ class LossGuardHook(Hook):
         self._handles: list[RemovableHandle] = []
 
     def before_train(self, runner: Runner) -> None:
-        """Start looking.
+        """Install the check.
 
         Raises:
             TypeError: if the model has no local modules.
@@ -74,12 +74,12 @@ class LossGuardHook(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
-        """Note what an error has to name."""
+        """Remember what an error message names."""
         self._iteration = runner.iter
         self._data_batch = data_batch
 
     def after_train(self, runner: Runner) -> None:
-        """Stop looking."""
+        """Remove the check."""
         for handle in self._handles:
             handle.remove()
         vars(runner.optim_wrapper).pop('update_params', None)
@@ -98,7 +98,7 @@ class LossGuardHook(Hook):
             if not self._skips:
                 raise FloatingPointError(
                     f'{message} No parameter was changed in this iteration. Lower the '
-                    'learning rate, look at these images, or leave such batches out '
+                    'learning rate, look at these images, or skip such steps '
                     "with on_divergence='skip' of LocalTrainingHook."
                 )
             MMLogger.get_current_instance().warning(
@@ -171,7 +171,7 @@ class LossGuardHook(Hook):
             raise FloatingPointError(
                 f'{in_a_row} steps in a row were skipped, up to iteration '
                 f'{self._iteration + 1}, because losses were not finite: the weights '
-                'are no longer usable. Go on from an earlier checkpoint with a lower '
+                'are no longer usable. Resume from an earlier checkpoint with a lower '
                 'learning rate or gradient clipping.'
             )
 

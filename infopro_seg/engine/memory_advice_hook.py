@@ -1,4 +1,4 @@
-"""What to do when memory runs out, and in which local module it did."""
+"""A hook that says in which local module memory ran out, and what helps."""
 
 import contextlib
 import functools
@@ -81,7 +81,7 @@ class MemoryAdviceHook(Hook):
                 f'{total / 2**30:.2f} GiB ({own / total:.0%})'
             )
         return (
-            f'Memory ran out {where}{share}. What helps, the cheapest first: '
+            f'Memory ran out {where}{share}. What helps, cheapest first: '
             f'{"; ".join(self._remedies())}. tools/plan.py finds splits for the memory '
             'of a GPU.'
         )

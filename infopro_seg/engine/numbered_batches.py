@@ -1,4 +1,4 @@
-"""Training samples numbered in the order of the draw, and random numbers from that.
+"""Numbers training samples in the order of their draw, and seeds them by it.
 
 The batch sampler is wrapped, not the data set: the number of the draw is then known
 before wrappers do anything with an index (repeat, look up in a table, mix images).
@@ -29,7 +29,7 @@ class NumberedIndex(NamedTuple):
 
 
 class SeededIndex(int):
-    """An index with the seeds of its draw, a number for batch samplers that look it up.
+    """An index with the seeds of its draw; an int for batch samplers that look it up.
 
     Args:
         index: What the sampler returned.

@@ -1,4 +1,4 @@
-"""The state of all random generators of a process, in a form that checkpoints hold.
+"""The state of a process's random generators, in a form that checkpoints can hold.
 
 The host's augmentations and initialisation draw from numpy's global generator.
 """

@@ -77,7 +77,7 @@ class SafeCheckpointHook(CheckpointHook):
         self._restore_gradients(runner)
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Right before the first batch, go to where the checkpoint was."""
+        """Right before the first batch, go to the position of the checkpoint."""
         self._num_batches = 0
         if not self._is_resumed:
             return
@@ -126,7 +126,7 @@ class SafeCheckpointHook(CheckpointHook):
         checkpoint.update(self._to_save or {})
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Keep what `before_train` and `before_train_epoch` put back."""
+        """Keep what `before_train` and `before_train_epoch` restore."""
         if not is_resumed(runner):
             return
         self._is_resumed = True
@@ -140,8 +140,8 @@ class SafeCheckpointHook(CheckpointHook):
             runner.logger.log(
                 logging.WARNING,
                 f'the checkpoint holds random generators: {held}; this run has '
-                f'{runner.world_size} processes. It goes on with other random numbers '
-                'than the uninterrupted run would have had.',
+                f'{runner.world_size} processes. It continues with other random '
+                'numbers than the uninterrupted run would have had.',
             )
         self._to_restore = kept
 
@@ -181,7 +181,7 @@ class SafeCheckpointHook(CheckpointHook):
             raise OSError(
                 error.errno,
                 f'{error.strerror}, while writing checkpoint {self.last_ckpt}. Earlier '
-                'checkpoints are as they were. Make room and go on with --resume.',
+                'checkpoints are as they were. Free some space and pass --resume.',
             ) from error
         finally:
             self._to_save = None

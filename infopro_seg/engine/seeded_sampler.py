@@ -18,7 +18,7 @@ class SeededSampler(InfiniteSampler):
     `SafeCheckpointHook` does the same for every sampler.
 
     Args:
-        dataset: The outermost data set; told to load each sample from its own seeds.
+        dataset: The outermost data set; changed to load each sample from its own seeds.
         shuffle: As in InfiniteSampler.
         seed: As in InfiniteSampler: None for one that all processes agree on.
     """

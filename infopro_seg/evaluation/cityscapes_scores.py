@@ -40,13 +40,14 @@ class CityscapesScores:
     """Intersection over union in [0, 1]; NaN where neither side has the class.
 
     Args:
-        split: the evaluated split.
-        num_images: images that were evaluated, all that have a ground truth.
-        num_ignored_predictions: predictions of images outside the split.
-        class_iou: of the 19 evaluated classes.
-        category_iou: of the 7 evaluated categories (flat, construction, ...).
-        class_miou: mean over the classes that are not NaN.
-        category_miou: mean over the categories that are not NaN.
+        split: The evaluated split.
+        num_images: Number of evaluated images: all that have a ground truth.
+        num_ignored_predictions: Number of predictions of images outside the split.
+        class_iou: IoU of each of the 19 evaluated classes.
+        category_iou: IoU of each of the 7 evaluated categories (flat, construction,
+            ...).
+        class_miou: Mean over the classes that are not NaN.
+        category_miou: Mean over the categories that are not NaN.
     """
 
     split: str
@@ -66,8 +67,8 @@ def evaluate_predictions(
     Only a temporary folder is written to.
 
     Args:
-        root: folder with gtFine/.
-        predictions: folder with one single-channel PNG per image, of the image's size,
+        root: Folder with gtFine/.
+        predictions: Folder with one single-channel PNG per image, of the image's size,
             whose name begins with ``<city>_<sequence>_<frame>``; subfolders are
             searched as well.
         split: ``train`` or ``val``.
@@ -83,7 +84,7 @@ def evaluate_predictions(
             a prediction has the wrong size, several channels or values that contradict
             its format.
         ImportError: if cityscapesscripts is missing.
-        RuntimeError: if the official evaluation gives up; the message is its own.
+        RuntimeError: if the official evaluation fails; the message is its own.
 
     Source:
         ``evalPixelLevelSemanticLabeling`` of cityscapesscripts. Its scores per instance
@@ -170,7 +171,7 @@ def _find_ground_truth(root: Path, split: str) -> dict[str, Path]:
 
 def _find_predictions(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
-        raise FileNotFoundError(f'{folder} is no folder with predictions')
+        raise FileNotFoundError(f'{folder} is not a folder of predictions')
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob('*.png')):
         if path.name.startswith('.'):
@@ -233,8 +234,8 @@ def _converter(pixel_format: str) -> Callable[[Path], np.ndarray]:
         wrong = np.setdiff1d(pixels, list(id_of))
         if wrong.size:
             raise ValueError(
-                f'{prediction} holds the values {wrong[:5].tolist()}, which are no '
-                f'{pixel_format} (those are {sorted(id_of)}); if the files hold '
+                f'{prediction} holds the values {wrong[:5].tolist()}, which are not '
+                f'{pixel_format} ({sorted(id_of)}); if the files hold '
                 f'{other}, say --format {other}'
             )
         return table[pixels.astype(np.uint8)]

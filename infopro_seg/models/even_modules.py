@@ -27,6 +27,7 @@ from .hollow import meta_copy
 from .losses.chunked import CHUNK_BYTES, obstacle
 from .probe import Boundary, Probe
 from .readers import auxiliary_heads, reads_by_head, stages_of
+from .tensor_bytes import num_bytes_of
 from .weightless import WithoutStorage, undisturbed_randomness
 
 _NUM_IMAGES = 2
@@ -145,7 +146,7 @@ class _Measurement:
 
     def _grad_bytes(self, unit: Unit) -> int:
         parameters = unit.parameters(self.network.backbone)
-        return _bytes_of(p for p in parameters if p.requires_grad)
+        return num_bytes_of(p for p in parameters if p.requires_grad)
 
     def _entered_bytes(self, states: list[State], first: int) -> int:
         """The image, and what has crossed the wall before a module."""
@@ -154,7 +155,7 @@ class _Measurement:
             before = states[first - 1]
             read = set().union(*self.reads.values()) if self.reads else None
             tensors += before.keep(read).tensors()
-        return _bytes_of(tensors)
+        return num_bytes_of(tensors)
 
     def _head_bytes(self, states: list[State], saved: list[dict]) -> list[int]:
         """Bytes of a local head behind each unit; measured once per shape of map."""
@@ -184,11 +185,11 @@ class _Measurement:
             if head.reconstruction is not None:
                 logits = head.reconstruction(feature_map, self.size)
                 # The logits, the image to compare with and the gradient.
-                num_bytes += 3 * _bytes_of([logits])
+                num_bytes += 3 * num_bytes_of([logits])
             if head.segmentation is not None:
                 logits = head.segmentation.forward((feature_map,))
                 num_bytes += self._loss_bytes(head.segmentation, logits)
-        return num_bytes + _bytes_of(t for k, t in saved.items() if k not in kept)
+        return num_bytes + num_bytes_of(t for k, t in saved.items() if k not in kept)
 
     def _heaviest(self) -> dict[str, Any]:
         """Weights of a head that has every half that any module has."""
@@ -213,8 +214,8 @@ class _Measurement:
                 for head in auxiliary_heads(self.network).values():
                     num_bytes += self._loss_bytes(head, head.forward(features))
         # The losses are freed before the gradient of the largest map exists.
-        largest = max((_bytes_of([t]) for t in saved.values()), default=0)
-        own = _bytes_of(t for k, t in saved.items() if k not in kept)
+        largest = max((num_bytes_of([t]) for t in saved.values()), default=0)
+        own = num_bytes_of(t for k, t in saved.items() if k not in kept)
         return own + max(num_bytes, largest)
 
     def _auxiliary_bytes(self, state: State) -> dict[str, int]:
@@ -225,7 +226,7 @@ class _Measurement:
         for name, head in auxiliary_heads(self.network).items():
             with self._noting() as saved:
                 loss_bytes = self._loss_bytes(head, head.forward(state.outputs))
-            found[name] = loss_bytes + _bytes_of(saved.values())
+            found[name] = loss_bytes + num_bytes_of(saved.values())
         return found
 
     def _auxiliary_between(
@@ -248,12 +249,12 @@ class _Measurement:
         for x in _maps(logits):
             if x.shape[1] != getattr(head, 'out_channels', None):
                 # Not class logits but an embedding: never resized to the labels.
-                num_bytes += 2 * _bytes_of([x])
+                num_bytes += 2 * num_bytes_of([x])
                 continue
             map_bytes = 4 * x.shape[0] * x.shape[1] * int(area)
             if self.is_lean and obstacle(head) is None:
                 map_bytes = min(map_bytes, CHUNK_BYTES)
-            num_bytes += _LOSS_MAPS * map_bytes + 2 * _bytes_of([x])
+            num_bytes += _LOSS_MAPS * map_bytes + 2 * num_bytes_of([x])
         return num_bytes
 
 
@@ -312,7 +313,7 @@ def _kept_between(saved: Sequence[dict[int, int]]) -> np.ndarray:
 
 def _working_bytes(state: State) -> int:
     """What the backward pass of a unit needs temporarily, estimated by its output."""
-    return _bytes_of([state.x] if isinstance(state.x, Tensor) else state.x)
+    return num_bytes_of([state.x] if isinstance(state.x, Tensor) else state.x)
 
 
 def _maps(logits: Any) -> list[Tensor]:
@@ -327,8 +328,3 @@ def _maps(logits: Any) -> list[Tensor]:
 
 def _first_tensor(logits: Any) -> Any:
     return logits[0] if isinstance(logits, tuple | list) else logits
-
-
-def _bytes_of(tensors: Iterable[Tensor]) -> int:
-    storages = {storage_key(t): t.untyped_storage().nbytes() for t in tensors}
-    return sum(storages.values())

@@ -1,11 +1,12 @@
 """A local module: consecutive units that are trained together, on their own loss."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
 from ..settings.recompute_mode import RecomputeMode
+from ..settings.splits import module_ranges
 from ..units import State, Unit, parameters_of
 from .recompute.run import run_unit
 
@@ -56,3 +57,20 @@ class LocalModule:
     def parameters(self, backbone: nn.Module) -> list[nn.Parameter]:
         """The backbone parameters that this module trains."""
         return parameters_of(self.units, backbone)
+
+
+def cut_into_modules(
+    units: Sequence[Unit], splits: Sequence[str], recompute: Mapping[str, RecomputeMode]
+) -> tuple[LocalModule, ...]:
+    """Make the local modules of a network.
+
+    Args:
+        units: The units of its backbone, in order.
+        splits: Names of the last units of all modules but the last, in order.
+        recompute: How units are recomputed, by name.
+    """
+    ranges = module_ranges([unit.name for unit in units], splits)
+    return tuple(
+        LocalModule(i, tuple(units[j] for j in indices), recompute)
+        for i, indices in enumerate(ranges)
+    )

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from mmengine.logging import MMLogger
+from mmengine.model import ModuleList
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import MODELS
 from mmseg.utils import add_prefix
@@ -14,15 +15,14 @@ from torch import Tensor, nn
 
 from ..settings import LocalSettings, with_cuts
 from ..settings.recompute_mode import DECODE_HEAD, RecomputeMode
-from ..settings.splits import module_ranges
-from ..units import State, units_of
+from ..units import State, Unit, units_of
 from .build import build_local_heads, require_losses
 from .heads.local_head import Losses
 from .heads.reconstruction import valid_pixels
 from .image_range import check_range, known_range, recovered, to_unit_range
-from .local_module import LocalModule
+from .local_module import LocalModule, cut_into_modules
 from .losses.chunked import use_lean_loss, warn_of
-from .probe import input_channels, probe_backbone
+from .probe import Boundary, Probe, input_channels, probe_backbone
 from .readers import auxiliary_heads, find_readers, stages_of
 from .recompute.run import check_recompute, head_recompute, resolve_recompute
 from .segments import run_segment
@@ -81,38 +81,24 @@ class InfoProEncoderDecoder(EncoderDecoder):
     def __init__(self, *args: Any, local: dict, **kwargs: Any):
         super().__init__(*args, **kwargs)
         settings = LocalSettings.parse(local)
-        units = units_of(self.backbone)
-        names = [unit.name for unit in units]
-        self.image_channels = self._count_image_channels()
-        probe = probe_backbone(
-            self.backbone,
-            units,
-            self.image_channels,
-            getattr(self.data_preprocessor, 'size', None),
-        )
-        splits = resolve_splits(self, settings, units, probe)
-        #: The ``local`` setting with its cuts resolved to splits.
-        self.local = with_cuts(local, splits, settings.recompute)
-        recompute = resolve_recompute(settings.recompute, names)
-        check_recompute(recompute, self.backbone)
-        self.head_mode = recompute.get(DECODE_HEAD, RecomputeMode.NOTHING)
-        self.local_modules = tuple(
-            LocalModule(i, tuple(units[j] for j in indices), recompute)
-            for i, indices in enumerate(module_ranges(names, splits))
-        )
-        ends = [probe.boundaries[names.index(split)] for split in splits]
         self.end_to_end_every = settings.end_to_end_every
-        self.lean_loss = settings.lean_loss
         #: Whether gradients cross the walls in the next step. If only some steps are
         #: like this, `LocalBackwardHook` counts them.
         self.is_end_to_end = settings.end_to_end_every == 1
-        # No local head trains where every step is end-to-end.
-        self.local_heads = build_local_heads(
-            settings,
-            [] if self.is_end_to_end else ends,
-            stages_of(self.decode_head),
-            self.image_channels,
-        )
+        units = units_of(self.backbone)
+        self.image_channels = self._count_image_channels()
+        probe = self._probed(units)
+        splits = resolve_splits(self, settings, units, probe)
+        #: The ``local`` setting with its cuts resolved to splits.
+        self.local = with_cuts(local, splits, settings.recompute)
+        names = [unit.name for unit in units]
+        recompute = resolve_recompute(settings.recompute, names)
+        check_recompute(recompute, self.backbone)
+        self.head_mode = recompute.get(DECODE_HEAD, RecomputeMode.NOTHING)
+        self.local_modules = cut_into_modules(units, splits, recompute)
+        ends = [probe.boundaries[names.index(split)] for split in splits]
+        self.local_heads = self._build_local_heads(settings, ends)
+        self._is_range_given = settings.image_range is not None
         self._image_range = known_range(self.data_preprocessor, settings.image_range)
         self._num_outputs = len(probe.outputs)
         readers = find_readers(self, probe.outputs, [end.num_outputs for end in ends])
@@ -123,14 +109,10 @@ class InfoProEncoderDecoder(EncoderDecoder):
             self.auxiliary_module.values(),
             self.backbone,
         )
-        has_walls = bool(splits) and not self.is_end_to_end
-        if settings.lean_loss or (settings.lean_loss is None and has_walls):
-            obstacles = self.use_lean_losses()
-            if settings.lean_loss:
-                warn_of(obstacles)
+        self.lean_loss = settings.lean_loss
+        self._choose_losses(has_walls=bool(splits) and not self.is_end_to_end)
         #: Whether a batch has been looked at, see `_look_at_first_batch`.
         self._has_trained = False
-        self._is_range_given = settings.image_range is not None
 
     def loss(self, inputs: Tensor, data_samples: list) -> Losses:
         """Run the local modules one after the other, each with its own losses.
@@ -314,6 +296,25 @@ class InfoProEncoderDecoder(EncoderDecoder):
                 entries = head.loss(features, data_samples, self.train_cfg)
                 losses.update(add_prefix(entries, prefix))
         return losses
+
+    def _probed(self, units: Sequence[Unit]) -> Probe:
+        size = getattr(self.data_preprocessor, 'size', None)
+        return probe_backbone(self.backbone, units, self.image_channels, size)
+
+    def _build_local_heads(
+        self, settings: LocalSettings, ends: Sequence[Boundary]
+    ) -> ModuleList:
+        # No local head trains where every step is end-to-end.
+        boundaries = [] if self.is_end_to_end else ends
+        stages = stages_of(self.decode_head)
+        return build_local_heads(settings, boundaries, stages, self.image_channels)
+
+    def _choose_losses(self, *, has_walls: bool) -> None:
+        """Compute losses in chunks where that is asked for, or the default."""
+        if self.lean_loss or (self.lean_loss is None and has_walls):
+            obstacles = self.use_lean_losses()
+            if self.lean_loss:
+                warn_of(obstacles)
 
     def _count_image_channels(self) -> int:
         mean = getattr(self.data_preprocessor, 'mean', None)

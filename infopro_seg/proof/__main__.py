@@ -1,4 +1,4 @@
-"""One part of a proof, in this process: ``python -m infopro_seg.proof PART FOLDER``."""
+"""Runs one part of a proof: ``python -m infopro_seg.proof PART FOLDER``."""
 
 import sys
 from pathlib import Path

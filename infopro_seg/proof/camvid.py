@@ -1,7 +1,7 @@
 """Accuracy on CamVid: end-to-end training and local modules, several seeds.
 
-Each is an ordinary job of ``tools/train.py`` in a folder of its own; one that was
-stopped goes on from its last checkpoint.
+Each is an ordinary run of ``tools/train.py`` in a folder of its own. A run that was
+stopped resumes from its last checkpoint.
 """
 
 import os
@@ -16,7 +16,7 @@ from .job import Job, Records
 _ROOT = Path(__file__).parents[2]
 #: K of the runs; 1 is end-to-end training.
 NUM_MODULES = (1, 2, 4, 8)
-#: Config and what is changed in it.
+#: The config of each network, and what is changed in it.
 NETWORKS: dict[str, tuple[str, tuple[str, ...]]] = {
     'MobileNetV2': ('infopro_deeplabv3_mobilenet-v2_camvid.py', ()),
     'R50': (
@@ -31,7 +31,7 @@ NETWORKS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 def camvid_part(job: Job, records: Records) -> None:
-    """Train whatever has no score yet; all networks of a seed before the next seed."""
+    """Train every run without a score; all networks of a seed before the next seed."""
     for seed in job.seeds:
         for network in NETWORKS:
             for num_modules in NUM_MODULES:
@@ -78,7 +78,7 @@ def _train(arguments: list[str], device: str) -> None:
     environment = dict(os.environ)
     if device == 'cpu':
         environment['CUDA_VISIBLE_DEVICES'] = ''
-    # What it prints goes to the log of this part.
+    # Its output goes to the log of this part.
     code = subprocess.run(
         [sys.executable, *arguments], env=environment, check=False
     ).returncode

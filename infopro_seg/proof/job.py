@@ -1,4 +1,4 @@
-"""What a proof is about, and where its numbers are kept."""
+"""The settings of a proof, and the files of its numbers."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ import torch
 from ..planner.from_config import setting_of
 from ..planner.make import Setting
 
-#: Prediction and time of these are compared, too.
+#: Other networks whose prediction and time are compared.
 NETWORKS = (
     'mmseg::deeplabv3/deeplabv3_r50-d8_4xb2-40k_cityscapes-512x1024.py',
     'mmseg::segformer/segformer_mit-b2_8xb2-160k_ade20k-512x512.py',
@@ -21,7 +21,8 @@ NETWORKS = (
     'mmseg::convnext/convnext-tiny_upernet_8xb2-amp-160k_ade20k-512x512.py',
     'mmseg::vit/vit_vit-b16_mln_upernet_8xb2-80k_ade20k-512x512.py',
 )
-#: TF32 is float32 with multiplications of 10 bits; the others as in ``--amp``.
+#: TF32 multiplies float32 numbers rounded to a 10-bit mantissa; the others are those of
+#: ``--amp``.
 PRECISIONS = ('float32', 'tf32', 'bfloat16', 'float16')
 
 
@@ -32,18 +33,18 @@ class Job:
     Args:
         config: Config file, or ``mmseg::NAME``.
         device: ``cuda`` or ``cpu``.
-        batch_size: Images a step.
+        batch_size: Images per step.
         crop_size: (height, width) in pixels.
         num_modules: K of the local methods.
-        cards: GiB of the cards that plans are made for.
+        cards: Memory in GiB of the GPUs that plans are made for.
         steps: Timed steps of each method.
-        warmup: Steps of each method before that.
-        seed: Of weights, images and labels.
+        warmup: Untimed steps of each method before them.
+        seed: Seed of weights, images and labels.
         networks: Configs of other networks, with batch and crop of their own.
-        camvid: Folder of CamVid; None leaves its part out.
-        camvid_crop: (height, width) of its crops; by default whole images.
-        iterations: Of each of its runs.
-        seeds: Of its runs.
+        camvid: Folder of CamVid; None skips its part.
+        camvid_crop: (height, width) of its crops in pixels; by default whole images.
+        iterations: Iterations of each CamVid run.
+        seeds: Seeds of the CamVid runs.
         weights: ImageNet weights of MobileNetV2; None trains from scratch.
     """
 
@@ -73,10 +74,10 @@ class Job:
 
 
 class Records:
-    """Numbers of one part, written as they come.
+    """Numbers of one part, written to disk as they come in.
 
     Args:
-        folder: Where the file lies.
+        folder: Folder of the file.
         part: Name of the part.
     """
 
@@ -98,17 +99,21 @@ class Records:
         return iter(self._content['records'].values())
 
     def add(self, name: str, record: dict[str, Any]) -> None:
-        """Keep a record under its name."""
+        """Save a record under its name."""
         self._content['records'][name] = {'name': name, **record}
         self._write()
 
     def finish(self, **facts: Any) -> None:
-        """Nothing is left to run; what else should stand in the file."""
+        """Mark the part as done.
+
+        Args:
+            facts: What else to save in the file.
+        """
         self._content.update(facts, is_done=True)
         self._write()
 
     def fact(self, name: str) -> Any:
-        """What `finish` was given; None before."""
+        """A fact that `finish` was given; None before that."""
         return self._content.get(name)
 
     def _write(self) -> None:
@@ -119,7 +124,7 @@ class Records:
 
 
 def set_precision(precision: str) -> None:
-    """Let float32 multiplications be exact, or TF32."""
+    """Let float32 multiplications be exact, or use TF32 for ``tf32``."""
     is_tf32 = precision == 'tf32'
     torch.backends.cuda.matmul.allow_tf32 = is_tf32
     torch.backends.cudnn.allow_tf32 = is_tf32

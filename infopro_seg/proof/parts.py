@@ -1,4 +1,4 @@
-"""The parts of the proof, in order of worth."""
+"""The parts of the proof, in order of importance."""
 
 import gc
 from collections.abc import Callable
@@ -27,7 +27,7 @@ Part = Callable[[Job, Records], None]
 
 
 def parts(job: Job) -> dict[str, Part]:
-    """All parts by name, the one of most worth first."""
+    """All parts by name, the most important one first."""
     found: dict[str, Part] = {}
     precisions = PRECISIONS if job.device == 'cuda' else PRECISIONS[:1]
     for precision in precisions:
@@ -49,7 +49,7 @@ def left_out(job: Job) -> dict[str, str]:
 
 
 def compared(job: Job, precision: str) -> list[Method]:
-    """What is compared: stock training, local modules, and plans for cards."""
+    """What is compared: stock training, local modules, and plans for GPUs."""
     setting = job.setting(precision)
     kinds = (END_TO_END, CHECKPOINTING, LOCAL, LOCAL_RECOMPUTE)
     on_gpu = job.device == 'cuda'
@@ -85,8 +85,8 @@ def _memory(job: Job, records: Records, precision: str) -> None:
 def _used(job: Job, method: Method) -> dict[str, Any]:
     """Most bytes allocated, reserved and in use in the third step.
 
-    ``in_use_bytes`` is what is missing on the card: the CUDA context and the
-    workspaces of libraries are in it, and other processes if there are any.
+    ``in_use_bytes`` is all of the GPU's memory that is not free. It includes the CUDA
+    context, the workspaces of libraries and any other processes.
     """
     contender: Contender | None = None
     try:
@@ -125,10 +125,10 @@ def _time(job: Job, records: Records, precision: str) -> None:
 
 
 def _cards(job: Job, records: Records) -> None:
-    """Whether the largest batch of a plan trains on a card, and end-to-end does not.
+    """Whether the largest batch of a plan trains on a GPU, and end-to-end does not.
 
-    The process may use no more than the card has. The context, which lies outside of
-    what can be limited, is taken off.
+    The process may use no more than that GPU has. The CUDA context, which torch's limit
+    does not cover, is subtracted.
     """
     set_precision('float32')
     for card in job.cards:
@@ -155,7 +155,7 @@ def _trial(job: Job, card: float, method: Method) -> dict[str, Any]:
 
 
 def _largest(job: Job, card: float) -> list[Method]:
-    """The largest batch of a plan for a card, so planned and end-to-end."""
+    """The largest batch that a plan fits on a GPU: with that plan, and end-to-end."""
     plan = largest_batch(job.setting('float32'), round(card * 2**30))
     if plan is None:
         return []

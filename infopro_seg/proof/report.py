@@ -1,4 +1,4 @@
-"""The page of a proof: what was predicted, and what the card did."""
+"""The page of a proof: what was predicted, and what the GPU did."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,9 +17,9 @@ def write_page(
     """Write the page into the folder; returns what to print.
 
     Args:
-        folder: Where the numbers are kept.
-        facts: Card, versions, date, command.
-        states: Of the parts, as `run_parts` returns them.
+        folder: Folder of the numbers.
+        facts: GPU, versions, date, command.
+        states: State of each part, as `run_parts` returns them.
     """
     texts = {'facts': '\n'.join(f'- {key}: {value}' for key, value in facts.items())}
     for precision in PRECISIONS:
@@ -44,7 +44,7 @@ def write_page(
 
 
 def reserve_of(folder: Path, precision: str = 'float32') -> int | None:
-    """What was in use beyond the prediction, at most; None if nothing was measured."""
+    """The most bytes in use beyond a prediction; None if nothing was measured."""
     gaps = [
         record['in_use_bytes'] - record['predicted_bytes']
         for record in Records(folder, f'memory-{precision}')

@@ -1,7 +1,7 @@
 """Runs the parts of a proof, each in a process of its own, within a time limit.
 
-A part that crashes, or is stopped by the limit, takes nothing with it: what it has
-written is kept, and the next call goes on behind it.
+A part that crashes, or is stopped by the limit, loses nothing: what it has written is
+kept, and the next call continues from there.
 """
 
 import contextlib
@@ -25,11 +25,11 @@ _ROOT = Path(__file__).parents[2]
 
 
 def run_parts(job: Job, folder: Path, *, seconds: float) -> dict[str, str]:
-    """Run what is not done yet, until the time is over.
+    """Run what is not done yet, until the time is up.
 
     Args:
-        job: What is trained. A folder holds the numbers of one job only.
-        folder: Where the numbers are kept.
+        job: Its settings. A folder holds the numbers of one job only.
+        folder: Folder of the numbers.
         seconds: Time limit.
 
     Returns:
@@ -73,7 +73,7 @@ def job_in(folder: Path) -> Job:
 
 
 def with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of a `Job`, lists as tuples."""
+    """Fields of a `Job`, with lists turned into tuples."""
     return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
 
 
@@ -84,7 +84,7 @@ def _claim(job: Job, folder: Path) -> None:
         return
     earlier = dataclasses.asdict(job_in(folder))
     if earlier['camvid'] is None:
-        # Nothing of it was run yet, so that it may still be added.
+        # None of its runs has started, so CamVid may still be added.
         added = {k: getattr(job, k) for k in _OF_CAMVID}
         earlier.update(added)
         _write_job(Job(**earlier), folder)
@@ -92,7 +92,7 @@ def _claim(job: Job, folder: Path) -> None:
     if other:
         raise ValueError(
             f'{folder} holds numbers with another {", ".join(other)} (see '
-            f'{folder / JOB}): choose another --out, or the same settings to go on.'
+            f'{folder / JOB}): choose another --out, or the same settings to continue.'
         )
 
 

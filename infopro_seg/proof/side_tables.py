@@ -22,14 +22,14 @@ _TITLES = (
 
 
 def side_table(records: Iterable[Mapping[str, Any]]) -> str:
-    """A row a method; what failed with its reason behind. Empty without records.
+    """One row per method, then what failed and why; empty without records.
 
     Args:
         records: Each with ``methods`` as `summarised` gives them, or with ``failed``;
             those of other networks also with batch and crop.
     """
     records = list(records)
-    # End-to-end training is in every pair of rivals: its first row will do.
+    # End-to-end training is in every pair of rivals: its first row is enough.
     of_methods: dict[tuple[str, ...], tuple[str, ...]] = {}
     for record in records:
         for row in _rows(record):
@@ -43,7 +43,7 @@ def side_table(records: Iterable[Mapping[str, Any]]) -> str:
 
 
 def camvid_rows(records: Iterable[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """Mean and range of the scores of all seeds, a row a network and K."""
+    """Mean and range of the scores over all seeds, one row per network and K."""
     groups: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
     for record in records:
         key = record['network'], record['num_modules']

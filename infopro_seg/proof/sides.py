@@ -25,10 +25,10 @@ from .job import Job, Records
 
 
 def rivals_part(job: Job, records: Records, precision: str) -> None:
-    """What torch offers, each beside end-to-end training, in turns.
+    """Each method that torch offers, in turns with end-to-end training.
 
-    In pairs: what fails on a card (no compiler, no pinned memory left) takes no other
-    number with it, and a call that was stopped goes on behind the last pair.
+    In pairs: a method that fails on a GPU (no compiler, no pinned memory left) costs no
+    other method its numbers, and the next call continues after the last pair.
     """
     whole, *others = against_rivals(job, precision)
     for method in others:
@@ -84,7 +84,7 @@ def _taken(job: Job, found: Sequence[Method]) -> dict[str, Any]:
         measured = measure(
             found, device=job.device, steps=job.steps, warmup=job.warmup, seed=job.seed
         )
-    except Exception as error:  # whatever it is: it is what this card says
+    except Exception as error:  # of any kind: it is the result on this GPU
         return {'failed': _sentence(error)}
     finally:
         gc.collect()
@@ -99,6 +99,6 @@ def _usual(job: Job) -> int:
 
 def _sentence(error: Exception) -> str:
     line = next(iter(str(error).strip().splitlines()), '')
-    # mmengine goes on with all folders of sys.path.
+    # mmengine appends all folders of sys.path.
     what = line.partition(', the current sys.path')[0]
     return f'{type(error).__name__}: {what}'

@@ -37,13 +37,19 @@ def methods_report(entries: Sequence[dict[str, Any]]) -> str:
 
 
 def largest_report(found: Sequence[Largest], reserve: int) -> str:
-    """A table of what GPUs can train."""
+    """A table of the largest sizes that fit GPUs.
+
+    Args:
+        found: One row each.
+        reserve: Bytes of each GPU that the model may not use.
+    """
     rows: list[tuple[str, ...]] = [('method', 'GPU', 'largest batch', 'largest crop')]
     for entry in found:
         crop = 'none' if entry.crop_size is None else '{}x{}'.format(*entry.crop_size)
         rows.append((entry.method, gib(entry.card_bytes), str(entry.batch_size), crop))
     return (
-        f'fits a step on fake tensors ({gib(reserve)} of each GPU kept as reserve):\n'
+        f'what fits, checked by a step on fake tensors ({gib(reserve)} of each GPU '
+        'kept as reserve):\n'
     ) + text_table(rows)
 
 

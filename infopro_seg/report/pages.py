@@ -1,20 +1,20 @@
-"""Pages whose parts are written by tools, between marks, around text by hand."""
+"""Writes the generated parts of pages, between marks; the rest is written by hand."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 
 def fill_page(path: str | Path, parts: Mapping[str, str], title: str) -> None:
-    """Write parts into a page; whatever stands outside of their marks is kept.
+    """Write parts into a page; everything outside their marks is kept.
 
     Args:
-        path: The page; it is made if there is none.
+        path: The page; it is created if it does not exist.
         parts: Markdown by the name in the marks ``<!-- NAME: begin -->`` and
             ``<!-- NAME: end -->``. A part that has no marks yet is added at the end.
         title: Heading of a new page.
 
     Raises:
-        ValueError: if only one mark of a part is there, or if they are out of order.
+        ValueError: if a part has only one of its marks, or if they are out of order.
     """
     path = Path(path)
     page = path.read_text(encoding='utf-8') if path.exists() else f'# {title}\n'
@@ -30,5 +30,5 @@ def _filled(page: str, name: str, text: str, path: Path) -> str:
     before, _, rest = page.partition(begin)
     _, found, after = rest.partition(end)
     if not found:
-        raise ValueError(f'{path} must have {begin} and, behind it, {end}.')
+        raise ValueError(f'{path} must have {begin} and, after it, {end}.')
     return f'{before}{begin}\n{text}\n{end}{after}'

@@ -1,6 +1,6 @@
-"""Draws numbers that other modules computed; nothing is computed here."""
+"""Draws plans and benchmarks; nothing is computed here."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,8 @@ import matplotlib
 matplotlib.use('Agg')
 
 from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
 
 from ..benchmark.front import pareto_front  # noqa: E402
 from ..settings.plan import Plan, PlannedModule  # noqa: E402
@@ -24,12 +26,12 @@ _KINDS = {
     'local': ('local modules', '#3b7dd8', 'o'),
     'local+recompute': ('local modules, recompute', '#e3a23c', '^'),
 }
-_PLAN = ('plans for cards', '#1f3d66', '*')
+_PLAN = ('plans for GPUs', '#1f3d66', '*')
 _LAYERS = (
     ('weights, gradients, optimizer, batch', '#9aa5b1'),
     ('activations of the units', '#3b7dd8'),
     ('local or decode head and loss', '#e3a23c'),
-    ('at the peak besides', '#c7d7ee'),
+    ('other memory at the peak', '#c7d7ee'),
 )
 
 
@@ -55,10 +57,9 @@ def plot_plan(plan: Plan, path: str | Path) -> None:
         bottom = [b + h for b, h in zip(bottom, heights, strict=True)]
     if plan.gpu_memory_bytes is not None:
         budget = (plan.gpu_memory_bytes - plan.reserve_bytes) / _GIB
-        card = plan.gpu_memory_bytes / _GIB
         axes.axhline(budget, color='#b03030', linestyle='--', linewidth=1)
         axes.annotate(
-            f'{card:g} GiB GPU less the reserve',
+            f'{plan.gpu_memory_bytes / _GIB:g} GiB GPU less the reserve',
             (len(bars) - 0.6, budget),
             ha='right',
             va='bottom',
@@ -72,10 +73,7 @@ def plot_plan(plan: Plan, path: str | Path) -> None:
     )
     axes.set_ylabel('predicted peak memory (GiB)')
     axes.tick_params(axis='x', labelrotation=30)
-    axes.legend(fontsize=8, frameon=False)
-    axes.spines[['top', 'right']].set_visible(False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    _save(figure, axes, path)
 
 
 def plot_benchmark(result: Mapping[str, Any], path: str | Path) -> None:
@@ -87,38 +85,14 @@ def plot_benchmark(result: Mapping[str, Any], path: str | Path) -> None:
     """
     entries = [m for m in result['methods'] if 'time_ratio' in m and 'peak_ratio' in m]
     figure, axes = plt.subplots(figsize=(6.4, 4.4), layout='constrained')
-    has_plan = False
-    for kind in dict.fromkeys(entry['kind'] for entry in entries):
-        own = [entry for entry in entries if entry['kind'] == kind]
-        name, color, marker = _KINDS.get(kind, _PLAN)
-        # Plans have one entry in the legend.
-        label = None if kind not in _KINDS and has_plan else name
-        has_plan |= kind not in _KINDS
-        times = [entry['time_ratio'] for entry in own]
-        low, high = zip(*(entry['time_ratio_quartiles'] for entry in own), strict=True)
-        axes.errorbar(
-            [100 * entry['peak_ratio'] for entry in own],
-            times,
-            yerr=[
-                [t - q for t, q in zip(times, low, strict=True)],
-                [q - t for t, q in zip(times, high, strict=True)],
-            ],
-            fmt=marker,
-            color=color,
-            label=label,
-            markersize=7,
-            capsize=2,
-            linewidth=1,
+    styles = [_KINDS.get(entry['kind'], _PLAN) for entry in entries]
+    # One entry of the legend per style: plans share theirs.
+    for style in dict.fromkeys(styles):
+        _draw_methods(
+            axes,
+            [e for e, own in zip(entries, styles, strict=True) if own == style],
+            style,
         )
-        for entry in own:
-            if remark := _remark(entry):
-                axes.annotate(
-                    remark,
-                    (100 * entry['peak_ratio'], entry['time_ratio']),
-                    textcoords='offset points',
-                    xytext=(7, 5),
-                    fontsize=8,
-                )
     front = pareto_front(
         [(100 * entry['peak_ratio'], entry['time_ratio']) for entry in entries]
     )
@@ -134,6 +108,43 @@ def plot_benchmark(result: Mapping[str, Any], path: str | Path) -> None:
     axes.set_xlabel('peak memory of a training step (% of end-to-end)')
     axes.set_ylabel('time of a training step (end-to-end = 1)')
     axes.set_xlim(left=0)
+    _save(figure, axes, path)
+
+
+def _draw_methods(
+    axes: Axes, entries: Sequence[Mapping[str, Any]], style: tuple[str, str, str]
+) -> None:
+    """Points with error bars from quartile to quartile, and what tells them apart."""
+    label, color, marker = style
+    peaks = [100 * entry['peak_ratio'] for entry in entries]
+    times = [entry['time_ratio'] for entry in entries]
+    low, high = zip(*(entry['time_ratio_quartiles'] for entry in entries), strict=True)
+    axes.errorbar(
+        peaks,
+        times,
+        yerr=[
+            [t - q for t, q in zip(times, low, strict=True)],
+            [q - t for t, q in zip(times, high, strict=True)],
+        ],
+        fmt=marker,
+        color=color,
+        label=label,
+        markersize=7,
+        capsize=2,
+        linewidth=1,
+    )
+    for peak, time, entry in zip(peaks, times, entries, strict=True):
+        if remark := _remark(entry):
+            axes.annotate(
+                remark,
+                (peak, time),
+                textcoords='offset points',
+                xytext=(7, 5),
+                fontsize=8,
+            )
+
+
+def _save(figure: Figure, axes: Axes, path: str | Path) -> None:
     axes.legend(fontsize=8, frameon=False)
     axes.spines[['top', 'right']].set_visible(False)
     figure.savefig(path, dpi=150)
@@ -148,10 +159,10 @@ def _remark(entry: Mapping[str, Any]) -> str:
 
 
 def _parts(module: PlannedModule) -> list[int]:
-    """Bytes of the layers of a bar; together the peak.
+    """Bytes of the layers of a bar; their sum is the peak.
 
-    The activations are those kept at the end of the forward passes. Where the peak is
-    at another time, less of them is alive.
+    The activations are those kept at the end of the forward passes. If the peak is at
+    another time, fewer of them are alive.
     """
     free = module.peak_bytes
     parts = []

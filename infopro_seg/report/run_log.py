@@ -10,8 +10,8 @@ class RunLog:
     """Logged values by name.
 
     Args:
-        series: (iterations, values) of every name, in order of iterations. Of an
-            iteration that was logged twice, by a resumed run, the later one counts.
+        series: (iterations, values) of every name, in order of iterations. If a resumed
+            run logged an iteration twice, the later entry counts.
     """
 
     series: dict[str, tuple[list[int], list[float]]]

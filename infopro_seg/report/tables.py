@@ -10,7 +10,8 @@ def text_table(rows: Sequence[Sequence[str]], left: int = 1) -> str:
 
     Args:
         rows: The first one is the header.
-        left: So many columns are aligned to the left, the others to the right.
+        left: Number of columns aligned to the left; the others are aligned to the
+            right.
     """
     table = _table(rows[0], rows[1:], left)
     table.border = False
@@ -25,6 +26,16 @@ def markdown_table(
     table = _table(header, rows, left)
     table.set_style(TableStyle.MARKDOWN)
     return table.get_string()
+
+
+def narrow_markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table for a page without padding, for rows with long text.
+
+    One long cell does not widen the others, and a changed row is one changed line.
+    """
+    lines = [f'| {" | ".join(row)} |' for row in (header, *rows)]
+    lines.insert(1, '|---' * len(header) + '|')
+    return '\n'.join(lines)
 
 
 def _table(

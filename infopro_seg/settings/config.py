@@ -1,4 +1,4 @@
-"""Reads configs, with what they leave to the Runner or can spell in several ways."""
+"""Reads configs: completes them as the Runner would, resolves alternative spellings."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -167,7 +167,7 @@ def divide_batch(cfg: Config, num_processes: int) -> None:
         num_processes: World size.
 
     Raises:
-        ValueError: if the total does not divide by the number of processes.
+        ValueError: if the total is not divisible by the number of processes.
     """
     total = cfg.get('total_batch_size')
     if total is None or cfg.get('train_dataloader') is None:
@@ -175,7 +175,7 @@ def divide_batch(cfg: Config, num_processes: int) -> None:
     if total % num_processes:
         near = [n for n in range(1, total + 1) if total % n == 0]
         raise ValueError(
-            f'total_batch_size={total} does not divide over {num_processes} processes. '
+            f'total_batch_size={total} is not divisible by {num_processes} processes. '
             f'Use one of {near} processes, or change total_batch_size and the learning '
             'rate with it.'
         )

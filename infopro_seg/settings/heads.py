@@ -82,8 +82,8 @@ def _override(preset: dict, part: str, user: Any) -> dict | None:
         return None
     if not isinstance(user, Mapping):
         raise TypeError(
-            f'local.head.{part}={user!r} must be a dict of settings, or None to do '
-            'without.'
+            f'local.head.{part}={user!r} must be a dict of settings, or None to '
+            'switch it off.'
         )
     if 'type' in user:
         return copy.deepcopy(dict(user))

@@ -50,8 +50,8 @@ class LocalSettings:
             wall and the loss allows it.
         image_range: (black, white) of the images before the data preprocessor's mean
             and std; None leaves it to `infopro_seg.models.image_range.known_range`.
-        end_to_end_every: Every so many optimizer steps, one is exact end-to-end
-            training with the modules as segments; 1 for all, None for none.
+        end_to_end_every: n if every n-th optimizer step is exact end-to-end training,
+            with the modules as segments; 1 for all steps, None for none.
     """
 
     splits: tuple[str, ...] | None = None

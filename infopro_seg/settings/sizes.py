@@ -42,7 +42,7 @@ def parse_bytes(text: str | float, name: str = 'gpu_memory') -> int:
         ) from None
     if not match[2] and 1 <= num_bytes < _LEAST_WITHOUT_UNIT:
         raise ValueError(
-            f'{name}={text!r} would be so many bytes; write a unit, such as '
+            f'{name}={text!r} would be that many bytes; write a unit, such as '
             f"'{text}GiB'."
         )
     if not (math.isfinite(num_bytes) and num_bytes >= 1):

@@ -8,7 +8,7 @@ import copy
 import dataclasses
 import importlib.util
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -149,54 +149,6 @@ def model_types(model: Mapping) -> dict[str, Any]:
     parts = ('backbone', 'neck', 'decode_head', 'auxiliary_head')
     types = {part: _types(model.get(part)) for part in parts}
     return {'segmentor': model['type'], **types}
-
-
-def as_markdown(
-    verdicts: Sequence[Verdict], versions: Mapping[str, str]
-) -> dict[str, str]:
-    """The verdicts as parts of a page.
-
-    Args:
-        verdicts: Of all configs.
-        versions: Names and versions of the packages used.
-
-    Returns:
-        ``supported``, a table by family, and ``refused``, every refusal.
-    """
-    num_supported = sum(verdict.is_supported for verdict in verdicts)
-    supported = [
-        f'{num_supported} of the {len(verdicts)} configs of '
-        f'{", ".join(f"{name} {v}" for name, v in versions.items())}. '
-        'Written by `python tools/classify_models.py --markdown docs/models.md`.',
-        '',
-        'A supported model was built as local modules and probed at every unit '
-        'boundary. "Units" is how many local modules it can have at most.',
-        '',
-        '| backbone | supported | units | refused | reason |',
-        '|---|---|---|---|---|',
-        *_family_rows(verdicts),
-    ]
-    refused = [
-        '| config | reason |',
-        '|---|---|',
-        *(f'| {v.config} | {v.reason} |' for v in verdicts if not v.is_supported),
-    ]
-    return {'supported': '\n'.join(supported), 'refused': '\n'.join(refused)}
-
-
-def _family_rows(verdicts: Sequence[Verdict]) -> Iterator[str]:
-    for family in sorted({verdict.family for verdict in verdicts}, key=str.lower):
-        own = [verdict for verdict in verdicts if verdict.family == family]
-        units = [verdict.num_units for verdict in own if verdict.is_supported]
-        reasons: dict[str, int] = {}
-        for verdict in own:
-            if not verdict.is_supported:
-                reasons[verdict.reason] = reasons.get(verdict.reason, 0) + 1
-        ends = sorted({min(units), max(units)}) if units else []
-        span = ' to '.join(str(end) for end in ends)
-        why = '; '.join(f'{reason} ({num})' for reason, num in reasons.items())
-        refused = len(own) - len(units)
-        yield f'| {family} | {len(units)} | {span} | {refused} | {why} |'
 
 
 def _network(node: Any) -> Any:

@@ -56,7 +56,7 @@ class Cell:
 
     Args:
         num_modules: K.
-        peak_bytes: Most bytes alive in a training step.
+        peak_bytes: Peak memory of a training step.
         flops_overhead: FLOPs of the local heads, divided by those of end-to-end
             training.
     """
@@ -75,9 +75,9 @@ class Row:
         batch_size: Images per step and GPU.
         crop_size: (height, width) in pixels.
         amp_dtype: Type of mixed precision, or None.
-        end_to_end_bytes: Most bytes alive in a step of the stock model.
+        end_to_end_bytes: Peak memory of a training step of the stock model.
         cells: One per number of modules.
-        prediction_error: Relative error of the predicted peak in the last but one cell,
+        prediction_error: Relative error of the predicted peak of the last cell but one,
             compared with a step on fake tensors.
         reason: Why there are no numbers; empty if there are.
         is_failure: Whether the reason is an error of this package, and not that the
@@ -108,7 +108,7 @@ def measure(
     Args:
         config: A file, or ``mmseg::NAME``.
         counts: Numbers of modules; at most as many as there are units.
-        local: Settings of ``model.local`` besides the cuts. End-to-end training is
+        local: Settings of ``model.local`` other than the cuts. End-to-end training is
             measured without them.
         batch_size: Images per step. Default: the config's.
         crop_size: (height, width) in pixels. Default: the config's.
@@ -160,51 +160,3 @@ def _measured(
         ),
         prediction_error=predicted_peak(chain, checked) / tracked - 1,
     )
-
-
-def as_markdown(rows: Sequence[Row], counts: Sequence[int]) -> str:
-    """The rows as a table, then what was left out and why."""
-    heads = [f'K={count}' for count in counts]
-    lines = [
-        f'| config | images | end-to-end GiB | {" | ".join(heads)} | error |',
-        '|---' * (len(counts) + 4) + '|',
-        *(_line(row, counts) for row in rows if not row.reason),
-    ]
-    left_out = [row for row in rows if row.reason]
-    if left_out:
-        lines += ['', 'Without numbers:', '']
-        lines += [f'- {_name(row)}: {row.reason}' for row in left_out]
-    return '\n'.join(lines)
-
-
-def _line(row: Row, counts: Sequence[int]) -> str:
-    height, width = row.crop_size
-    size = f'{row.batch_size} of {height}x{width}'
-    if row.amp_dtype:
-        size += f', {row.amp_dtype}'
-    whole = row.end_to_end_bytes
-    error = round(100 * row.prediction_error, 1) + 0.0  # never -0.0
-    by_number = {cell.num_modules: cell for cell in row.cells}
-    cells = []
-    for count in counts:
-        cell = by_number.get(count)
-        if cell is None and count > row.cells[-1].num_modules:
-            cell = row.cells[-1]
-        cells.append('' if cell is None else _cell(cell, count, whole))
-    return (
-        f'| {_name(row)} | {size} | {whole / 2**30:.2f} | {" | ".join(cells)} '
-        f'| {error:+.1f}% |'
-    )
-
-
-def _cell(cell: Cell, count: int, whole: int) -> str:
-    text = f'{cell.peak_bytes / 2**30:.2f} ({100 * cell.peak_bytes / whole:.0f}%'
-    if cell.flops_overhead:
-        text += f', +{100 * cell.flops_overhead:.1f}%'
-    if cell.num_modules != count:
-        text += f', K={cell.num_modules}'
-    return text + ')'
-
-
-def _name(row: Row) -> str:
-    return row.config.rpartition('/')[-1].removesuffix('.py')

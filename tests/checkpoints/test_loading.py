@@ -89,7 +89,7 @@ def test_the_last_whole_checkpoint_is_named_and_what_was_left_out(tmp_path, caps
     assert cfg.load_from == str(tmp_path / 'iter_1000.pth')
     assert 'left out: ' in message
     assert 'iter_2000.pth cannot be read' in message
-    assert 'going on from ' in message
+    assert 'resuming from ' in message
 
 
 def test_without_a_checkpoint_training_starts_anew(tmp_path, capsys):

@@ -75,7 +75,7 @@ def test_the_total_batch_is_divided_over_the_processes(processes, each):
 
 def test_a_total_batch_that_does_not_divide_is_refused():
     cfg = Config({'total_batch_size': 8, 'train_dataloader': {}})
-    with pytest.raises(ValueError, match=r'=8 does not divide over 3 .*\[1, 2, 4, 8\]'):
+    with pytest.raises(ValueError, match=r'=8 is not divisible by 3 .*\[1, 2, 4, 8\]'):
         divide_batch(cfg, 3)
 
 

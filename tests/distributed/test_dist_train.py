@@ -70,6 +70,6 @@ def test_two_processes_train_validate_and_resume(tmp_path):
     checkpoint = read_checkpoint(work_dir / 'iter_2.pth')
     assert len(checkpoint['random_states']) == 2
     said = dist_train(tmp_path, '--resume', '--cfg-options', 'train_cfg.max_iters=3')
-    assert said.count('going on from work_dirs/tiny/iter_2.pth') == 1
+    assert said.count('resuming from work_dirs/tiny/iter_2.pth') == 1
     assert 'Iter(train) [3/3]' in said
     assert 'Iter(train) [2/3]' not in said

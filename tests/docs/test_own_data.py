@@ -93,7 +93,7 @@ def test_the_page_runs_as_it_is_written(tmp_path, parts):
         if language == 'bash':
             for line in text.strip().splitlines():
                 outputs[line] = run_tool(tmp_path, line)
-    assert any('going on from' in text for text in outputs.values())
+    assert any('resuming from' in text for text in outputs.values())
     for name in ('plan.json', 'scores.json', 'predictions/0.png', 'my_model.pth'):
         assert (tmp_path / name).exists(), name
     assert 'infopro_seg' not in (tmp_path / 'my_model.py').read_text()

@@ -128,7 +128,7 @@ def test_the_monitor_and_the_policy_are_settings_of_the_entry(tmp_path):
 @pytest.mark.parametrize('entry', [True, False])
 def test_a_backward_hook_alone_brings_what_belongs_beside_it(tmp_path, entry):
     """Also with the policy where it was set before, whatever else is listed."""
-    with pytest.warns(UserWarning, match='an old place for it: set LocalTraining'):
+    with pytest.warns(UserWarning, match='is deprecated: set LocalTraining'):
         runner = train(
             tmp_path / 'run',
             hooks=[{'type': 'LocalTrainingHook'}] * entry
@@ -147,7 +147,7 @@ def test_a_checkpoint_hook_of_the_users_stays_and_that_is_said(tmp_path, capsys)
     runner = Runner.from_cfg(cfg)
     runner.train()
     said = capsys.readouterr().out
-    assert 'OwnCheckpointHook stays in the place of SafeCheckpointHook' in said
+    assert 'OwnCheckpointHook is used instead of SafeCheckpointHook' in said
     assert 'OwnCheckpointHook' in hooks_of(runner)
 
 

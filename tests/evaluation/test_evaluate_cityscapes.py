@@ -180,7 +180,7 @@ def test_missing_predictions_are_counted_and_named(root, folder, tmp_path):
     (folder / 'frankfurt_000000_000019_leftImg8bit.png').unlink()
     with pytest.raises(FileNotFoundError, match='1 of 2 images: frankfurt_000000_0000'):
         scoring.evaluate_predictions(root, folder)
-    with pytest.raises(FileNotFoundError, match='nowhere is no folder'):
+    with pytest.raises(FileNotFoundError, match='nowhere is not a folder'):
         scoring.evaluate_predictions(root, tmp_path / 'nowhere')
 
 
@@ -286,7 +286,7 @@ def test_the_tool_replaces_its_file_only_if_forced(
     assert evaluate(root, folder, '--json', file, '--force') == 0
     assert json.loads(file.read_text())['num_images'] == 2
     assert evaluate(root, folder, '--json', tmp_path / 'no' / 'scores.json') == 1
-    assert 'make it first' in capsys.readouterr().err
+    assert 'create it first' in capsys.readouterr().err
 
 
 def test_the_tool_fails_with_one_line(root, folder, evaluate, capsys):

@@ -254,7 +254,7 @@ def test_walk(name, way, tmp_path, servers):
     # As a run leaves it that was stopped after its first iteration.
     parts.mkdir()
     shutil.copy(whole / 'iter_1.pth', parts)
-    assert f'going on from {parts / "iter_1.pth"}' in walk.train(parts, '--resume')
+    assert f'resuming from {parts / "iter_1.pth"}' in walk.train(parts, '--resume')
     _assert_same_weights(whole / 'iter_2.pth', parts / 'iter_2.pth')
     with pytest.raises(AssertionError):
         _assert_same_weights(whole / 'iter_1.pth', whole / 'iter_2.pth')

@@ -10,8 +10,7 @@ from mmengine.config import ConfigDict
 
 from infopro_seg.cli import classify_models
 from infopro_seg.models.weightless import WithoutStorage
-from infopro_seg.zoo import classify
-from infopro_seg.zoo.classify import Verdict, classify_model
+from infopro_seg.zoo.classify import classify_model
 from tests.backbones import BACKBONES
 from tests.helpers import deeplabv3
 
@@ -92,13 +91,6 @@ def test_the_tool_writes_a_page_and_all_verdicts(tmp_path, capsys):
 def test_the_tool_refuses_a_folder_that_does_not_exist(tmp_path, capsys):
     assert classify_models.main(['--configs', str(tmp_path / 'none')]) == 2
     assert 'there is no folder' in capsys.readouterr().err
-
-
-def test_a_table_spans_the_units_of_a_family():
-    verdicts = [Verdict('a.py', 'Net', 9), Verdict('b.py', 'Net', 17)]
-    parts = classify.as_markdown(verdicts, {})
-    assert '| Net | 2 | 9 to 17 | 0 |  |' in parts['supported']
-    assert '.py' not in parts['refused']
 
 
 @pytest.mark.slow

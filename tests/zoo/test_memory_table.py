@@ -10,7 +10,7 @@ from infopro_seg.cli import memory_table as tool
 from infopro_seg.planner.from_config import setting_of
 from infopro_seg.planner.make import make_plan
 from infopro_seg.zoo import memory_table
-from infopro_seg.zoo.memory_table import REPRESENTATIVES, Cell, Row, as_markdown
+from infopro_seg.zoo.memory_table import REPRESENTATIVES
 from tests.backbones import BACKBONES
 from tests.helpers import deeplabv3
 from tests.models.cascades import ocrnet_resnet
@@ -99,16 +99,6 @@ def test_an_error_of_ours_is_a_reason_too_and_the_exit_code(tmp_path, monkeypatc
     page = tmp_path / 'page.md'
     assert tool.main(['--configs', config, *sizes, '--page', str(page)]) == 1
     assert '- tiny: RuntimeError: a defect of ours\n' in page.read_text()
-
-
-def test_a_table_says_where_fewer_modules_are_all_there_are():
-    cells = (Cell(1, 2**30, 0.0), Cell(2, 2**29, 0.0123))
-    row = Row('mmseg::a/b.py', 4, (64, 96), 'float16', 2**31, cells, 0.004)
-    line = as_markdown([row], [1, 2, 8]).splitlines()[2]
-    assert line == (
-        '| b | 4 of 64x96, float16 | 2.00 | 1.00 (50%) | 0.50 (25%, +1.2%) '
-        '| 0.50 (25%, +1.2%, K=2) | +0.4% |'
-    )
 
 
 def test_the_tool_wants_a_number_of_modules(capsys):

@@ -110,7 +110,7 @@ def _check_files(built: Sequence[BuiltDataset]) -> None:
         for number, (problem, owners) in enumerate(places.items(), 1):
             lines.append(f'{number}. {", ".join(owners)}: {problem}')
         lines += [hint for hint in hints if hint]
-        lines.append('Where the data lie elsewhere, say so with --data-root DATA_ROOT.')
+        lines.append('If the data are elsewhere, pass --data-root DATA_ROOT.')
         raise FileNotFoundError('\n'.join(lines))
 
 

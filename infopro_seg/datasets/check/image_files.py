@@ -40,7 +40,7 @@ class Decoder:
 
     @classmethod
     def of(cls, reader: Any) -> 'Decoder | None':
-        """The decoder of a transform; None if it decodes in another way."""
+        """The decoder of a transform; None if it decodes in an unknown way."""
         name = type(reader).__name__
         if name not in ('LoadImageFromFile', 'LoadAnnotations'):
             return None

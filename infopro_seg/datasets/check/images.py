@@ -1,4 +1,4 @@
-"""Checks the image files themselves before training: whole, and of matching sizes.
+"""Checks before training that image files are whole and of matching sizes.
 
 Only the first and last bytes of a file are read and nothing is decoded, unless a file
 seems to be cut off.

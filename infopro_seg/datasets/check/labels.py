@@ -62,7 +62,7 @@ class CheckLabelsHook(Hook):
     def before_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
-        """As in validation.
+        """Check labels as in validation.
 
         Raises:
             ValueError: if a label value is not allowed; names file and values.
@@ -91,8 +91,8 @@ def _check(sample: SegDataSample, rule: LabelRule) -> None:
         height, width, channels = labels.shape
         raise ValueError(
             f'{files} holds colours, {channels} channels of {height}x{width} pixels, '
-            'where class indices are needed: one channel, and of a pixel the number '
-            'of its class. Convert the label files'
+            'where class indices are needed: one channel that holds the class index '
+            'of each pixel. Convert the label files'
         )
     values = rule.wrong_values(labels)
     if values:

@@ -1,4 +1,4 @@
-"""Whether it matters that a label has another size than its image.
+"""Whether it matters that a label differs in size from its image.
 
 The host handles many such pairs correctly: a resize to a fixed size makes them equal,
 and logits are resized to the label. So the pipeline itself is run on blank arrays.

@@ -23,10 +23,10 @@ class Brush:
     Args:
         image: (H, W, 3) uint8, BGR; painted in place.
         labels: (H, W) uint8; painted in place.
-        camera: maps metres to pixels.
-        haze: colour into which distant things fade.
-        haze_depth: distance in metres at which 63% of a colour is haze.
-        rng: source of all random choices of the things that are painted.
+        camera: Maps metres to pixels.
+        haze: Colour into which distant things fade.
+        haze_depth: Distance in metres at which 63% of a colour is haze.
+        rng: Source of all random choices of the things that are painted.
     """
 
     def __init__(
@@ -61,10 +61,10 @@ class Brush:
         """Whether any part of a thing can be in view.
 
         Args:
-            x: its centre, in metres.
-            z: its nearest point, in metres.
-            reach: the furthest it extends to either side of x, in metres.
-            length: its extent along the street, in metres.
+            x: Its centre, in metres.
+            z: Its nearest point, in metres.
+            reach: The furthest it extends to either side of x, in metres.
+            length: Its extent along the street, in metres.
         """
         width = self.labels.shape[1]
         side = self.camera.u0 if x < 0 else width - self.camera.u0
@@ -78,7 +78,7 @@ class Brush:
             points: (..., N, 2) pixel coordinates (u, v) of one or more polygons with N
                 corners each; parts outside the image are cut off.
             colour: BGR, painted without haze.
-            label: id to write, or None for a detail of what is already labelled.
+            label: Id to write, or None for a detail of what is already labelled.
         """
         fixed = np.rint(points * _ONE).astype(np.int32)
         self._fill(list(fixed.reshape(-1, *fixed.shape[-2:])), colour, label)
@@ -143,12 +143,12 @@ class Brush:
         """Fill many ``plane`` rectangles in one call.
 
         Args:
-            x: the x of all rectangles, in metres.
-            span_y: lower and upper ends in metres, two arrays of one shape.
-            span_z: near and far ends in metres, two arrays of a shape that broadcasts
+            x: The x of all rectangles, in metres.
+            span_y: Lower and upper ends in metres, two arrays of one shape.
+            span_z: Near and far ends in metres, two arrays of a shape that broadcasts
                 with that of ``span_y``.
-            colour: before haze; all fade by the nearest z.
-            label: id to write, or None for a detail.
+            colour: Before haze; all fade by the nearest z.
+            label: Id to write, or None for a detail.
         """
         focal, u0, v0, eye = self.camera
         (y0, y1), (z0, z1) = span_y, span_z
@@ -181,11 +181,11 @@ class Brush:
         """Fill an ellipse that faces the camera.
 
         Args:
-            centre: world point (x, y, z).
-            radius: half of its height, in metres.
-            colour: before haze.
-            label: id to write, or None for a detail.
-            squash: width divided by height.
+            centre: World point (x, y, z).
+            radius: Half of its height, in metres.
+            colour: Before haze.
+            label: Id to write, or None for a detail.
+            squash: Width divided by height.
         """
         u, v = self.camera.project(*centre)
         size = self.pixels(radius, centre[2])

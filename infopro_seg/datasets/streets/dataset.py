@@ -26,16 +26,16 @@ class DrawnStreetDataset(BaseSegDataset):
     (those work, too, by the ``drawn://`` file backend, but draw every scene twice).
 
     Args:
-        num_scenes: length of the data set.
-        size: height and width of the scenes in pixels.
-        seed: identifies the set of scenes, 0 or more.
-        metainfo: as for ``BaseSegDataset``; ``classes`` may name a subset.
-        indices: how many scenes to keep from the start, or a list of scenes to keep.
-        pipeline: transforms; the first is ``DrawScene``.
-        test_mode: as for ``BaseSegDataset``.
-        lazy_init: as for ``BaseSegDataset``.
-        serialize_data: as for ``BaseSegDataset``.
-        max_refetch: as for ``BaseSegDataset``.
+        num_scenes: Length of the data set.
+        size: Height and width of the scenes in pixels.
+        seed: Identifies the set of scenes; 0 or more.
+        metainfo: As for ``BaseSegDataset``; ``classes`` may name a subset.
+        indices: How many scenes to keep from the start, or a list of scenes to keep.
+        pipeline: Transforms; the first is ``DrawScene``.
+        test_mode: As for ``BaseSegDataset``.
+        lazy_init: As for ``BaseSegDataset``.
+        serialize_data: As for ``BaseSegDataset``.
+        max_refetch: As for ``BaseSegDataset``.
 
     Raises:
         ValueError: if ``num_scenes`` is below 1, if the size is not two integers of at

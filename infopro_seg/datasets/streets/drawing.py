@@ -61,10 +61,10 @@ def draw_scene(
     With the same versions of numpy and OpenCV, they give the same bytes.
 
     Args:
-        height: rows of the image.
-        width: columns of the image; the view suits about twice the height.
-        seed: identifies the set of scenes.
-        index: identifies the scene within its set.
+        height: Rows of the image.
+        width: Columns of the image; about twice the height looks best.
+        seed: Identifies the set of scenes.
+        index: Identifies the scene within its set.
 
     Returns:
         The image, (height, width, 3) uint8 BGR, and its labels, (height, width) uint8:

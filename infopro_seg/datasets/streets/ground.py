@@ -32,7 +32,7 @@ def paint_sky(brush: Brush, noise: np.ndarray) -> None:
     """Paint a sky with clouds above the horizon, brighter towards it.
 
     Args:
-        brush: its haze is the colour at the horizon.
+        brush: Its haze is the colour at the horizon.
         noise: (H, W) float32, smooth, with mean 0 and standard deviation about 1.
     """
     rng = brush.rng
@@ -161,9 +161,9 @@ def paint_shadows(brush: Brush, boxes: list[Box], depth: float) -> None:
     """Paint soft shadows on the ground.
 
     Args:
-        brush: where to paint; call it before anything stands on the ground.
-        boxes: one per shadow.
-        depth: which part of the light is taken away, 0..1.
+        brush: Where to paint; call it before anything stands on the ground.
+        boxes: One per shadow.
+        depth: Fraction of the light that is taken away, 0..1.
     """
     mask = np.zeros(brush.labels.shape, np.uint8)
     project = brush.camera.project

@@ -22,11 +22,11 @@ def scene_name(
     """The name of a scene's image, or of its labels.
 
     Args:
-        height: rows of the image.
-        width: columns of the image.
-        seed: identifies the set of scenes, 0 or more.
-        index: identifies the scene within its set, 0 or more.
-        is_labels: whether to name the labels, not the image.
+        height: Rows of the image.
+        width: Columns of the image.
+        seed: Identifies the set of scenes, 0 or more.
+        index: Identifies the scene within its set, 0 or more.
+        is_labels: Whether to name the labels, not the image.
     """
     ending = '_labels' if is_labels else ''
     return f'drawn://{height}x{width}/seed-{seed}_{index:06d}{ending}.png'
@@ -36,7 +36,7 @@ def draw_named(name: str) -> tuple[np.ndarray, np.ndarray]:
     """Draw the scene with a given name.
 
     Args:
-        name: from ``scene_name``, of the image or of the labels.
+        name: From ``scene_name``, of the image or of the labels.
 
     Returns:
         Image (H, W, 3) uint8 BGR and labels (H, W) uint8; see ``draw_scene``.

@@ -46,10 +46,10 @@ class Camera(NamedTuple):
     """A pinhole camera that looks along the street.
 
     Attributes:
-        focal: focal length in pixels.
-        u0: column of the vanishing point, in pixels.
-        v0: row of the horizon, in pixels.
-        height: above the ground, in metres.
+        focal: Focal length in pixels.
+        u0: Column of the vanishing point, in pixels.
+        v0: Row of the horizon, in pixels.
+        height: Height above the ground, in metres.
     """
 
     focal: float
@@ -68,10 +68,10 @@ class Side(NamedTuple):
 
     Attributes:
         sign: -1 for the left side, +1 for the right.
-        kerb: where the road ends and the sidewalk begins.
-        edge: where the sidewalk ends; terrain follows, up to ``front``.
-        front: where buildings begin; equal to ``edge`` without terrain.
-        is_built: buildings stand here; otherwise it is open ground with trees.
+        kerb: Where the road ends and the sidewalk begins.
+        edge: Where the sidewalk ends; terrain follows, up to ``front``.
+        front: Where buildings begin; equal to ``edge`` without terrain.
+        is_built: Buildings stand here; otherwise it is open ground with trees.
     """
 
     sign: int
@@ -85,11 +85,11 @@ class Thing(NamedTuple):
     """A thing in the street and its place.
 
     Attributes:
-        kind: what it is; ``drawing.py`` knows the painter of each kind.
-        x: its centre, metres to the right of the camera.
-        z: its nearest point, metres ahead of the camera.
-        away: whether it faces away from the camera.
-        colour: used by kinds that do not choose their own.
+        kind: What it is; ``drawing.py`` knows the painter of each kind.
+        x: Its centre, metres to the right of the camera.
+        z: Its nearest point, metres ahead of the camera.
+        away: Whether it faces away from the camera.
+        colour: Used by kinds that do not choose their own.
     """
 
     kind: str

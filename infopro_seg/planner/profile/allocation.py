@@ -15,6 +15,9 @@ from torch.utils.flop_counter import conv_flop_count, flop_registry
 
 from ...compat import TorchDispatchMode, packet_of, storage_key, tree_leaves
 
+# Re-exported for the other modules of the planner.
+from ...models.tensor_bytes import num_bytes_of as num_bytes_of
+
 
 class AllocationTracker(TorchDispatchMode):
     """Watches every tensor that comes into being while it is active.
@@ -129,12 +132,6 @@ def _convolution_backward_flops(
     *_, transposed, _, _, output_mask = settings
     forward = conv_flop_count([*x.shape], [*weight.shape], [*grad.shape], transposed)
     return int(forward) * sum(output_mask[:2])
-
-
-def num_bytes_of(tensors: Iterable[Tensor]) -> int:
-    """Bytes of the distinct storages behind tensors."""
-    storages = {storage_key(t): t.untyped_storage() for t in tensors}
-    return sum(storage.nbytes() for storage in storages.values())
 
 
 def storages_of(tensors: Any) -> set[int]:
