@@ -36,4 +36,3 @@ val_dataloader = dict(
     dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 total_batch_size = 8
-max_iters = 300

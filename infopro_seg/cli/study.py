@@ -3,6 +3,7 @@
 import argparse
 import datetime
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -71,6 +72,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Train what is left, write the report; 1 if a run failed."""
     args = parse_args(argv)
+    # Of the host, for every network that is built.
+    warnings.filterwarnings('ignore', message='Default ``avg_non_ignore``')
     study = read_study(args.study)
     out = args.out or Path('work_dirs/studies') / study.name
     places = Places(out, args.results, args.data_root, args.weights)
@@ -85,12 +88,21 @@ def main(argv: list[str] | None = None) -> int:
     if not args.report:
         check_jobs(study, places, check_model)
         failed = _train(chosen, places, finished, num_jobs)
-    command = f'python tools/study.py {args.study.as_posix()}'
-    print(write_report(study, read_rows(jobs, places), places, command))
-    print(f'wrote {places.results / study.name}.md')
     for job, why in failed.items():
         print(f'failed: {job.name}: {why}')
+    finished = read_rows(jobs, places)
+    if failed and not finished:
+        return 1
+    print(write_report(study, finished, places, _command(args, study)))
+    print(f'wrote {places.results / study.name}.md')
     return int(bool(failed))
+
+
+def _command(args: argparse.Namespace, study: Study) -> str:
+    """By which anyone makes the numbers again; folders are theirs."""
+    command = f'python tools/study.py {args.study.as_posix()}'
+    command += ' --data-root DATA' if args.data_root else ''
+    return command + (' --weights FILE' if study.pretrained else '')
 
 
 def _default_jobs() -> int:

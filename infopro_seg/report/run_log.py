@@ -4,6 +4,8 @@ import dataclasses
 import json
 from pathlib import Path
 
+_TIMES = ('time', 'data_time')
+
 
 @dataclasses.dataclass(frozen=True)
 class RunLog:
@@ -12,6 +14,8 @@ class RunLog:
     Args:
         series: (iterations, values) of every name, in order of iterations. Of an
             iteration that was logged twice, by a resumed run, the later one counts.
+            ``time`` and ``data_time`` are those of training steps in seconds; of
+            images in validation, they are ``validation.time`` and so on.
     """
 
     series: dict[str, tuple[list[int], list[float]]]
@@ -54,6 +58,8 @@ def read_run(path: str | Path) -> RunLog:
                     continue
                 raise ValueError(f'{file}, line {number}: {error}') from error
             for name, value in entry.items():
+                if name in _TIMES and 'iter' not in entry:
+                    name = f'validation.{name}'
                 if isinstance(value, int | float) and 'step' in entry:
                     points.setdefault(name, {})[entry['step']] = value
     series = {}

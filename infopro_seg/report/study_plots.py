@@ -13,7 +13,7 @@ from matplotlib.axes import Axes  # noqa: E402
 
 Entry = Mapping[str, Any]
 _MIB = 2**20
-_MARKERS = 'osD^vPX*<>'
+_MARKERS = 'osD^vPX*<'
 
 
 def plot_curves(entries: Sequence[Entry], path: Path, title: str) -> None:
@@ -72,8 +72,10 @@ def plot_frontier(entries: Sequence[Entry], path: Path, title: str) -> None:
     memory.set_xlabel('predicted peak memory of a training step (MiB)')
     seconds.set_xlabel('training step (seconds, median)')
     for axes in (memory, seconds):
-        axes.set_xlim(left=0)
+        axes.margins(x=0.08)
+        axes.set_xlim(0, axes.get_xlim()[1])
         _finish(axes, '')
+    seconds.set_ylabel('')
     figure.suptitle(f'{title}\nmean over seeds and one standard deviation', fontsize=9)
     seconds.legend(
         fontsize=7, frameon=False, loc='center left', bbox_to_anchor=(1, 0.5)
@@ -129,7 +131,8 @@ def _point(axes: Axes, x: float, entry: Entry, index: int) -> None:
 
 
 def _style(index: int) -> tuple[Any, str]:
-    return plt.get_cmap('tab20')(index % 20), _MARKERS[index % len(_MARKERS)]
+    # Colours repeat after 10, markers after 9: no two of 90 are alike.
+    return plt.get_cmap('tab10')(index % 10), _MARKERS[index % len(_MARKERS)]
 
 
 def _label(entry: Entry) -> str:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..settings.sizes import gib
 from .tables import markdown_table
 
 Entry = Mapping[str, Any]
@@ -13,7 +12,7 @@ def score_table(entries: Sequence[Entry], baseline: str) -> str:
     """Scores, paired differences and costs of all methods, as Markdown."""
     header = (
         *('method', 'seeds', 'mIoU', 'std', f'against {baseline}', '95% interval'),
-        *('s per iteration', 'predicted memory'),
+        *('s per iteration', 'predicted memory (MiB)'),
     )
     rows = [
         (
@@ -58,4 +57,4 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _size(num_bytes: int | None) -> str:
-    return '' if num_bytes is None else gib(num_bytes)
+    return '' if num_bytes is None else f'{num_bytes / 2**20:.0f}'

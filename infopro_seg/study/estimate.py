@@ -37,7 +37,7 @@ def dry_run_rows(
     study: Study, jobs: Sequence[Job], finished: Mapping[Job, Record]
 ) -> list[tuple[str, ...]]:
     """The matrix as cells: row, seeds, runs finished and left, s/it, hours left."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for row in study.rows:
         own = [job for job in jobs if job.row is row]
         done = [job for job in own if job in finished]

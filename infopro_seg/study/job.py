@@ -175,8 +175,9 @@ def method_config(row: Row) -> Config:
     """
     cfg = read_config(row.config)
     localize(cfg, row.local)
+    content = cfg.to_dict()
     for key in row.options:
-        _check_option(cfg, key)
+        _check_option(content, key)
     cfg.merge_from_dict(dict(row.options))
     fill_in(cfg)
     return cfg
@@ -252,7 +253,7 @@ def _hold_out(cfg: Config) -> None:
     The last ones, not every fifth: neighbours of a video are nearly the same.
     """
     train = cfg.train_dataloader.dataset
-    if not isinstance(train, Mapping) or {'dataset', 'datasets'} & train.keys():
+    if not isinstance(train, dict) or {'dataset', 'datasets'} & train.keys():
         raise ValueError(
             f'validate_on: {TRAIN_SPLIT} needs a train_dataloader.dataset that wraps '
             f'no other, got {type_name(train) or "a list"}.'
@@ -264,11 +265,10 @@ def _hold_out(cfg: Config) -> None:
             f'validate_on: {TRAIN_SPLIT} takes a fifth of the training images; there '
             f'are only {num_images}.'
         )
-    held_out = train.copy()
-    held_out.pipeline = cfg.val_dataloader.dataset.pipeline
-    held_out.indices = -num_held_out
-    cfg.val_dataloader.dataset = held_out
-    train.indices = num_images - num_held_out
+    pipeline = cfg.val_dataloader.dataset.pipeline
+    held_out = {**train, 'pipeline': pipeline, 'indices': -num_held_out}
+    cfg.val_dataloader.dataset = ConfigDict(held_out)
+    train['indices'] = num_images - num_held_out
 
 
 def _stretch(scheduler: dict[str, Any], scale: float) -> None:
@@ -280,7 +280,7 @@ def _stretch(scheduler: dict[str, Any], scale: float) -> None:
             scheduler[key] = round(scheduler[key] * scale)
 
 
-def _check_option(cfg: Config, key: str) -> None:
+def _check_option(content: Mapping[str, Any], key: str) -> None:
     for own in _OWN:
         if key == own or key.startswith(f'{own}.'):
             raise ValueError(
@@ -288,11 +288,11 @@ def _check_option(cfg: Config, key: str) -> None:
                 'and the command line.'
             )
     parent, _, leaf = key.rpartition('.')
-    place = _lookup(cfg, parent)
+    place = _lookup(content, parent)
     # A class may take arguments that the config does not name.
     is_argument = isinstance(place, Mapping) and 'type' in place
     if _lookup(place, leaf) is _MISSING and not is_argument:
-        near = difflib.get_close_matches(key, list(_names(cfg)), 1, 0.8)
+        near = difflib.get_close_matches(key, list(_names(content)), 1, 0.8)
         hint = f'; did you mean {near[0]}?' if near else '.'
         raise ValueError(f'option {key} names nothing in the config{hint}')
 

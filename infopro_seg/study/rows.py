@@ -67,7 +67,9 @@ def write_row(
         ValueError: if the log has no score at the last iteration.
     """
     log = read_run(job.folder(places))
-    iterations, scores = log.series.get('mIoU', ([], []))
+    iterations, values = log.series.get('mIoU', ([], []))
+    # The host rounds to two digits, and then to float32.
+    scores = [round(value, 2) for value in values]
     if not iterations or iterations[-1] != job.study.iterations:
         raise ValueError(
             f'run {job.name!r} ended without a score at iteration '
