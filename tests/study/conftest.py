@@ -34,7 +34,7 @@ def content(tmp_path):
         'config': 'toy.py',
         'iterations': 4,
         'validation_interval': 2,
-        'checkpoint_interval': 1,
+        'checkpoint_interval': 4,
         'seeds': [0, 3],
         'rows': [
             {'name': 'end-to-end', 'local': {'splits': []}},

@@ -58,7 +58,8 @@ def trained(job, places):
 
 @pytest.mark.slow
 def test_methods_share_weights_and_data_of_a_seed(content, write, tmp_path):
-    content.update(rows=METHODS, seeds=[5], iterations=3, validation_interval=2)
+    content.update(rows=METHODS, seeds=[5], iterations=3, validation_interval=3)
+    content.update(checkpoint_interval=3)
     jobs = jobs_of(read_study(write(content)))
     places = Places(tmp_path / 'out', tmp_path / 'results')
     runs = {job.row.name: trained(job, places) for job in jobs}

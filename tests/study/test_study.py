@@ -69,7 +69,7 @@ def test_a_study_from_the_matrix_to_the_report(study, in_process, capsys):
     # Other settings under the name of a finished run.
     kept = rows_in(study.folder)
     with pytest.raises(ValueError) as error:
-        study(iterations=3)
+        study(iterations=3, checkpoint_interval=2)
     told = "run 'end-to-end, seed 0' is finished with iterations=4, and the study"
     assert str(error.value).startswith(told)
     rows = study.content['rows']
@@ -200,6 +200,7 @@ def test_a_run_that_fails_takes_no_other_with_it(study, in_process, capsys):
         study.content['rows'][0],
     ]
     settings = {'rows': rows, 'baseline': 'end-to-end', 'seeds': [0], 'iterations': 2}
+    settings |= {'checkpoint_interval': 2}
     told = r'^failed: broken, seed 0: .*learning_rate.*train.log\)$'
     assert study(**settings) == 1
     assert re.search(told, capsys.readouterr().out, re.M)
