@@ -106,7 +106,11 @@ def _command(args: argparse.Namespace, study: Study) -> str:
 
 
 def _default_jobs() -> int:
-    return 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
+    if torch.cuda.is_available():
+        return 1
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _chosen(study: Study, jobs: Sequence[Job], rows: list[str] | None) -> list[Job]:

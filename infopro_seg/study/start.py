@@ -47,10 +47,12 @@ def initial_weights(
             cannot be read as weights alone.
     """
     stock = stock_model_config(model)
-    stock['pretrained'] = pretrained
-    if pretrained is not None or _loads(stock['backbone'].get('init_cfg')):
-        # The file of the config would win over this one.
-        stock['backbone'].pop('init_cfg', None)
+    stock['pretrained'] = None
+    backbone = stock['backbone']
+    if pretrained is not None:
+        backbone['init_cfg'] = {'type': 'Pretrained', 'checkpoint': pretrained}
+    elif _loads(backbone.get('init_cfg')):
+        backbone.pop('init_cfg')
     with _quiet(), weights_only_loading(), random_numbers_from([seed]):
         network = MODELS.build(ConfigDict(stock))
         check_pretrained(network)
