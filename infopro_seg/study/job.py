@@ -1,30 +1,24 @@
 """One run of a study: its settings, and the config that ``tools/train.py`` is given."""
 
 import dataclasses
-import difflib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
-from mmseg.registry import DATASETS
 
 from ..datasets import check_data, loaders_of, set_data_root
 from ..settings import LocalSettings
 from ..settings.config import as_list, fill_in, read_config, type_name
 from ..settings.localize import RUN_HOOK, localize
+from .held_out import hold_out
 from .matrix import TRAIN_SPLIT, Row, Study
+from .options import check_option
 
-#: Set by the study file or the command line; options may not touch it.
-_OWN = (
-    *('train_cfg', 'randomness', 'load_from', 'resume', 'work_dir', 'data_root'),
-    *('model.pretrained', 'model.local', 'model.type', 'default_hooks.checkpoint'),
-)
 _LOG_INTERVAL = 10
-_HELD_OUT = 1 / 5
 _METRIC = 'infopro_seg.evaluation.class_iou_metric'
 
 
@@ -177,7 +171,7 @@ def method_config(row: Row) -> Config:
     localize(cfg, row.local)
     content = cfg.to_dict()
     for key in row.options:
-        _check_option(content, key)
+        check_option(content, key)
     cfg.merge_from_dict(dict(row.options))
     fill_in(cfg)
     return cfg
@@ -244,31 +238,7 @@ def _set_data(cfg: Config, study: Study, places: Places) -> None:
         set_data_root(cfg, str(Path(places.data_root).resolve()))
     if study.validate_on == TRAIN_SPLIT:
         init_default_scope(cfg.get('default_scope') or 'mmseg')
-        _hold_out(cfg)
-
-
-def _hold_out(cfg: Config) -> None:
-    """Validate on the last fifth of the training images, and train on the others.
-
-    The last ones, not every fifth: neighbours of a video are nearly the same.
-    """
-    train = cfg.train_dataloader.dataset
-    if not isinstance(train, dict) or {'dataset', 'datasets'} & train.keys():
-        raise ValueError(
-            f'validate_on: {TRAIN_SPLIT} needs a train_dataloader.dataset that wraps '
-            f'no other, got {type_name(train) or "a list"}.'
-        )
-    num_images = len(DATASETS.build({**train, 'pipeline': []}))
-    num_held_out = round(num_images * _HELD_OUT)
-    if num_held_out < 1:
-        raise ValueError(
-            f'validate_on: {TRAIN_SPLIT} takes a fifth of the training images; there '
-            f'are only {num_images}.'
-        )
-    pipeline = cfg.val_dataloader.dataset.pipeline
-    held_out = {**train, 'pipeline': pipeline, 'indices': -num_held_out}
-    cfg.val_dataloader.dataset = ConfigDict(held_out)
-    train['indices'] = num_images - num_held_out
+        hold_out(cfg)
 
 
 def _stretch(scheduler: dict[str, Any], scale: float) -> None:
@@ -278,43 +248,3 @@ def _stretch(scheduler: dict[str, Any], scale: float) -> None:
     for key in ('begin', 'end', 'T_max', 'total_iters', 'total_steps'):
         if isinstance(scheduler.get(key), int):
             scheduler[key] = round(scheduler[key] * scale)
-
-
-def _check_option(content: Mapping[str, Any], key: str) -> None:
-    for own in _OWN:
-        if key == own or key.startswith(f'{own}.'):
-            raise ValueError(
-                f'option {key}: the study sets {own} itself, from its other entries '
-                'and the command line.'
-            )
-    parent, _, leaf = key.rpartition('.')
-    place = _lookup(content, parent)
-    # A class may take arguments that the config does not name.
-    is_argument = isinstance(place, Mapping) and 'type' in place
-    if _lookup(place, leaf) is _MISSING and not is_argument:
-        near = difflib.get_close_matches(key, list(_names(content)), 1, 0.8)
-        hint = f'; did you mean {near[0]}?' if near else '.'
-        raise ValueError(f'option {key} names nothing in the config{hint}')
-
-
-_MISSING = object()
-
-
-def _lookup(value: Any, key: str) -> Any:
-    """The entry of a dotted name in dicts and lists; `_MISSING` if there is none."""
-    for part in filter(None, key.split('.')):
-        if isinstance(value, Mapping) and part in value:
-            value = value[part]
-        elif isinstance(value, list | tuple) and part.isdigit():
-            value = value[int(part)] if int(part) < len(value) else _MISSING
-        else:
-            return _MISSING
-    return value
-
-
-def _names(value: Any, begin: str = '') -> Iterator[str]:
-    items = value.items() if isinstance(value, Mapping) else enumerate(value)
-    for key, part in items:
-        yield f'{begin}{key}'
-        if isinstance(part, Mapping | list | tuple):
-            yield from _names(part, f'{begin}{key}.')
