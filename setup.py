@@ -25,6 +25,9 @@ setup(
         'numpy',
         'matplotlib',
         'prettytable',
+        # Both come with mmseg.
+        'pyyaml',
+        'scipy',
     ],
     # Both families provide the import names mmcv, mmengine and mmseg, and pip would
     # install one over the other: the user chooses one.

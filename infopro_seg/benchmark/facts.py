@@ -68,7 +68,7 @@ def facts_of_run(args: Any, setting: Setting) -> dict[str, Any]:
             ['python', f'{program.parent.name}/{program.name}', *sys.argv[1:]]
         ),
         'date': datetime.date.today().isoformat(),
-        'git_commit': _commit(),
+        'git_commit': git_commit(),
         'versions': versions(),
         'network': f'{backbone["type"]}{depth} + {head["type"]}',
         'batch_size': setting.batch_size,
@@ -95,7 +95,7 @@ def device_name(device: str) -> str:
     return f'CPU, {num_threads} thread{"s" if num_threads > 1 else ""}'
 
 
-def _commit() -> str | None:
+def git_commit() -> str | None:
     """The commit of the checkout; None outside of one."""
     run = subprocess.run(
         ['git', 'describe', '--always', '--dirty'],

@@ -48,7 +48,7 @@ def parse_args() -> argparse.Namespace:
         choices=PREFERENCES,
         default=ACCURACY,
         help='with --gpu-memory; accuracy (default): exact end-to-end training if it '
-        f'fits for at most {MOST_EXACT_WORK:.0%} more FLOPs, else the fewest local '
+        f'fits for at most {100 * MOST_EXACT_WORK:.0f}%% more FLOPs, else the fewest local '
         'modules; speed: the fewest FLOPs; memory: the least memory',
     )
     parser.add_argument(

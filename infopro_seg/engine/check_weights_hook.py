@@ -50,9 +50,7 @@ class CheckWeightsHook(Hook):
         """
         if is_resumed(runner) or not is_training(runner):
             return
-        for name, module in _unwrapped(runner.model).named_modules():
-            for init_cfg in _pretrained(module):
-                _check_pretrained(name, module, init_cfg)
+        check_pretrained(_unwrapped(runner.model))
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compare weights and model; delete weights to drop from the checkpoint.
@@ -84,6 +82,17 @@ class CheckWeightsHook(Hook):
                 "continue with other classes, set drop=['decode_head.conv_seg', ...] "
                 'of CheckWeightsHook.'
             )
+
+
+def check_pretrained(model: nn.Module) -> None:
+    """Compare the names of pretrained weights with those of the parts they are for.
+
+    Raises:
+        ValueError: if no name fits.
+    """
+    for name, module in model.named_modules():
+        for init_cfg in _pretrained(module):
+            _check_pretrained(name, module, init_cfg)
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:

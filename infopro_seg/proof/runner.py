@@ -4,24 +4,20 @@ A part that crashes, or is stopped by the limit, loses nothing: what it has writ
 kept, and the next call continues from there.
 """
 
-import contextlib
 import dataclasses
 import json
-import os
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..processes import last_line, start, stop
 from .job import Job, Records
 from .parts import left_out, parts
 
 JOB = 'job.json'
 _OF_CAMVID = ('camvid', 'camvid_crop', 'iterations', 'seeds', 'weights')
-_ROOT = Path(__file__).parents[2]
 
 
 def run_parts(job: Job, folder: Path, *, seconds: float) -> dict[str, str]:
@@ -103,30 +99,13 @@ def _write_job(job: Job, folder: Path) -> None:
 
 def _run(name: str, folder: Path, seconds: float) -> str:
     log = folder / f'{name}.log'
-    paths = [str(_ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]
-    with log.open('a', encoding='utf-8') as file:
-        process = subprocess.Popen(
-            [sys.executable, '-m', __package__, name, str(folder)],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, 'PYTHONPATH': os.pathsep.join(paths)},
-            start_new_session=True,
-        )
-        try:
-            code = process.wait(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            return 'stopped by the time limit'
-        finally:
-            _stop(process)
+    process = start(['-m', __package__, name, str(folder)], log)
+    try:
+        code = process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return 'stopped by the time limit'
+    finally:
+        stop(process)
     if code == 0:
         return 'done'
-    lines = log.read_text(encoding='utf-8', errors='replace').splitlines()
-    last = next((line for line in reversed(lines) if line.strip()), '')
-    return f'failed: {last or f"exit code {code}"} ({log})'
-
-
-def _stop(process: subprocess.Popen) -> None:
-    """Kill a part with the training that it may have started."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    return f'failed: {last_line(log) or f"exit code {code}"} ({log})'

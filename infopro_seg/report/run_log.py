@@ -4,6 +4,8 @@ import dataclasses
 import json
 from pathlib import Path
 
+_TIMES = ('time', 'data_time')
+
 
 @dataclasses.dataclass(frozen=True)
 class RunLog:
@@ -11,7 +13,9 @@ class RunLog:
 
     Args:
         series: (iterations, values) of every name, in order of iterations. If a resumed
-            run logged an iteration twice, the later entry counts.
+            run logged an iteration twice, the later entry counts. ``time`` and
+            ``data_time`` are seconds per training step; ``validation.time`` and so on
+            are seconds per validation image.
     """
 
     series: dict[str, tuple[list[int], list[float]]]
@@ -54,6 +58,8 @@ def read_run(path: str | Path) -> RunLog:
                     continue
                 raise ValueError(f'{file}, line {number}: {error}') from error
             for name, value in entry.items():
+                if name in _TIMES and 'iter' not in entry:
+                    name = f'validation.{name}'
                 if isinstance(value, int | float) and 'step' in entry:
                     points.setdefault(name, {})[entry['step']] = value
     series = {}

@@ -9,13 +9,14 @@ import sys
 import pytest
 
 from infopro_seg.cli import gpu_proof
+from infopro_seg.processes import stop
 from infopro_seg.proof import camvid as camvid_module
 from infopro_seg.proof import sides
 from infopro_seg.proof.camvid import NUM_MODULES, camvid_part
 from infopro_seg.proof.job import NETWORKS, Job, Records
 from infopro_seg.proof.parts import left_out
 from infopro_seg.proof.report import write_page
-from infopro_seg.proof.runner import _stop, job_in, run_parts
+from infopro_seg.proof.runner import job_in, run_parts
 from infopro_seg.proof.side_tables import camvid_rows, side_table
 from tests.walk.data import write_camvid
 
@@ -132,7 +133,7 @@ def test_a_part_is_stopped_with_what_it_has_started():
         [sys.executable, '-c', code], stdout=subprocess.PIPE, start_new_session=True
     )
     assert process.stdout.readline() == b'up\n'
-    _stop(process)
+    stop(process)
     assert process.returncode == -signal.SIGKILL
     # The child held the other end: it is closed only when that is gone, too.
     assert process.stdout.read() == b''

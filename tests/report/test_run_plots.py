@@ -29,6 +29,14 @@ def test_a_resumed_run_is_one_run(tmp_path, write):
     assert log.series == {'loss': ([1, 2], [3.0, 2.5]), 'mIoU': ([3], [40.0])}
 
 
+def test_times_of_validation_are_not_those_of_training(tmp_path, write):
+    train = {'time': 1.5, 'data_time': 0.5, 'iter': 2, 'step': 2}
+    write('a', train, {'mIoU': 40.0, 'time': 0.25, 'step': 2})
+    series = read_run(tmp_path).series
+    assert series['time'] == ([2], [1.5])
+    assert series['validation.time'] == ([2], [0.25])
+
+
 def test_a_line_that_a_kill_cut_off_is_left_out(tmp_path, write):
     write('a', {'loss': 3.0, 'step': 1}, tail='\n{"loss": 2.')
     assert read_run(tmp_path).series == {'loss': ([1], [3.0])}

@@ -1,0 +1,59 @@
+"""Long jobs as processes of their own: started with a log, stopped with their children.
+
+A job is a Python program; whatever it prints goes to the end of its log.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_ROOT = Path(__file__).parents[1]
+
+
+def start(
+    arguments: Sequence[str],
+    log: Path,
+    *,
+    variables: Mapping[str, str] | None = None,
+    inherited: Sequence[int] = (),
+) -> subprocess.Popen:
+    """Start Python with these arguments, in a session of its own.
+
+    Args:
+        arguments: What comes behind ``python``.
+        log: File to which output is added.
+        variables: Of the environment, on top of those of this process.
+        inherited: File descriptors that the job keeps open.
+    """
+    paths = [str(_ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]
+    with log.open('a', encoding='utf-8') as file:
+        return subprocess.Popen(
+            [sys.executable, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env={
+                **os.environ,
+                'PYTHONPATH': os.pathsep.join(paths),
+                **(variables or {}),
+            },
+            pass_fds=tuple(inherited),
+            start_new_session=True,
+        )
+
+
+def stop(process: subprocess.Popen) -> None:
+    """Kill a job with all that it has started, and wait for its end."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that is not empty; empty if there is none."""
+    lines = log.read_text(encoding='utf-8', errors='replace').splitlines()
+    return next((line for line in reversed(lines) if line.strip()), '')

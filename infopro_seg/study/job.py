@@ -1,0 +1,250 @@
+"""One run of a study: its settings, and the config that ``tools/train.py`` is given."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import init_default_scope
+
+from ..datasets import check_data, loaders_of, set_data_root
+from ..settings import LocalSettings
+from ..settings.config import as_list, fill_in, read_config, type_name
+from ..settings.localize import RUN_HOOK, localize
+from .held_out import hold_out
+from .matrix import TRAIN_SPLIT, Row, Study
+from .options import check_option
+
+_LOG_INTERVAL = 10
+_METRIC = 'infopro_seg.evaluation.class_iou_metric'
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """Where things are on this machine; no number depends on it.
+
+    Args:
+        out: Folder of the runs: logs, checkpoints, initial weights.
+        results: Folder of the report; rows lie in ``NAME/rows`` of it.
+        data_root: Folder of the data; None for that of the configs.
+        weights: File of pretrained weights.
+    """
+
+    out: Path
+    results: Path
+    data_root: str | None = None
+    weights: str | None = None
+
+    def rows(self, study: Study) -> Path:
+        """Folder of the finished runs of a study."""
+        return self.results / study.name / 'rows'
+
+
+# A run is equal to itself only: settings are dicts, which have no hash.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Job:
+    """A run.
+
+    Args:
+        study: What it belongs to.
+        row: The method.
+        seed: Of data order, augmentations and initial weights.
+        settings: All that its numbers depend on but the seed, in plain values.
+    """
+
+    study: Study
+    row: Row
+    seed: int
+    settings: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f'{self.row.name}, seed {self.seed}'
+
+    @property
+    def slug(self) -> str:
+        """For file names."""
+        return f'{self.row.slug}_seed{self.seed}'
+
+    @property
+    def digest(self) -> str:
+        """Of settings and seed."""
+        return digest_of([self.settings, self.seed])
+
+    def folder(self, places: Places) -> Path:
+        """Work dir. With other settings it is another one, so that nothing is mixed."""
+        return places.out / 'runs' / f'{self.slug}_{self.digest}'
+
+
+def jobs_of(study: Study, weights: str | None = None) -> list[Job]:
+    """The runs, in order: row by row, the seeds of a row one after the other.
+
+    Args:
+        study: The matrix.
+        weights: File of pretrained weights; None leaves it out of the settings.
+    """
+    weights_digest = None
+    if weights is not None:
+        weights_digest = hashlib.sha256(Path(weights).read_bytes()).hexdigest()[:12]
+    config_digests = {
+        name: digest_of(read_config(name).to_dict())
+        for name in {row.config for row in study.rows}
+    }
+    jobs = []
+    for row in study.rows:
+        settings = {
+            'config': Path(row.config).name if '::' not in row.config else row.config,
+            'config_digest': config_digests[row.config],
+            'local': dict(row.local),
+            'options': dict(row.options),
+            'iterations': study.iterations,
+            'validation_interval': study.validation_interval,
+            'validate_on': study.validate_on,
+            'pretrained': study.pretrained,
+            'weights_digest': weights_digest,
+        }
+        # As it is read back from a file.
+        settings = json.loads(json.dumps(settings))
+        jobs += [Job(study, row, seed, settings) for seed in row.seeds]
+    return jobs
+
+
+def digest_of(value: Any) -> str:
+    """Eight characters that differ where values do."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def check_jobs(
+    study: Study, places: Places, check_model: Callable[[Config], None]
+) -> None:
+    """Find what would stop a run, before the first one starts.
+
+    Args:
+        study: The matrix.
+        places: Where data and weights are.
+        check_model: Finds errors in the model of a config.
+
+    Raises:
+        ValueError: if an option or a ``local`` setting is unknown or wrong, or a
+            weights file is given where none is used.
+        TypeError: if a ``local`` setting is of the wrong kind.
+        FileNotFoundError: if data or weights are missing.
+    """
+    if study.pretrained and places.weights is None:
+        raise ValueError(
+            f'study {study.name} starts from pretrained weights: give their file, '
+            '--weights FILE.'
+        )
+    if places.weights is not None and not study.pretrained:
+        raise ValueError(
+            f'study {study.name} trains from scratch: leave out --weights, or set '
+            'pretrained: true in the study file.'
+        )
+    checked = set()
+    for row in study.rows:
+        try:
+            cfg = method_config(row)
+            _complete(cfg, study)
+            LocalSettings.parse(cfg.model.local)
+            check_model(cfg)
+        except (ValueError, TypeError) as error:
+            raise type(error)(f'row {row.name!r}: {error}') from error
+        _set_data(cfg, study, places)
+        data = digest_of([cfg.get('train_dataloader'), cfg.get('val_dataloader')])
+        if data not in checked:
+            check_data(cfg, loaders=loaders_of(cfg, training=True))
+            checked.add(data)
+
+
+def method_config(row: Row) -> Config:
+    """The config of a method: its base, made local, with the options.
+
+    Raises:
+        ValueError: if an option names nothing in the config, or what the study sets.
+    """
+    cfg = read_config(row.config)
+    localize(cfg, row.local)
+    content = cfg.to_dict()
+    for key in row.options:
+        check_option(content, key)
+    cfg.merge_from_dict(dict(row.options))
+    fill_in(cfg)
+    return cfg
+
+
+def run_config(job: Job, places: Places, initial_weights: Path) -> Config:
+    """The whole config of a run; ``tools/train.py`` needs nothing else.
+
+    Args:
+        job: The run.
+        places: Where data and runs are.
+        initial_weights: File of the weights that are shared by all methods.
+
+    Raises:
+        ValueError: if the config has no IoUMetric, or the data cannot be split.
+    """
+    cfg = method_config(job.row)
+    _complete(cfg, job.study)
+    _set_data(cfg, job.study, places)
+    cfg.randomness = {**cfg.get('randomness', {}), 'seed': job.seed}
+    cfg.load_from = str(initial_weights.resolve())
+    cfg.work_dir = str(job.folder(places).resolve())
+    cfg.experiment_name = f'{job.study.name}_{job.slug}_{job.digest}'
+    return cfg
+
+
+def _complete(cfg: Config, study: Study) -> None:
+    """Set what the study file says for all runs."""
+    if 'max_iters' not in (cfg.get('train_cfg') or {}):
+        raise ValueError('train_cfg of the config must count iterations (max_iters).')
+    scale = study.iterations / cfg.train_cfg.max_iters
+    for scheduler in as_list(cfg.get('param_scheduler')):
+        _stretch(scheduler, scale)
+    cfg.merge_from_dict(
+        {
+            'train_cfg.max_iters': study.iterations,
+            'train_cfg.val_interval': study.validation_interval,
+            'default_hooks.logger.interval': min(_LOG_INTERVAL, study.iterations),
+            'model.pretrained': None,
+        }
+    )
+    # Of checkpoints the last two are kept: see `rows.drop_unscored`.
+    cfg.default_hooks.checkpoint = ConfigDict(
+        type='CheckpointHook',
+        by_epoch=False,
+        interval=study.checkpoint_interval,
+        max_keep_ckpts=2,
+    )
+    # All weights but those of local heads come from the file of initial weights.
+    cfg.model.backbone.pop('init_cfg', None)
+    for hook in cfg.custom_hooks:
+        if type_name(hook) == RUN_HOOK:
+            hook['monitor_interval'] = 0
+    metrics = [m for m in as_list(cfg.val_evaluator) if type_name(m) == 'IoUMetric']
+    if not metrics:
+        raise ValueError('val_evaluator of the config must be an IoUMetric.')
+    metrics[0]['type'] = 'ClassIoUMetric'
+    imports = as_list(cfg.custom_imports.imports)
+    cfg.custom_imports.imports = [*imports, _METRIC]
+
+
+def _set_data(cfg: Config, study: Study, places: Places) -> None:
+    if places.data_root is not None:
+        set_data_root(cfg, str(Path(places.data_root).resolve()))
+    if study.validate_on == TRAIN_SPLIT:
+        init_default_scope(cfg.get('default_scope') or 'mmseg')
+        hold_out(cfg)
+
+
+def _stretch(scheduler: dict[str, Any], scale: float) -> None:
+    """Let a schedule by iterations last as long as the run."""
+    if scheduler.get('by_epoch', True):
+        return
+    for key in ('begin', 'end', 'T_max', 'total_iters', 'total_steps'):
+        if isinstance(scheduler.get(key), int):
+            scheduler[key] = round(scheduler[key] * scale)

@@ -1,0 +1,153 @@
+"""Finished runs, one small file each, and what is read from the logs of a run."""
+
+import datetime
+import json
+import math
+import os
+import platform
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from ..benchmark.facts import device_name, git_commit, versions
+from ..checkpoints.files import write_whole
+from ..evaluation.class_iou_metric import PREFIX
+from ..report.run_log import RunLog, read_run
+from .job import Job, Places
+
+#: What `Rows` reads: name of the row, seed, scores, settings, ...
+Record = dict[str, Any]
+
+
+def read_row(job: Job, places: Places) -> Record | None:
+    """What a finished run wrote; None if it is not finished.
+
+    Raises:
+        ValueError: if it was trained with other settings, or the file is damaged.
+    """
+    path = places.rows(job.study) / f'{job.slug}.json'
+    if not path.exists():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding='utf-8'))
+        earlier = record['settings']
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f'{path} is no row of a study: {error!r}.') from error
+    changed = _difference(earlier, job.settings)
+    if changed is not None:
+        name, before, now = changed
+        raise ValueError(
+            f'run {job.name!r} is finished with {name}={before}, and the study file '
+            f'now has {now}: give the row another name, or move {path} away.'
+        )
+    return record
+
+
+def read_rows(jobs: Sequence[Job], places: Places) -> dict[Job, Record]:
+    """The finished ones of these runs; see `read_row`."""
+    found = ((job, read_row(job, places)) for job in jobs)
+    return {job: record for job, record in found if record is not None}
+
+
+def write_row(
+    job: Job, places: Places, *, run_seconds: float, predicted_peak_bytes: int | None
+) -> Record:
+    """Write the file of a finished run.
+
+    Args:
+        job: The run.
+        places: Where its log is, and where the file goes.
+        run_seconds: Wall-clock time of the run with validation and start, over all
+            attempts.
+        predicted_peak_bytes: Of a training step; None if it could not be counted.
+
+    Raises:
+        ValueError: if the log has no score at the last iteration.
+    """
+    log = read_run(job.folder(places))
+    iterations, values = log.series.get('mIoU', ([], []))
+    # The host rounds to two digits, and then to float32.
+    scores = [round(value, 2) for value in values]
+    if not iterations or iterations[-1] != job.study.iterations:
+        raise ValueError(
+            f'run {job.name!r} ended without a score at iteration '
+            f'{job.study.iterations}; its log is in {job.folder(places)}.'
+        )
+    record = {
+        'study': job.study.name,
+        'name': job.row.name,
+        'seed': job.seed,
+        'digest': job.digest,
+        'miou': scores[-1],
+        'iterations': iterations,
+        'miou_over_iterations': scores,
+        'class_iou': dict(_class_scores(log)),
+        'seconds_per_iteration': statistics.median(log.series['time'][1]),
+        'run_seconds': round(run_seconds, 1),
+        'predicted_peak_bytes': predicted_peak_bytes,
+        'machine': _machine(),
+        'versions': {**versions(), 'git_commit': git_commit()},
+        'date': datetime.date.today().isoformat(),
+        'settings': dict(job.settings),
+    }
+    folder = places.rows(job.study)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(record, indent=1) + '\n'
+    write_whole(text.encode(), folder / f'{job.slug}.json')
+    return record
+
+
+def drop_unscored(job: Job, places: Places) -> None:
+    """Delete checkpoints whose validation was interrupted.
+
+    A resumed run does not repeat the validation that was due right after its
+    checkpoint; it would end without that score.
+    """
+    folder = job.folder(places)
+    try:
+        scored = read_run(folder).series.get('mIoU', ([], []))[0]
+    except FileNotFoundError:
+        scored = []
+    study = job.study
+    for path in folder.glob('iter_*.pth'):
+        iteration = int(path.stem.removeprefix('iter_'))
+        is_due = iteration % study.validation_interval == 0
+        if (is_due or iteration == study.iterations) and iteration not in scored:
+            path.unlink()
+
+
+def _machine() -> str:
+    if torch.cuda.is_available():
+        return device_name('cuda')
+    return f'CPU ({platform.machine()}, {os.cpu_count()} cores), 1 thread a run'
+
+
+def _class_scores(log: RunLog) -> Iterator[tuple[str, float | None]]:
+    for name, (_, values) in log.series.items():
+        if name.startswith(PREFIX):
+            last = values[-1]
+            yield name.removeprefix(PREFIX), None if math.isnan(last) else last
+
+
+def _difference(
+    earlier: Mapping[str, Any], now: Mapping[str, Any]
+) -> tuple[str, Any, Any] | None:
+    """The first setting that differs: its dotted name, its values before and now."""
+    flat_earlier, flat_now = dict(_flat(earlier)), dict(_flat(now))
+    for name in (*flat_now, *flat_earlier):
+        before, after = flat_earlier.get(name), flat_now.get(name)
+        # The weights may not be at hand where only a report is made.
+        is_open = name == 'weights_digest' and after is None
+        if before != after and not is_open:
+            return name, before, after
+    return None
+
+
+def _flat(value: Mapping[str, Any], begin: str = '') -> Iterator[tuple[str, Any]]:
+    for key, part in value.items():
+        if isinstance(part, Mapping) and part:
+            yield from _flat(part, f'{begin}{key}.')
+        else:
+            yield f'{begin}{key}', part

@@ -1,0 +1,118 @@
+"""What finished runs say together: pure functions of their rows."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from .matrix import Study
+from .rows import Record
+
+_LEVEL = 0.95
+
+
+def summarised(study: Study, records: Sequence[Record]) -> list[dict[str, Any]]:
+    """One entry for each method that has a finished run, in the order of the study.
+
+    Args:
+        study: The matrix.
+        records: Its finished runs.
+
+    Returns:
+        Dicts with ``name``, ``seeds``, ``miou`` and ``class_iou`` (mean and standard
+        deviation over seeds, in percent), ``difference`` (see `paired_difference`; None
+        for the baseline), ``curve`` (iterations, mean and standard deviation),
+        ``seconds_per_iteration`` (median over seeds) and ``predicted_peak_bytes``.
+    """
+    by_row: dict[str, list[Record]] = {row.name: [] for row in study.rows}
+    for record in records:
+        by_row[record['name']].append(record)
+    baseline = _final_scores(by_row[study.baseline])
+    entries = []
+    for name, own in by_row.items():
+        if not own:
+            continue
+        scores = _final_scores(own)
+        is_baseline = name == study.baseline
+        entries.append(
+            {
+                'name': name,
+                'seeds': sorted(scores),
+                'miou': mean_and_deviation(list(scores.values())),
+                'difference': (
+                    None if is_baseline else paired_difference(scores, baseline)
+                ),
+                'curve': _curve(own),
+                'class_iou': _class_scores(own),
+                'seconds_per_iteration': float(
+                    np.median([record['seconds_per_iteration'] for record in own])
+                ),
+                'predicted_peak_bytes': own[0]['predicted_peak_bytes'],
+            }
+        )
+    return entries
+
+
+def mean_and_deviation(values: Sequence[float]) -> dict[str, float | None]:
+    """Mean and sample standard deviation; of one value the latter is None."""
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {'mean': float(np.mean(values)), 'deviation': deviation}
+
+
+def paired_difference(
+    scores: Mapping[int, float], baseline: Mapping[int, float]
+) -> dict[str, Any] | None:
+    """Mean difference over the seeds that both have, with its 95% interval.
+
+    The interval is that of Student's t for the mean of the differences.
+
+    Args:
+        scores: By seed.
+        baseline: By seed.
+
+    Returns:
+        ``seeds``, ``mean``, ``low`` and ``high``; the last two are None for one seed.
+        None if there is no common seed.
+    """
+    seeds = sorted(scores.keys() & baseline.keys())
+    if not seeds:
+        return None
+    values = np.array([scores[seed] - baseline[seed] for seed in seeds])
+    mean, low, high = float(values.mean()), None, None
+    if len(seeds) > 1:
+        error = float(values.std(ddof=1)) / math.sqrt(len(seeds))
+        half = float(stats.t.ppf((1 + _LEVEL) / 2, len(seeds) - 1)) * error
+        low, high = mean - half, mean + half
+    return {'seeds': seeds, 'mean': mean, 'low': low, 'high': high}
+
+
+def _final_scores(records: Sequence[Record]) -> dict[int, float]:
+    return {record['seed']: record['miou'] for record in records}
+
+
+def _curve(records: Sequence[Record]) -> dict[str, list]:
+    """Scores at the iterations at which all runs were validated."""
+    by_run = [
+        dict(zip(record['iterations'], record['miou_over_iterations'], strict=True))
+        for record in records
+    ]
+    common = sorted(set(by_run[0]).intersection(*by_run[1:]))
+    points = [mean_and_deviation([run[i] for run in by_run]) for i in common]
+    return {
+        'iterations': common,
+        'mean': [point['mean'] for point in points],
+        'deviation': [point['deviation'] for point in points],
+    }
+
+
+def _class_scores(records: Sequence[Record]) -> dict[str, dict[str, float | None]]:
+    """Of every class over the runs in which it has a score."""
+    scores: dict[str, dict[str, float | None]] = {}
+    for name in records[0]['class_iou']:
+        values = [record['class_iou'].get(name) for record in records]
+        known = [value for value in values if value is not None]
+        if known:
+            scores[name] = mean_and_deviation(known)
+    return scores

@@ -1,0 +1,131 @@
+"""A study file is read, and what is wrong in it is told in one sentence."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from infopro_seg.cli.check_model import check_model
+from infopro_seg.study.job import Places, check_jobs, jobs_of, method_config
+from infopro_seg.study.matrix import read_study
+
+STUDIES = sorted((Path(__file__).parents[2] / 'configs/studies').glob('*.yaml'))
+
+
+def changed(content, **changes):
+    return {**content, **changes}
+
+
+def with_row(content, **row):
+    return changed(content, rows=[*content['rows'], row])
+
+
+def test_runs_are_in_the_order_of_rows_and_seeds(content, write):
+    content['rows'][1]['seeds'] = [7]
+    jobs = jobs_of(read_study(write(content)))
+    assert [job.name for job in jobs] == [
+        'end-to-end, seed 0',
+        'end-to-end, seed 3',
+        'InfoPro K=2, seed 7',
+    ]
+    assert jobs[2].slug == 'infopro-k-2_seed7'
+    assert len({job.digest for job in jobs}) == 3
+
+
+@pytest.mark.parametrize(
+    ('change', 'told'),
+    [
+        ({'iteration': 3}, "entry 'iteration' is unknown; did you mean 'iterations'?"),
+        ({'iterations': '9'}, "iterations must be a whole number, got '9'."),
+        ({'iterations': True}, 'iterations must be a whole number, got True.'),
+        ({'validation_interval': 5}, 'validation_interval: 5 must be from 1 to '),
+        ({'checkpoint_interval': 0}, 'checkpoint_interval: 0 must be from 1 to '),
+        ({'name': 'a/b'}, "name: 'a/b' names files"),
+        ({'seeds': []}, 'there must be at least one seed.'),
+        ({'seeds': [1, 1]}, '1 is in the seeds of '),
+        ({'seeds': [-1]}, 'seed -1 must be a number from 0 on.'),
+        ({'rows': []}, 'rows: there must be at least one.'),
+        ({'rows': [3]}, 'a row without a name must be a mapping, got 3.'),
+        ({'baseline': 'end2end'}, "row 'end2end' is unknown; did you mean"),
+        ({'validate_on': 'test'}, "validate_on 'test' is unknown; allowed: val, "),
+        ({'seconds_per_iteration': 0}, 'seconds_per_iteration: 0 must be above 0.'),
+        ({'pretrained': 'yes'}, "pretrained must be true or false, got 'yes'."),
+    ],
+)
+def test_a_wrong_entry_is_told(content, write, change, told):
+    path = write(changed(content, **change))
+    with pytest.raises((ValueError, TypeError), match=re.escape(told)) as error:
+        read_study(path)
+    assert str(error.value).startswith(str(path))
+
+
+def test_what_is_missing_is_told(content, write, tmp_path):
+    del content['seeds'], content['iterations']
+    with pytest.raises(ValueError, match='iterations, seeds is missing'):
+        read_study(write(content))
+    with pytest.raises(FileNotFoundError, match='none.yaml does not exist'):
+        read_study(tmp_path / 'none.yaml')
+    (tmp_path / 'broken.yaml').write_text('rows: [a\nb')
+    with pytest.raises(ValueError, match='broken.yaml is no YAML: '):
+        read_study(tmp_path / 'broken.yaml')
+
+
+def test_two_rows_of_one_name_are_refused(content, write):
+    again = with_row(content, name='infopro k 2', local={'num_modules': 4})
+    with pytest.raises(ValueError, match="'infopro-k-2' is the name of two rows"):
+        read_study(write(again))
+
+
+def test_a_missing_config_is_told(content, write):
+    with pytest.raises(FileNotFoundError, match='config toi.py does not exist in'):
+        read_study(write(changed(content, config='toi.py')))
+
+
+@pytest.mark.parametrize(
+    ('row', 'told'),
+    [
+        ({'local': {'num_module': 2}}, 'num_module'),
+        ({'local': {'splits': ['layer9.1']}}, 'layer9.1'),
+        ({'local': {}, 'options': {'model.decode_haed': 1}}, 'decode_haed'),
+        (
+            {'local': {}, 'options': {'model.decode_haed.channels': 1}},
+            'did you mean model.decode_head.channels?',
+        ),
+        ({'local': {}, 'options': {'optim.lr': 1}}, 'option optim.lr names nothing'),
+        ({'local': {}, 'options': {'train_cfg.max_iters': 9}}, 'sets train_cfg itself'),
+    ],
+)
+def test_a_wrong_setting_of_a_method_is_told_before_any_run(
+    content, write, tmp_path, row, told
+):
+    study = read_study(write(with_row(content, name='wrong', **row)))
+    places = Places(tmp_path / 'out', tmp_path / 'results')
+    with pytest.raises((ValueError, TypeError), match=told) as error:
+        check_jobs(study, places, check_model)
+    assert str(error.value).startswith("row 'wrong': ")
+
+
+def test_weights_are_asked_for_where_they_are_used_and_only_there(
+    content, write, tmp_path
+):
+    study = read_study(write(content))
+    places = Places(tmp_path / 'out', tmp_path / 'results', weights=__file__)
+    with pytest.raises(ValueError, match='toy trains from scratch: leave out --wei'):
+        check_jobs(study, places, check_model)
+    study = read_study(write(changed(content, pretrained=True)))
+    with pytest.raises(ValueError, match='give their file, --weights FILE'):
+        check_jobs(study, Places(tmp_path, tmp_path), check_model)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('path', STUDIES, ids=lambda path: path.stem)
+def test_the_studies_of_the_package_have_right_settings(path, tmp_path):
+    study = read_study(path)
+    configs = {row.local.get('num_modules'): method_config(row) for row in study.rows}
+    assert len(configs) == 4
+    for cfg in configs.values():
+        check_model(cfg)
+    if study.pretrained:
+        missing = Places(tmp_path, tmp_path, str(tmp_path / 'data'), __file__)
+        with pytest.raises(FileNotFoundError, match='no folder .*data'):
+            check_jobs(study, missing, check_model)

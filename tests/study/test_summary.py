@@ -1,0 +1,72 @@
+"""Statistics of a report against their definitions."""
+
+import math
+
+import numpy as np
+import pytest
+
+from infopro_seg.study.matrix import Row, Study
+from infopro_seg.study.summary import paired_difference, summarised
+
+# Two-sided 95% quantiles of Student's t, from printed tables.
+QUANTILES = {1: 12.706, 2: 4.303, 5: 2.571}
+
+
+def study_of(*names):
+    rows = tuple(Row(name, 'any.py', {}, {}, (0, 1, 2)) for name in names)
+    return Study('any', 2, 1, 1, rows, names[0], 'val', False, None)
+
+
+def record(name, seed, scores, classes, seconds=1.0):
+    return {
+        'name': name,
+        'seed': seed,
+        'miou': scores[-1],
+        'iterations': list(range(1, len(scores) + 1)),
+        'miou_over_iterations': scores,
+        'class_iou': classes,
+        'seconds_per_iteration': seconds,
+        'predicted_peak_bytes': 5,
+    }
+
+
+@pytest.mark.parametrize('num_seeds', [2, 3, 6])
+def test_the_interval_of_a_paired_difference(num_seeds):
+    random = np.random.default_rng(0)
+    base = {seed: float(random.normal(40, 5)) for seed in range(num_seeds)}
+    other = {seed: base[seed] + float(random.normal(1, 0.5)) for seed in base}
+    found = paired_difference({**other, 99: 0.0}, base)
+    values = [other[seed] - base[seed] for seed in base]
+    mean = sum(values) / num_seeds
+    variance = sum((value - mean) ** 2 for value in values) / (num_seeds - 1)
+    half = QUANTILES[num_seeds - 1] * math.sqrt(variance / num_seeds)
+    assert found['seeds'] == list(base)
+    assert found['mean'] == pytest.approx(mean)
+    # The tables have four digits.
+    assert found['low'] == pytest.approx(mean - half, abs=1e-3 * half + 1e-9)
+    assert found['high'] == pytest.approx(mean + half, abs=1e-3 * half + 1e-9)
+
+
+def test_one_seed_has_no_interval_and_none_no_difference():
+    found = paired_difference({1: 3.0, 2: 4.0}, {2: 2.5})
+    assert found == {'seeds': [2], 'mean': 1.5, 'low': None, 'high': None}
+    assert paired_difference({1: 3.0}, {2: 2.5}) is None
+
+
+def test_methods_are_summarised_over_their_seeds():
+    records = [
+        record('b', 1, [10.0, 30.0], {'sky': 50.0, 'car': None}, 2.0),
+        record('a', 0, [10.0, 20.0], {'sky': 40.0, 'car': 1.0}),
+        record('a', 1, [14.0, 26.0], {'sky': 60.0, 'car': None}),
+    ]
+    first, second = summarised(study_of('a', 'b', 'c'), records)
+    assert (first['name'], second['name']) == ('a', 'b')
+    assert first['seeds'] == [0, 1] and first['difference'] is None
+    assert first['miou'] == {'mean': 23.0, 'deviation': pytest.approx(math.sqrt(18))}
+    assert first['curve']['iterations'] == [1, 2]
+    assert first['curve']['mean'] == [12.0, 23.0]
+    assert first['class_iou']['car'] == {'mean': 1.0, 'deviation': None}
+    assert second['class_iou'] == {'sky': {'mean': 50.0, 'deviation': None}}
+    assert second['difference']['mean'] == 4.0
+    assert second['seconds_per_iteration'] == 2.0
+    assert second['miou']['deviation'] is None
