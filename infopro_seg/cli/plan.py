@@ -48,8 +48,8 @@ def parse_args() -> argparse.Namespace:
         choices=PREFERENCES,
         default=ACCURACY,
         help='with --gpu-memory; accuracy (default): exact end-to-end training if it '
-        f'fits for at most {100 * MOST_EXACT_WORK:.0f}%% more FLOPs, else the fewest local '
-        'modules; speed: the fewest FLOPs; memory: the least memory',
+        f'fits for at most {100 * MOST_EXACT_WORK:.0f}%% more FLOPs, else the fewest '
+        'local modules; speed: the fewest FLOPs; memory: the least memory',
     )
     parser.add_argument(
         '--exact',
