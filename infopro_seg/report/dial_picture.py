@@ -8,6 +8,8 @@ matplotlib.use('Agg')
 
 from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.lines import Line2D  # noqa: E402
+from matplotlib.patches import Rectangle  # noqa: E402
 
 _MODULES = ('module 0', 'module 1', 'module 2', 'module 3\nand decode head')
 _KEPT, _AGAIN, _FREE = '#3b7dd8', '#e3a23c', '#dde3ea'
@@ -53,7 +55,7 @@ def _draw_step(axes: Axes, *, is_exact: bool) -> None:
     for i, name in enumerate(_MODULES):
         left = i * (_WIDTH + _GAP)
         color = _AGAIN if is_exact and i < last else _KEPT
-        axes.add_patch(plt.Rectangle((left, 0), _WIDTH, 1, color=color))
+        axes.add_patch(Rectangle((left, 0), _WIDTH, 1, color=color))
         axes.text(left + _WIDTH / 2, 0.5, name, ha='center', va='center', color='white')
         if i < last:
             wall = left + _WIDTH + _GAP / 2
@@ -63,7 +65,7 @@ def _draw_step(axes: Axes, *, is_exact: bool) -> None:
             axes.text(wall, 1.5, label, ha='center', fontsize=8, color=_TEXT)
             _arrow(axes, (left + _WIDTH, 0.75), (left + _WIDTH + _GAP, 0.75), _TEXT)
         if i < last and not is_exact:
-            axes.add_patch(plt.Rectangle((left + 0.45, 1.45), 1.1, 0.5, color=_FREE))
+            axes.add_patch(Rectangle((left + 0.45, 1.45), 1.1, 0.5, color=_FREE))
             axes.text(
                 left + 1.0, 1.7, 'local head', ha='center', va='center', fontsize=8
             )
@@ -82,9 +84,9 @@ def _arrow(
 
 def _draw_legend(axes: Axes) -> None:
     boxes = [
-        plt.Rectangle((0, 0), 1, 1, color=_KEPT),
-        plt.Rectangle((0, 0), 1, 1, color=_AGAIN),
-        plt.Line2D([], [], color=_GRADIENT, linewidth=1.8),
+        Rectangle((0, 0), 1, 1, color=_KEPT),
+        Rectangle((0, 0), 1, 1, color=_AGAIN),
+        Line2D([], [], color=_GRADIENT, linewidth=1.8),
     ]
     names = [
         'keeps its maps until its backward pass',
