@@ -18,6 +18,8 @@ CARDS_GIB = (8, 11, 16, 24, 40, 80)
 _CROP_STEP = 32
 #: Where searches end.
 MAX_BATCH = 2**12
+# Of the plans whose steps are not all alike, the one that is shown.
+_PERIOD = 4
 MAX_CROP_STEPS = 2**13 // _CROP_STEP
 
 
@@ -141,19 +143,22 @@ def along_the_dial(
         Plans by what they are; they are predicted, not checked by a step.
     """
 
-    def plan(prefer: str, *, is_exact: bool) -> Plan:
+    def plan(prefer: str, *, is_exact: bool, period: int | None = None) -> Plan:
+        local = {**(setting.model.get('local') or {}), 'end_to_end_every': period}
+        model = {**setting.model, 'local': local}
         return make_plan(
-            setting,
+            dataclasses.replace(setting, model=model),
             gpu_memory=gpu_memory,
             reserve=reserve,
             prefer=prefer,
-            exact=is_exact,
+            exact=None if period else is_exact,
             verify=False,
             **wish,
         )
 
     found = {
         'exact end-to-end': plan(SPEED, is_exact=True),
+        f'every {_PERIOD}th step exact': plan(SPEED, is_exact=False, period=_PERIOD),
         'fewest local modules': plan(ACCURACY, is_exact=False),
         'least work': plan(SPEED, is_exact=False),
         'least memory': plan(MEMORY, is_exact=False),

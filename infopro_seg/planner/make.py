@@ -17,11 +17,11 @@ from .profile.chain import profile_chain
 from .profile.fake_step import TrackedStep, fake_tensors, track_step
 from .profile.optimizers import SGD_MOMENTUM, optimizer_factors
 from .search.costs import Chain, Partition
-from .search.decide import MEMORY, SPEED, Wish, decide
+from .search.decide import MEMORY, SPEED, Wish, decide, totals_of
 from .search.describe import described_modules, spelled_recompute
 from .search.rows import AUTO, LEAST
 from .search.scaling import interpolate
-from .search.totals import extra_flops, predicted_peak, total_flops
+from .search.totals import predicted_peak, total_flops
 
 # Context, libraries and workspaces: what the memory that the paper reports exceeds our
 # prediction by, for its four settings, at most (docs/planner.md).
@@ -70,29 +70,49 @@ class Setting:
         return dataclasses.replace(chain.with_optimizer(*factors), assumed=both)
 
     def tracked_peak(
-        self, splits: tuple, recompute: tuple, *, is_exact: bool = False
+        self, splits: tuple, recompute: tuple, *, period: int | None = None
     ) -> int:
-        """The peak of a step of a plan, counted on fake tensors."""
-        key = tuple(splits), tuple(recompute), is_exact
+        """The peak of the steps of a plan, counted on fake tensors.
+
+        Args:
+            splits: See `planned_model`.
+            recompute: See `planned_model`.
+            period: See `planned_model`. Of n steps, a local and the exact one are run.
+        """
+        key = tuple(splits), tuple(recompute), period
         if key not in self._tracked:
-            model = planned_model(self.model, splits, recompute, is_exact=is_exact)
-            self._tracked[key] = self.tracked_peak_of(model)
+            model = planned_model(self.model, splits, recompute, period=period)
+            kinds = (None,) if period in (None, 1) else (False, True)
+            self._tracked[key] = max(
+                self.tracked_peak_of(model, is_end_to_end=kind) for kind in kinds
+            )
         return self._tracked[key]
 
-    def tracked_peak_of(self, model: Mapping) -> int:
-        """The peak of a step of a model config, counted on fake tensors."""
+    def tracked_peak_of(
+        self, model: Mapping, *, is_end_to_end: bool | None = None
+    ) -> int:
+        """The peak of a step of a model config, see `tracked_step_of`."""
 
         def track(batch_size: int) -> int:
-            return self.tracked_step_of(model, batch_size).peak_bytes
+            step = self.tracked_step_of(model, batch_size, is_end_to_end=is_end_to_end)
+            return step.peak_bytes
 
         return self._or_extrapolated(track, lambda two, three: 2 * two - three)
 
     def tracked_step_of(
-        self, model: Mapping | nn.Module, batch_size: int | None = None
+        self,
+        model: Mapping | nn.Module,
+        batch_size: int | None = None,
+        *,
+        is_end_to_end: bool | None = None,
     ) -> TrackedStep:
         """A step of a model, or of its config, on fake tensors.
 
-        The batch is that of the setting by default.
+        Args:
+            model: The model or its config.
+            batch_size: That of the setting by default.
+            is_end_to_end: Whether gradients cross the walls; as the model says by
+                default.
 
         Raises:
             ValueError: if the network cannot be trained on this batch.
@@ -103,6 +123,7 @@ class Setting:
             crop_size=self.crop_size,
             optim_wrapper=self.optim_wrapper,
             amp_dtype=self._dtype,
+            is_end_to_end=is_end_to_end,
         )
 
     @property
@@ -145,7 +166,7 @@ def planned_model(
     splits: Sequence[str] = (),
     recompute: str | Sequence[str] = (),
     *,
-    is_exact: bool = False,
+    period: int | None = None,
 ) -> dict[str, Any]:
     """A model config with these cuts, without weights from elsewhere.
 
@@ -153,13 +174,13 @@ def planned_model(
         model: Config of a stock or local segmentor.
         splits: Names of the last units of all modules but the last.
         recompute: As in the ``local`` setting.
-        is_exact: Whether gradients cross the walls in every step.
+        period: ``end_to_end_every`` of the ``local`` setting.
     """
     planned = copy.deepcopy(dict(model))
     planned.update(type=local_type(planned['type']), pretrained=None)
     local, _ = without_end_to_end(without_cuts(planned.get('local')))
-    if is_exact:
-        local['end_to_end_every'] = 1
+    if period is not None:
+        local['end_to_end_every'] = period
     planned['local'] = with_cuts(local, splits, recompute)
     return planned
 
@@ -192,7 +213,7 @@ def make_plan(
             `MOST_EXACT_WORK`, else the fewest local modules. ``speed``: the fewest
             FLOPs. ``memory``: the least memory.
         exact: Whether to plan exact end-to-end training alone, or local modules alone.
-            None: as the model says with ``end_to_end_every=1``, else either.
+            None: as the model says with ``end_to_end_every``, else either.
         verify: Count a step of the plan, and plan again if it needs more than
             predicted and does not fit.
 
@@ -201,8 +222,8 @@ def make_plan(
 
     Raises:
         ValueError: if neither ``num_modules`` nor ``gpu_memory`` nor ``least`` is
-            given, if the network cannot be cut into ``num_modules``, if the GPU has no
-            more memory than the reserve, or if only some steps are to be exact.
+            given, if the network cannot be cut into ``num_modules``, or if the GPU has
+            no more memory than the reserve.
     """
     if num_modules is None and gpu_memory is None and recompute != LEAST:
         raise ValueError('give num_modules, gpu_memory or both.')
@@ -232,7 +253,7 @@ def make_plan(
         if not verify:
             return plan
         tracked = setting.tracked_peak(
-            plan.splits, plan.recompute, is_exact=partition.is_exact
+            plan.splits, plan.recompute, period=plan.end_to_end_every
         )
         plan = dataclasses.replace(plan, tracked_peak_bytes=tracked)
         if gpu_memory is None or not fits or tracked <= gpu_memory - reserve:
@@ -242,21 +263,13 @@ def make_plan(
 
 
 def wish_for(setting: Setting, *, exact: bool | None = None, **wish: Any) -> Wish:
-    """What a plan of a setting is to be like, see `make_plan`.
-
-    Raises:
-        ValueError: if only some steps of the setting are to be exact.
-    """
+    """What a plan of a setting is to be like, see `make_plan`."""
     if exact is not None:
         return Wish(**wish, exact=exact)
     period = period_of(setting.model.get('local'))
-    if period not in (None, 1):
-        raise ValueError(
-            f'local.end_to_end_every={period}: plans are for local modules (None) or '
-            'for exact training (1). Plan with one of these, and name the splits and '
-            'what is recomputed in the config.'
-        )
-    return Wish(**wish, exact=True if period == 1 else None)
+    if period == 1:
+        return Wish(**wish, exact=True)
+    return Wish(**wish, period=period)
 
 
 def _plan(
@@ -264,22 +277,23 @@ def _plan(
 ) -> Plan:
     whole, checkpointed = chain.whole, chain.checkpointed
     least, _ = decide(chain, wish._replace(num_modules=None, prefer=MEMORY), 0)
+    peak, extra, total = totals_of(chain, wish, partition)
     flops = total_flops(chain, whole)
-    modules = described_modules(chain, partition)
+    period = wish.period if partition.heads else None
     return Plan(
         splits=chain.splits(partition),
         recompute=spelled_recompute(chain, partition),
-        predicted_peak_bytes=predicted_peak(chain, partition),
-        end_to_end_every=1 if partition.is_exact else None,
+        predicted_peak_bytes=peak,
+        end_to_end_every=1 if partition.is_exact else period,
         end_to_end_peak_bytes=predicted_peak(chain, whole),
         checkpointing_peak_bytes=predicted_peak(chain, checkpointed),
-        flops_overhead=extra_flops(chain, partition) / flops,
-        flops_ratio=total_flops(chain, partition) / flops,
-        smallest_peak_bytes=predicted_peak(chain, least),
+        flops_overhead=extra / flops,
+        flops_ratio=total / flops,
+        smallest_peak_bytes=totals_of(chain, wish, least)[0],
         batch_size=setting.batch_size,
         crop_size=setting.crop_size,
         amp_dtype=setting.amp_dtype,
-        modules=modules,
+        modules=described_modules(chain, partition),
         end_to_end=described_modules(chain, whole)[0],
         assumptions=_assumptions(setting, chain, partition, reserve),
     )

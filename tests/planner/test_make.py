@@ -285,10 +285,31 @@ def test_the_memory_of_a_config_means_exact_training_where_it_fits(
     assert not build(cfg.model).local_heads
 
 
-def test_a_plan_for_every_nth_step_is_refused():
-    cfg = with_local(run_config(), gpu_memory='11GiB', end_to_end_every=4)
-    with pytest.raises(ValueError, match='end_to_end_every=4: plans are for'):
-        settle_cuts(cfg)
+def test_every_nth_step_is_planned_with_its_local_heads(whole):
+    model = {
+        **SETTING.model,
+        'local': {**SETTING.model['local'], 'end_to_end_every': 4},
+    }
+    setting = dataclasses.replace(SETTING, model=model)
+    three = make_plan(setting, num_modules=3)
+    assert (three.end_to_end_every, len(three.splits)) == (4, 2)
+    assert three.tracked_peak_bytes == pytest.approx(
+        three.predicted_peak_bytes, rel=0.01
+    )
+    memory = int(0.85 * whole.end_to_end_peak_bytes)
+    plan = make_plan(setting, gpu_memory=memory, recompute='never', reserve=0)
+    assert plan.fits
+    assert plan.end_to_end_every == 4
+    exact, local = (
+        make_plan(setting, num_modules=3, exact=is_exact, recompute='never')
+        for is_exact in (True, False)
+    )
+    assert local.flops_ratio < three.flops_ratio < exact.flops_ratio
+    cfg = with_local(
+        run_config(), gpu_memory=f'{memory + make.RESERVE_BYTES}B', end_to_end_every=4
+    )
+    settle_cuts(cfg)
+    build(cfg.model)
 
 
 def test_a_plan_says_whether_gradients_cross_the_walls(tmp_path):

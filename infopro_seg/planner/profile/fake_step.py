@@ -67,6 +67,7 @@ def track_step(
     optim_wrapper: Mapping = SGD_MOMENTUM,
     amp_dtype: torch.dtype | None = None,
     tracker: AllocationTracker | None = None,
+    is_end_to_end: bool | None = None,
 ) -> TrackedStep:
     """Count the memory and FLOPs of a training step, without a GPU and without data.
 
@@ -80,6 +81,8 @@ def track_step(
         optim_wrapper: As in the config of a run.
         amp_dtype: Type of mixed precision; None for none.
         tracker: Counts; a new one by default.
+        is_end_to_end: Whether gradients cross the walls of a local model; as it says
+            itself by default.
 
     Returns:
         The counts.
@@ -96,6 +99,8 @@ def track_step(
             network.local_backward = functools.partial(
                 _noting_backward, wrapper, tracker, module_peaks
             )
+            if is_end_to_end is not None:
+                network.is_end_to_end = is_end_to_end
         with naming_culprit(network):
             make_optimizer_state(network, wrapper.optimizer)
             inputs, samples = fake_batch(network, batch_size, crop_size)

@@ -4,6 +4,12 @@ import dataclasses
 from typing import NamedTuple
 
 from .costs import Chain, Partition
+from .every_nth import (
+    cheapest_every_nth,
+    flops_every_nth,
+    least_every_nth,
+    peak_every_nth,
+)
 from .exact import exact_choices
 from .partition import cheapest, most_even, smallest
 from .rows import ALWAYS, AUTO, LEAST, NEVER
@@ -24,12 +30,15 @@ class Wish(NamedTuple):
         recompute: ``never``, ``always``, ``auto`` for where it is needed, or ``least``.
         prefer: One of `PREFERENCES`.
         exact: Whether gradients cross the walls; None for either.
+        period: Every so many steps, from 2, one is exact and the others are local;
+            None for plans whose steps are all alike.
     """
 
     num_modules: int | None = None
     recompute: str = AUTO
     prefer: str = SPEED
     exact: bool | None = None
+    period: int | None = None
 
 
 def decide(
@@ -49,6 +58,8 @@ def decide(
     Raises:
         ValueError: if the network cannot be cut into so many modules.
     """
+    if wish.period is not None:
+        return _every_nth(chain, wish, wish.period, budget)
     if budget is None and wish.recompute != LEAST and wish.prefer != MEMORY:
         policy = ALWAYS if wish.recompute == ALWAYS else NEVER
         if wish.exact:
@@ -61,13 +72,53 @@ def decide(
     return (_least(chain, wish), False) if found is None else (found, True)
 
 
+def totals_of(chain: Chain, wish: Wish, plan: Partition) -> tuple[int, int, int]:
+    """Peak of a plan in bytes, FLOPs that it adds to end-to-end training, all FLOPs."""
+    if wish.period is not None and plan.heads:
+        flops = flops_every_nth(chain, plan, wish.period)
+        return peak_every_nth(chain, plan), *flops
+    return (
+        predicted_peak(chain, plan),
+        extra_flops(chain, plan),
+        total_flops(chain, plan),
+    )
+
+
+def _every_nth(
+    chain: Chain, wish: Wish, period: int, budget: int | None
+) -> tuple[Partition, bool | None]:
+    is_least = wish.prefer == MEMORY or wish.recompute == LEAST
+    if budget is None and not is_least:
+        policy = ALWAYS if wish.recompute == ALWAYS else NEVER
+        return _least_every_nth(chain, wish._replace(recompute=policy)), None
+    if budget is not None and not is_least:
+        found = cheapest_every_nth(
+            chain,
+            budget,
+            period,
+            num_modules=wish.num_modules,
+            recompute=wish.recompute,
+        )
+        if found is not None:
+            return found, True
+    least = _least_every_nth(chain, wish)
+    fits = None if budget is None else peak_every_nth(chain, least) <= budget
+    return least, fits
+
+
+def _least_every_nth(chain: Chain, wish: Wish) -> Partition:
+    return least_every_nth(
+        chain, num_modules=wish.num_modules, recompute=wish.recompute
+    )
+
+
 def is_worth(chain: Chain, wish: Wish, budget: int) -> bool:
     """Whether a batch or crop of these costs fits in the way that is preferred.
 
     Who prefers accuracy wants the largest one that still trains exactly.
     """
     found, fits = decide(chain, wish, budget)
-    if wish.prefer != ACCURACY or wish.exact is False:
+    if wish.prefer != ACCURACY or wish.exact is False or wish.period is not None:
         return bool(fits)
     most = MOST_EXACT_WORK * total_flops(chain, chain.whole)
     return bool(fits) and not found.heads and extra_flops(chain, found) <= most

@@ -166,6 +166,14 @@ def base_of_segment(chain: Chain, partition: Partition, index: int) -> int:
     return int(segment_peak(chain, start, end, Room())) + walls
 
 
+def bytes_before_head(chain: Chain, partition: Partition, index: int) -> int:
+    """Bytes alive in the forward pass behind a segment, without local heads."""
+    end = partition.ends[index]
+    _, unread = _bytes_at_walls(chain, partition, index + 1)
+    outputs = sum(out.num_bytes for out in read_outputs(chain) if out.unit < end)
+    return _base(chain) + outputs + unread
+
+
 def _bytes_at_walls(chain: Chain, partition: Partition, index: int) -> tuple[int, int]:
     """What the walls before a segment keep alive, see `wall_bytes`."""
     walls = [
