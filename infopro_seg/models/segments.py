@@ -94,7 +94,10 @@ class _Segment:
         """Run without history; returns what is new and what passes through."""
         versions = [version_of(m) for m in maps]
         # A weight cast here has no history, and autocast's cache would hand it on.
-        with self._precision.entered(keeps_casts=False):
+        with (
+            self._precision.entered(keeps_casts=False),
+            self._buffers.noting_changes(),
+        ):
             after = self._run(maps)
         if versions != [version_of(m) for m in maps]:
             raise RuntimeError(

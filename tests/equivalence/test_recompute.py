@@ -11,7 +11,7 @@ from mmengine.model import MMDistributedDataParallel
 from torch import nn
 
 from infopro_seg.models.local_module import LocalModule
-from infopro_seg.models.recompute.run import recomputed, run_recomputed
+from infopro_seg.models.recompute.run import EarlierBuffers, recomputed, run_recomputed
 from infopro_seg.settings.recompute_mode import RecomputeMode
 from infopro_seg.units import State, fold, units_of
 from tests.backbones import BACKBONES
@@ -332,3 +332,23 @@ def test_without_gradients_nothing_is_kept_for_later():
     plain = build(localized(deeplabv3(), num_modules=1))
     with torch.no_grad():
         assert_equal(losses_of(plain), losses_of(model))
+
+
+def test_copies_of_what_a_forward_pass_leaves_alone_are_not_kept():
+    module = nn.Module()
+    module.register_buffer('index', torch.arange(8))
+    module.register_buffer('counter', torch.zeros((), dtype=torch.long))
+    module.register_buffer('replaced', torch.zeros(2, dtype=torch.long))
+    module.register_buffer('statistics', torch.zeros(3))
+    earlier = EarlierBuffers([module])
+    with earlier.noting_changes():
+        module.counter.add_(1)
+        module.replaced = module.replaced + 1
+    own = module.index
+    with earlier:
+        assert module.index is own
+        assert not module.counter
+        assert not module.replaced.any()
+        assert module.statistics.shape == (3,)
+    assert module.counter == 1
+    assert module.replaced.all()

@@ -19,6 +19,7 @@ from torch.utils.checkpoint import (
     create_selective_checkpoint_contexts,
 )
 
+from ...compat import version_of
 from ...settings.recompute_mode import DECODE_HEAD, RecomputeMode, parsed
 from ...units import State, Unit
 from .stepwise import stepwise_recompute
@@ -203,9 +204,9 @@ def _contexts(
 ) -> tuple[contextlib.AbstractContextManager, contextlib.AbstractContextManager]:
     buffers = EarlierBuffers(modules)
     if policy is None:
-        return contextlib.nullcontext(), buffers
+        return buffers.noting_changes(), buffers
     keeping, repeating = create_selective_checkpoint_contexts(policy)
-    return keeping, _both(buffers, repeating)
+    return _both(buffers.noting_changes(), keeping), _both(buffers, repeating)
 
 
 @contextlib.contextmanager
@@ -235,6 +236,28 @@ class EarlierBuffers:
             for name, buffer in module.named_buffers(recurse=False)
         ]
         self._own: list[tuple[nn.Module, str, Tensor]] = []
+
+    @contextlib.contextmanager
+    def noting_changes(self) -> Iterator[None]:
+        """Around the first forward: forget what it did not change.
+
+        Batch norms change their statistics without a trace, so only integers, such as
+        the tables of indices in attention, are found to be unchanged.
+        """
+        before = [
+            (buffer := getattr(module, name), version_of(buffer))
+            for module, name, _ in self._earlier
+        ]
+        yield
+        self._earlier = [
+            (module, name, copy)
+            for (module, name, copy), (buffer, version) in zip(
+                self._earlier, before, strict=True
+            )
+            if buffer.is_floating_point()
+            or getattr(module, name) is not buffer
+            or version_of(buffer) != version
+        ]
 
     def __enter__(self) -> None:
         self._own = [
