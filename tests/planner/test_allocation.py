@@ -6,7 +6,8 @@ from torch import nn
 from torch.distributed._tools.mem_tracker import MemTracker
 
 from infopro_seg.models.local_backward import local_backward
-from infopro_seg.planner.profile.allocation import AllocationTracker, num_bytes_of
+from infopro_seg.models.tensor_bytes import num_bytes_of
+from infopro_seg.planner.profile.allocation import AllocationTracker
 from infopro_seg.planner.profile.fake_step import (
     fake_batch,
     fake_segmentor,

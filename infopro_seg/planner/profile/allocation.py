@@ -15,9 +15,6 @@ from torch.utils.flop_counter import conv_flop_count, flop_registry
 
 from ...compat import TorchDispatchMode, packet_of, storage_key, tree_leaves
 
-# Re-exported for the other modules of the planner.
-from ...models.tensor_bytes import num_bytes_of as num_bytes_of
-
 
 class AllocationTracker(TorchDispatchMode):
     """Watches every tensor that comes into being while it is active.

@@ -24,6 +24,7 @@ from ...models.losses.chunked import use_lean_loss
 from ...models.probe import Probe, probe_backbone
 from ...models.readers import auxiliary_heads, reads_by_head, stages_of
 from ...models.recompute.run import run_unit
+from ...models.tensor_bytes import num_bytes_of
 from ...settings import LocalSettings, with_cuts, without_cuts
 from ...settings.recompute_mode import DECODE_HEAD, RecomputeMode
 from ...units import State, Unit, units_of
@@ -37,7 +38,6 @@ from ..search.costs import (
     UnitCost,
     Variants,
 )
-from .allocation import num_bytes_of
 from .fake_step import fake_batch, fake_copy, fake_segmentor, fake_tensors
 from .flow import flow_tensors, fresh_state, tensors_of
 from .meter import Meter

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from ...compat import storage_key
 from ...models import LocalModule
 from ...models.local_backward import local_backward
+from ...models.tensor_bytes import num_bytes_of
 from ...units import State
 from ..search.costs import Pass
-from .allocation import AllocationTracker, autocast, num_bytes_of, storages_of
+from .allocation import AllocationTracker, autocast, storages_of
 from .assumed_shapes import AssumedShapes
 from .flow import Sink, flow_tensors, fresh_state, tensors_of
 

@@ -13,7 +13,8 @@ from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmseg.registry import OPTIMIZERS
 from torch import Tensor, nn
 
-from .allocation import AllocationTracker, num_bytes_of
+from ...models.tensor_bytes import num_bytes_of
+from .allocation import AllocationTracker
 from .assumed_shapes import AssumedShapes
 from .simulation import naming_culprit
 
