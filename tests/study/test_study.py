@@ -153,7 +153,7 @@ def test_an_interrupted_study_goes_on_where_it_was(study, monkeypatch, capsys):
     (log,) = out.glob('runs/*/train.log')
     assert 'no checkpoint in' in log.read_text()
     assert study('--rows', 'InfoPro K=2', **long) == 0
-    assert re.search(r'going on from \S+iter_\d+\.pth', log.read_text())
+    assert re.search(r'resuming from \S+iter_\d+\.pth', log.read_text())
     assert '1/1 InfoPro K=2, seed 1: mIoU' in capsys.readouterr().out
     (row,) = rows_in(study.folder)
     assert row['iterations'] == [10, 20]
