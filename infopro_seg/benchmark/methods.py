@@ -167,8 +167,9 @@ def planned(setting: Setting, chain: Chain, budget: int, kind: str) -> Method | 
 def from_plan(setting: Setting, plan: Plan) -> Method:
     """The method of a finished plan; its step is counted on fake tensors."""
     chain = setting.measured()
-    partition = chain.cut_after(plan.splits)
-    model = planned_model(setting.model, plan.splits, plan.recompute)
+    period = plan.end_to_end_every
+    partition = dataclasses.replace(chain.cut_after(plan.splits), is_exact=period == 1)
+    model = planned_model(setting.model, plan.splits, plan.recompute, period=period)
     how = f'cut after {", ".join(plan.splits) or "nothing"}'
     counted = setting.tracked_step_of(model)
     return Method('plan', setting, model, partition, chain, how, counted)

@@ -47,9 +47,10 @@ def parse_args() -> argparse.Namespace:
         '--prefer',
         choices=PREFERENCES,
         default=ACCURACY,
-        help='with --gpu-memory; accuracy (default): exact end-to-end training if it '
-        f'fits for at most {100 * MOST_EXACT_WORK:.0f}%% more FLOPs, else the fewest '
-        'local modules; speed: the fewest FLOPs; memory: the least memory',
+        help='with --gpu-memory, and unless --recompute is least; accuracy (default): '
+        'exact end-to-end training if it fits for at most '
+        f'{100 * MOST_EXACT_WORK:.0f}%% more FLOPs, else the fewest local modules; '
+        'speed: the fewest FLOPs; memory: the least memory',
     )
     parser.add_argument(
         '--exact',
@@ -86,7 +87,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--amp', action='store_true', help='mixed precision')
     inverse = parser.add_mutually_exclusive_group()
     inverse.add_argument(
-        '--max-batch', action='store_true', help='find the largest batch that fits'
+        '--max-batch',
+        action='store_true',
+        help='find the largest batch that fits; with --prefer accuracy, that still '
+        'trains exactly, if there is one',
     )
     inverse.add_argument(
         '--max-crop', action='store_true', help='find the largest crop that fits'

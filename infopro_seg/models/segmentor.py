@@ -91,6 +91,9 @@ class InfoProEncoderDecoder(EncoderDecoder):
         splits = resolve_splits(self, settings, units, probe)
         #: The ``local`` setting with its cuts resolved to splits.
         self.local = with_cuts(local, splits, settings.recompute)
+        if settings.end_to_end_every is not None:
+            # It may come from a plan, which the cuts have taken the place of.
+            self.local['end_to_end_every'] = settings.end_to_end_every
         names = [unit.name for unit in units]
         recompute = resolve_recompute(settings.recompute, names)
         check_recompute(recompute, self.backbone)

@@ -120,7 +120,11 @@ def settle_cuts(cfg: Config) -> None:
         plan = _plan_for_memory(cfg, settings.gpu_memory)
         local = with_cuts(model.local, plan.splits, plan.recompute)
         model.local = {**local, 'end_to_end_every': plan.end_to_end_every}
-        how = 'exact end-to-end training' if plan.end_to_end_every else 'local modules'
+        how = 'local modules'
+        if plan.end_to_end_every == 1 or not plan.splits:
+            how = 'exact end-to-end training'
+        elif plan.end_to_end_every is not None:
+            how = f'local modules, every {plan.end_to_end_every}th step exact'
         print(
             f'planned: {how}, splits={list(plan.splits)} '
             f'recompute={list(plan.recompute)}'

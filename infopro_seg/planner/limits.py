@@ -1,14 +1,16 @@
 """The inverse questions: the largest batch or crop that fits, and what cards can do."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..models.recompute.run import ALL
+from ..settings import period_of
 from ..settings.plan import Plan
 from .make import RESERVE_BYTES, Setting, make_plan, wish_for
 from .search.costs import Chain
-from .search.decide import ACCURACY, MEMORY, SPEED, is_worth
+from .search.decide import ACCURACY, MEMORY, SPEED, is_worth, wants_exact
 from .search.rows import AUTO
 from .search.scaling import interpolate
 
@@ -85,23 +87,15 @@ def largest_batch(
         gpu_memory: Bytes of the GPU.
         reserve: Bytes of the GPU that the model may not use.
         wish: ``num_modules``, ``recompute``, ``prefer`` and ``exact`` of `make_plan`.
-            Who prefers accuracy gets the largest batch that still trains exactly.
+            If accuracy is preferred: the largest batch that still trains exactly, if
+            there is one.
     """
-    chain_of = chain_by_batch(setting)
-    wanted = wish_for(setting, **wish)
 
-    def fits(batch_size: int) -> bool:
-        return is_worth(chain_of(batch_size), wanted, gpu_memory - reserve)
+    def with_batch(batch_size: int) -> Setting:
+        return dataclasses.replace(setting, batch_size=batch_size)
 
-    def plan(batch_size: int) -> Plan:
-        larger = dataclasses.replace(setting, batch_size=batch_size)
-        return make_plan(larger, gpu_memory=gpu_memory, reserve=reserve, **wish)
-
-    found = _holding(last_that(fits, MAX_BATCH), plan)
-    if found is None and wanted.prefer == ACCURACY:
-        wish['prefer'] = SPEED
-        return largest_batch(setting, gpu_memory, reserve=reserve, **wish)
-    return found
+    sizes = _Sizes(with_batch, chain_by_batch(setting), MAX_BATCH)
+    return _largest(sizes, gpu_memory, reserve, wish)
 
 
 def largest_crop(
@@ -111,20 +105,41 @@ def largest_crop(
 
     Args: see `largest_batch`.
     """
-    chain_of = chain_by_rows(setting)
-    wanted = wish_for(setting, **wish)
 
-    def fits(step: int) -> bool:
-        return is_worth(chain_of(step), wanted, gpu_memory - reserve)
+    def with_crop(step: int) -> Setting:
+        return dataclasses.replace(setting, crop_size=crop_of(setting, step))
 
-    def plan(step: int) -> Plan:
-        larger = dataclasses.replace(setting, crop_size=crop_of(setting, step))
-        return make_plan(larger, gpu_memory=gpu_memory, reserve=reserve, **wish)
+    sizes = _Sizes(with_crop, chain_by_rows(setting), MAX_CROP_STEPS)
+    return _largest(sizes, gpu_memory, reserve, wish)
 
-    found = _holding(last_that(fits, MAX_CROP_STEPS), plan)
+
+class _Sizes(NamedTuple):
+    """Sizes from 1 on: what they set, what they cost, and the last one to try."""
+
+    setting: Callable[[int], Setting]
+    chain: Callable[[int], Chain]
+    most: int
+
+
+def _largest(
+    sizes: _Sizes, gpu_memory: int, reserve: int, wish: dict[str, Any]
+) -> Plan | None:
+    wanted = wish_for(sizes.setting(1), **wish)
+
+    def fits(size: int) -> bool:
+        return is_worth(sizes.chain(size), wanted, gpu_memory - reserve)
+
+    def plan(size: int) -> Plan:
+        setting = sizes.setting(size)
+        return make_plan(setting, gpu_memory=gpu_memory, reserve=reserve, **wish)
+
+    def holds(found: Plan) -> bool:
+        is_local = bool(found.splits) and found.end_to_end_every is None
+        return bool(found.fits) and not (is_local and wants_exact(wanted))
+
+    found = _holding(last_that(fits, sizes.most), plan, holds)
     if found is None and wanted.prefer == ACCURACY:
-        wish['prefer'] = SPEED
-        return largest_crop(setting, gpu_memory, reserve=reserve, **wish)
+        return _largest(sizes, gpu_memory, reserve, {**wish, 'prefer': SPEED})
     return found
 
 
@@ -142,12 +157,13 @@ def along_the_dial(
     Returns:
         Plans by what they are; they are predicted, not checked by a step.
     """
+    period = period_of(setting.model.get('local'))
+    if period in (None, 1):
+        period = _PERIOD
 
-    def plan(prefer: str, *, is_exact: bool, period: int | None = None) -> Plan:
-        local = {**(setting.model.get('local') or {}), 'end_to_end_every': period}
-        model = {**setting.model, 'local': local}
+    def plan(prefer: str, *, is_exact: bool, period: int | None) -> Plan:
         return make_plan(
-            dataclasses.replace(setting, model=model),
+            _with_period(setting, period) if period else setting,
             gpu_memory=gpu_memory,
             reserve=reserve,
             prefer=prefer,
@@ -156,18 +172,28 @@ def along_the_dial(
             **wish,
         )
 
-    found = {
-        'exact end-to-end': plan(SPEED, is_exact=True),
-        f'every {_PERIOD}th step exact': plan(SPEED, is_exact=False, period=_PERIOD),
-        'fewest local modules': plan(ACCURACY, is_exact=False),
-        'least work': plan(SPEED, is_exact=False),
-        'least memory': plan(MEMORY, is_exact=False),
+    kinds: dict[str, tuple[str, bool, int | None]] = {
+        'exact end-to-end': (SPEED, True, None),
+        f'every {period}th step exact': (SPEED, False, period),
+        'fewest local modules': (ACCURACY, False, None),
+        'least work': (SPEED, False, None),
+        'least memory': (MEMORY, False, None),
     }
+    found = {}
+    for name, (prefer, is_exact, every) in kinds.items():
+        # A network may have so many local modules, but not so many segments.
+        with contextlib.suppress(ValueError):
+            found[name] = plan(prefer, is_exact=is_exact, period=every)
     return {
         name: option
         for i, (name, option) in enumerate(found.items())
         if option not in list(found.values())[:i]
     }
+
+
+def _with_period(setting: Setting, period: int) -> Setting:
+    local = {**(setting.model.get('local') or {}), 'end_to_end_every': period}
+    return dataclasses.replace(setting, model={**setting.model, 'local': local})
 
 
 def chain_by_batch(setting: Setting) -> Callable[[int], Chain]:
@@ -230,12 +256,14 @@ def _between(fits: Callable[[int], bool], low: int, high: int) -> int:
     return low
 
 
-def _holding(size: int, plan: Callable[[int], Plan]) -> Plan | None:
+def _holding(
+    size: int, plan: Callable[[int], Plan], holds: Callable[[Plan], bool]
+) -> Plan | None:
     """Measure at the predicted size, and go down until a plan holds."""
     plans: dict[int, Plan] = {}
 
-    def holds(smaller: int) -> bool:
+    def is_held(smaller: int) -> bool:
         plans[smaller] = plan(smaller)
-        return bool(plans[smaller].fits)
+        return holds(plans[smaller])
 
-    return plans.get(last_down_from(size, holds))
+    return plans.get(last_down_from(size, is_held))

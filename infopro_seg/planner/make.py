@@ -48,6 +48,9 @@ class Setting:
     crop_size: tuple[int, int]
     optim_wrapper: Mapping = dataclasses.field(default_factory=lambda: SGD_MOMENTUM)
     amp_dtype: str | None = None
+    _chain: list[Chain] = dataclasses.field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
     # Peaks that were tracked before: several cards often get the same plan.
     _tracked: dict = dataclasses.field(
         default_factory=dict, init=False, repr=False, compare=False
@@ -55,6 +58,8 @@ class Setting:
 
     def measured(self) -> Chain:
         """Costs of the network, from the cache if it was measured before."""
+        if self._chain:
+            return self._chain[0]
         model = planned_model(self.model)
         key = {
             'model': model,
@@ -67,7 +72,10 @@ class Setting:
             factors = optimizer_factors(self.optim_wrapper, assumed)
         chain = cached(key, self._measure)
         both = tuple(sorted({*chain.assumed, *assumed.operators}))
-        return dataclasses.replace(chain.with_optimizer(*factors), assumed=both)
+        chain = dataclasses.replace(chain.with_optimizer(*factors), assumed=both)
+        # What searches have found stays with the chain.
+        self._chain.append(chain)
+        return chain
 
     def tracked_peak(
         self, splits: tuple, recompute: tuple, *, period: int | None = None
@@ -199,8 +207,9 @@ def make_plan(
     """Decide where to cut, what runs again, and whether gradients cross the walls.
 
     With ``gpu_memory``: what is preferred among all that fits. Without: the most even
-    ``num_modules`` local modules, in which nothing is recomputed unless ``recompute``
-    is ``always``. With ``recompute='least'``: whatever needs the least memory.
+    ``num_modules`` local modules, or the segments of the least memory, in which
+    nothing is recomputed unless ``recompute`` is ``always``. With
+    ``recompute='least'``: whatever needs the least memory.
 
     Args:
         setting: What is to be trained.
@@ -241,6 +250,8 @@ def make_plan(
         prefer=prefer,
         exact=exact,
     )
+    if gpu_memory is None and wish.exact is None:
+        wish = wish._replace(exact=False)  # it is not asked for
     chain = setting.measured()
     missed = 0
     for _ in range(_MAX_ATTEMPTS):

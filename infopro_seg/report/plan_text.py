@@ -29,6 +29,11 @@ def plan_report(plan: Plan) -> str:
             'exact end-to-end training (end_to_end_every=1): the modules are segments, '
             'which run again in backward'
         )
+    elif plan.end_to_end_every is not None:
+        lines.append(
+            f'every {plan.end_to_end_every}th step is exact end-to-end training; the '
+            'modules above are those of the local steps'
+        )
     lines += [names, f'recompute: {_listed(plan.recompute)}', '']
     lines.append(text_table(_comparison(plan)))
     lines.append('')
@@ -43,13 +48,15 @@ def dial_report(plans: Mapping[str, Plan], chosen: Plan) -> str:
         (
             'plan',
             'modules',
-            'run again',
+            'recomputed',
             'peak (GiB)',
             'fits',
             'FLOPs (end-to-end: 1)',
             'accuracy',
         )
     ]
+    if _decision(chosen) not in map(_decision, plans.values()):
+        plans = {**plans, 'this plan': chosen}
     for name, plan in plans.items():
         is_chosen = _decision(plan) == _decision(chosen)
         is_exact = plan.end_to_end_every == 1 or not plan.splits
@@ -57,7 +64,7 @@ def dial_report(plans: Mapping[str, Plan], chosen: Plan) -> str:
             (
                 f'{name}{" (chosen)" if is_chosen else ""}',
                 str(len(plan.splits) + 1),
-                f'{len(plan.recompute)} units',
+                str(len(plan.recompute)),
                 f'{plan.predicted_peak_bytes / 2**30:.2f}',
                 'yes' if plan.fits else 'no',
                 f'{plan.flops_ratio:.3f}',
@@ -140,7 +147,13 @@ def _verdict(plan: Plan) -> list[str]:
         f'FLOPs; {plan.flops_ratio:.3f} times end-to-end in all.'
     ]
     most = max((module.peak_bytes for module in plan.modules), default=0)
-    if 0 < most < plan.predicted_peak_bytes:
+    is_above = 0 < most < plan.predicted_peak_bytes
+    if is_above and plan.end_to_end_every not in (None, 1):
+        lines.append(
+            'the peak of this plan is above that of every module: an exact step, or '
+            "the optimizer's step, needs most."
+        )
+    elif is_above:
         lines.append(
             "the peak of this plan is above that of every module: the optimizer's step "
             'needs most.'

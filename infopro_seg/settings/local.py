@@ -255,6 +255,8 @@ def _switch(key: str, value: Any) -> bool | None:
 def _period_of_plan(local: Mapping, plan: Plan) -> int | None:
     """``end_to_end_every`` where a plan decides; the setting may not contradict it."""
     period = _period(local.get('end_to_end_every'))
+    if not plan.splits:
+        return period  # without a wall there is one kind of step
     if period not in (None, plan.end_to_end_every):
         raise ValueError(
             f'local.end_to_end_every={period}, but the plan {local["plan"]} is for '

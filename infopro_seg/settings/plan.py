@@ -62,8 +62,6 @@ class Plan:
     Args:
         splits: For ``local=dict(splits=...)``.
         recompute: For ``local=dict(recompute=...)``.
-        end_to_end_every: For ``local=dict(end_to_end_every=...)``: 1 for exact
-            end-to-end training, whose modules are segments; None for local modules.
         predicted_peak_bytes: Most bytes alive in a training step.
         end_to_end_peak_bytes: The same without walls and recompute.
         checkpointing_peak_bytes: The same without walls, all units recomputed.
@@ -83,12 +81,14 @@ class Plan:
         modules: One entry per local module.
         end_to_end: The whole network as one module.
         assumptions: What the prediction assumes, as sentences.
+        end_to_end_every: For ``local=dict(end_to_end_every=...)``: 1 for exact
+            end-to-end training, whose modules are segments; n for one exact step of
+            n; None for local modules, and where there is no wall.
     """
 
     splits: tuple[str, ...]
     recompute: tuple[str, ...]
     predicted_peak_bytes: int
-    end_to_end_every: int | None = None
     end_to_end_peak_bytes: int = 0
     checkpointing_peak_bytes: int = 0
     flops_overhead: float = 0.0
@@ -104,6 +104,7 @@ class Plan:
     modules: tuple[PlannedModule, ...] = ()
     end_to_end: PlannedModule | None = None
     assumptions: tuple[str, ...] = ()
+    end_to_end_every: int | None = None
 
     def save(self, path: str | Path) -> None:
         """Write the plan as JSON."""

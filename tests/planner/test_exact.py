@@ -1,9 +1,17 @@
 """Exact plans are those of brute force, and need what is predicted."""
 
+import dataclasses
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from infopro_seg.planner.search.decide import PREFERENCES, Wish, decide, wants_exact
+from infopro_seg.planner.search.every_nth import (
+    flops_every_nth,
+    least_every_nth,
+    peak_every_nth,
+)
 from infopro_seg.planner.search.exact import exact_choices
 from infopro_seg.planner.search.totals import (
     extra_flops,
@@ -63,3 +71,49 @@ def test_one_segment_is_end_to_end_training(chain):
     alone = type(whole)(whole.ends, is_exact=True)
     assert predicted_peak(chain, alone) == predicted_peak(chain, whole)
     assert total_flops(chain, alone) == total_flops(chain, whole)
+
+
+@settings(max_examples=100, deadline=None)
+@given(chain=chains(max_units=4), data=st.data())
+def test_the_least_memory_is_that_of_the_better_kind(chain, data):
+    least, _ = decide(chain, Wish(recompute='least'), 0)
+    exact, local = (
+        decide(chain, Wish(recompute='least', exact=is_exact), 0)[0]
+        for is_exact in (True, False)
+    )
+    peaks = [predicted_peak(chain, plan) for plan in (exact, local)]
+    assert predicted_peak(chain, least) == min(peaks)
+    budget = data.draw(st.integers(min(peaks) - 1, 2 * max(peaks)))
+    for prefer in PREFERENCES:
+        found, fits = decide(chain, Wish(prefer=prefer), budget)
+        assert fits == (predicted_peak(chain, found) <= budget)
+        # Weights of local heads make what fits, but not all that would.
+        assert fits or predicted_peak(chain, found) == min(peaks)
+
+
+@settings(max_examples=60, deadline=None)
+@given(chain=chains(max_units=4, max_state=3), period=st.integers(2, 5))
+def test_every_nth_step_needs_as_much_as_its_kinds_of_steps(chain, period):
+    plan = least_every_nth(chain, recompute='never')
+    assert peak_every_nth(chain, plan) >= predicted_peak(chain, plan)
+    exact = dataclasses.replace(plan, is_exact=True)
+    assert peak_every_nth(chain, plan) >= max(module_peaks(chain, exact))
+    _, total = flops_every_nth(chain, plan, period)
+    heads = sum(chain.heads[cut - 1].step.flops for cut in plan.heads)
+    kinds = (period - 1) * total_flops(chain, plan) + total_flops(chain, exact) + heads
+    assert total == kinds // period
+
+
+@pytest.mark.parametrize(
+    ('wish', 'is_wanted'),
+    [
+        (Wish(prefer='accuracy'), True),
+        (Wish(prefer='speed'), False),
+        (Wish(prefer='accuracy', exact=True), False),
+        (Wish(prefer='accuracy', exact=False), False),
+        (Wish(prefer='accuracy', recompute='least'), False),
+        (Wish(prefer='accuracy', period=4), False),
+    ],
+)
+def test_only_a_preference_stops_at_what_is_exact(wish, is_wanted):
+    assert wants_exact(wish) == is_wanted

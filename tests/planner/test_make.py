@@ -106,7 +106,13 @@ def test_the_least_memory_can_be_asked_for(whole):
     assert len(two.splits) == 1
     assert two.predicted_peak_bytes >= least.predicted_peak_bytes
     memory = two.predicted_peak_bytes
-    settings = {'num_modules': 2, 'recompute': 'least', 'reserve': 0, 'verify': False}
+    settings = {
+        'num_modules': 2,
+        'recompute': 'least',
+        'reserve': 0,
+        'verify': False,
+        'exact': False,
+    }
     assert make_plan(SETTING, gpu_memory=memory, **settings).fits
     assert not make_plan(SETTING, gpu_memory=memory - 1, **settings).fits
 
@@ -314,16 +320,34 @@ def test_every_nth_step_is_planned_with_its_local_heads(whole):
 
 def test_a_plan_says_whether_gradients_cross_the_walls(tmp_path):
     path = str(tmp_path / 'plan.json')
-    plan = Plan(('layer2.0',), (), 0, 1, batch_size=BATCH, crop_size=CROP)
+    plan = Plan(
+        ('layer2.0',),
+        (),
+        0,
+        batch_size=BATCH,
+        crop_size=CROP,
+        end_to_end_every=1,
+    )
     plan.save(path)
     cfg = with_local(run_config(), plan=path)
     settle_cuts(cfg)
     model = build(cfg.model)
     assert model.is_end_to_end
     assert not model.local_heads
+    # The runner writes this into the work dir.
+    assert model.local['end_to_end_every'] == 1
     cfg = with_local(run_config(), plan=path, end_to_end_every=4)
     with pytest.raises(ValueError, match='=4, but the plan .* is for 1'):
         settle_cuts(cfg)
+
+
+def test_a_plan_without_walls_suits_every_period(tmp_path):
+    path = str(tmp_path / 'plan.json')
+    Plan((), (), 0, batch_size=BATCH, crop_size=CROP).save(path)
+    for period in (None, 1, 4):
+        cfg = with_local(run_config(), plan=path, end_to_end_every=period)
+        settle_cuts(cfg)
+        assert not build(cfg.model).local_heads
 
 
 @pytest.mark.slow

@@ -112,13 +112,26 @@ def _least_every_nth(chain: Chain, wish: Wish) -> Partition:
     )
 
 
+def wants_exact(wish: Wish) -> bool:
+    """Whether exact training is preferred, but not demanded."""
+    is_open = wish.exact is None and wish.period is None
+    return is_open and wish.prefer == ACCURACY and wish.recompute != LEAST
+
+
 def is_worth(chain: Chain, wish: Wish, budget: int) -> bool:
     """Whether a batch or crop of these costs fits in the way that is preferred.
 
     Who prefers accuracy wants the largest one that still trains exactly.
     """
+    if wish.prefer == SPEED and not wish.exact and wish.period is None:
+        # Local modules need the least memory, and are found sooner.
+        local = cheapest(
+            chain, budget, num_modules=wish.num_modules, recompute=wish.recompute
+        )
+        if local is not None:
+            return True
     found, fits = decide(chain, wish, budget)
-    if wish.prefer != ACCURACY or wish.exact is False or wish.period is not None:
+    if not wants_exact(wish):
         return bool(fits)
     most = MOST_EXACT_WORK * total_flops(chain, chain.whole)
     return bool(fits) and not found.heads and extra_flops(chain, found) <= most
@@ -126,18 +139,22 @@ def is_worth(chain: Chain, wish: Wish, budget: int) -> bool:
 
 def _fitting(chain: Chain, wish: Wish, budget: int) -> Partition | None:
     """The partition that is preferred among those that fit."""
+    local = None
+    if not wish.exact and wish.prefer == SPEED:
+        local = cheapest(
+            chain, budget, num_modules=wish.num_modules, recompute=wish.recompute
+        )
+        if local is not None and not extra_flops(chain, local):
+            return local
     exact = None if wish.exact is False else _cheapest_exact(chain, wish, budget)
     if wish.exact:
         return exact
-    most = MOST_EXACT_WORK * total_flops(chain, chain.whole)
     if wish.prefer == ACCURACY:
+        most = MOST_EXACT_WORK * total_flops(chain, chain.whole)
         if exact is not None and extra_flops(chain, exact) <= most:
             return exact
         local = _fewest_modules(chain, wish, budget)
         return exact if local is None else local
-    local = cheapest(
-        chain, budget, num_modules=wish.num_modules, recompute=wish.recompute
-    )
     found = [plan for plan in (exact, local) if plan is not None]
     return min(found, key=lambda plan: total_flops(chain, plan), default=None)
 
@@ -171,7 +188,11 @@ def _least(chain: Chain, wish: Wish) -> Partition:
     wish = wish._replace(recompute=policy)
     if wish.exact:
         return _least_exact(chain, wish)
-    return smallest(chain, num_modules=wish.num_modules, recompute=policy)
+    local = smallest(chain, num_modules=wish.num_modules, recompute=policy)
+    if wish.exact is False or not exact_choices(chain, policy, wish.num_modules):
+        return local
+    both = local, _least_exact(chain, wish)
+    return min(both, key=lambda plan: predicted_peak(chain, plan))
 
 
 def _least_exact(chain: Chain, wish: Wish) -> Partition:

@@ -10,8 +10,8 @@ import dataclasses
 from .costs import Chain, Partition
 from .exact import exact_choices
 from .memory import Room, effect_of
-from .partition import cheapest
-from .segments import bytes_before_head, segment_peaks
+from .partition import cheapest, smallest
+from .segments import bytes_before_head, can_run_again, segment_peaks
 from .totals import extra_flops, predicted_peak, total_flops
 
 
@@ -66,7 +66,8 @@ def cheapest_every_nth(
         for choice in exact_choices(chain, recompute, num_modules)
     ]
     local = cheapest(chain, budget, num_modules=num_modules, recompute=recompute)
-    found += [] if local is None else [local]
+    if local is not None and can_run_again(chain, local):
+        found.append(local)
     fitting = [plan for plan in found if peak_every_nth(chain, plan) <= budget]
     return min(
         fitting, key=lambda plan: flops_every_nth(chain, plan, period)[1], default=None
@@ -76,18 +77,18 @@ def cheapest_every_nth(
 def least_every_nth(
     chain: Chain, *, num_modules: int | None = None, recompute: str
 ) -> Partition:
-    """The least memory among the same cuts.
+    """The least memory among the cuts of exact plans and of the smallest local one.
 
     Raises:
         ValueError: if the network cannot be cut into so many modules.
     """
-    choices = exact_choices(chain, recompute, num_modules)
-    if not choices:
-        raise ValueError(
-            f'num_modules={num_modules} is out of range: this network cannot be cut '
-            'into so many segments.'
-        )
-    found = [dataclasses.replace(c.partition, is_exact=False) for c in choices]
+    found = [
+        dataclasses.replace(choice.partition, is_exact=False)
+        for choice in exact_choices(chain, recompute, num_modules)
+    ]
+    local = smallest(chain, num_modules=num_modules, recompute=recompute)
+    if can_run_again(chain, local) or not found:
+        found.append(local)
     return min(found, key=lambda plan: peak_every_nth(chain, plan))
 
 

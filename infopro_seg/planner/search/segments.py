@@ -185,6 +185,12 @@ def _bytes_at_walls(chain: Chain, partition: Partition, index: int) -> tuple[int
     return sum(new for new, _ in walls), sum(unread for _, unread in walls)
 
 
+def can_run_again(chain: Chain, partition: Partition) -> bool:
+    """Whether no module but the first changes its input, which is needed again."""
+    starts = [start for start in partition.starts[1:] if start < len(chain.units)]
+    return not any(chain.units[start].writes_input for start in starts)
+
+
 def repeated_flops(chain: Chain, end: int, start: int = 0) -> int:
     """FLOPs of running all units from ``start`` to before ``end`` again."""
     return chain.forward_flops_before[end] - chain.forward_flops_before[start]
