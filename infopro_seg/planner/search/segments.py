@@ -36,7 +36,7 @@ def segment_effect(chain: Chain, i: int, step: Pass, end: int) -> Effect:
     """The effect of a unit in a segment that ends before unit ``end``, run again.
 
     What the segment hands on is referenced until its backward is done, and so are the
-    gradients that it was given; they are counted in `segment_base`.
+    gradients that it was given, which `segment_peak` counts.
     """
     crossing = crossing_skips(chain, end)
     effect = unit_effect(
