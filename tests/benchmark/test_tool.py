@@ -35,7 +35,7 @@ def run(tool, *args):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_numbers_are_printed_written_and_drawn(config, tmp_path):
     out, picture = tmp_path / 'b.json', tmp_path / 'b.png'
     arguments = (config, '--num-modules', 2, '--steps', 2, '--warmup', 2)

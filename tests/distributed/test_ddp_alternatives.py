@@ -11,7 +11,7 @@ SCRIPT = Path(__file__).with_name('ddp_alternatives.py')
 
 
 @pytest.mark.dist
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_all_methods_give_the_gradients_of_the_hook():
     done = subprocess.run(
         [sys.executable, SCRIPT, '--steps', '2', '--crop', '64'],

@@ -73,7 +73,7 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(tmp_path, settings):
     assert {'state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers'} <= set(end)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_workers_draw_the_same_augmentations_as_the_main_process(tmp_path):
     for name, workers in (('none', 0), ('one', 1)):
         runner_of(

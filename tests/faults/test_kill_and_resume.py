@@ -10,7 +10,7 @@ import pytest
 SCRIPT = Path(__file__).with_name('kill_and_resume.py')
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_killed_runs_end_as_if_nothing_had_happened(tmp_path):
     out = tmp_path / 'out.json'
     counts = ['--kills', '1', '--saving', '1', '--truncated', '1', '--full-disk', '1']

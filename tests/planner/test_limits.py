@@ -82,7 +82,7 @@ def test_the_largest_size_shrinks_to_one_whose_step_fits(lie, whole_peak, larges
     assert found.predicted_peak_bytes < 0.9 * memory
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_largest_sizes_of_a_method_shrink_likewise(lie, whole_peak):
     cards = [4 * whole_peak]
     kinds = ['checkpointing', 'local']

@@ -74,6 +74,7 @@ def test_stock_training_local_modules_and_plans_for_cards_are_compared(job):
     assert found[4].predicted_peak_bytes <= card * GIB - RESERVE_BYTES
 
 
+@pytest.mark.exhaustive
 def test_a_part_goes_on_behind_what_it_has_written(job, tmp_path, monkeypatch):
     folder = tmp_path / 'out'
     run_parts(job, folder, seconds=0)
@@ -186,7 +187,7 @@ def test_the_page_sets_predictions_beside_the_card(tmp_path):
     assert reserve_of(tmp_path, 'float16') is None
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_tool_goes_on_and_writes_its_page(config, tmp_path):
     def run():
         command = [sys.executable, str(ROOT / 'tools' / 'gpu_proof.py')]

@@ -55,6 +55,7 @@ def test_the_largest_batch_fits_and_one_more_does_not(compared):
         assert rows % 32 == columns % 32 == 0
 
 
+@pytest.mark.exhaustive
 def test_the_planner_may_do_better_than_fixed_cuts(compared):
     card = 2 * compared[0].predicted_peak_bytes
     (best,) = best_plans(SETTING, [card], 0)

@@ -134,7 +134,7 @@ def _check_rows(folder):
         assert str(folder) not in json.dumps(row)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_an_interrupted_study_goes_on_where_it_was(study, monkeypatch, capsys):
     long = {'iterations': 20, 'validation_interval': 10, 'seeds': [1]}
     out, wait = study.folder / 'out', runner.pause
@@ -189,7 +189,7 @@ def test_a_checkpoint_whose_validation_was_interrupted_is_dropped(
     assert {path.name for path in folder.glob('*.pth')} == {'iter_2.pth', 'iter_3.pth'}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_run_that_fails_takes_no_other_with_it(study, in_process, capsys):
     rows = [
         {

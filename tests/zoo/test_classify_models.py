@@ -93,7 +93,7 @@ def test_the_tool_refuses_a_folder_that_does_not_exist(tmp_path, capsys):
     assert 'there is no folder' in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_every_combination_of_mmseg_is_as_docs_models_says(tmp_path):
     # One config for each combination of segmentor, backbone, neck and heads; that of
     # every single config is what the page was written from.
