@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..models.recompute.run import ALL
-from ..settings import period_of
+from ..settings import without_end_to_end
 from ..settings.plan import Plan
 from .make import RESERVE_BYTES, Setting, make_plan, wish_for
 from .search.costs import Chain
@@ -157,7 +157,7 @@ def along_the_dial(
     Returns:
         Plans by what they are; they are predicted, not checked by a step.
     """
-    period = period_of(setting.model.get('local'))
+    _, period = without_end_to_end(setting.model.get('local'))
     if period in (None, 1):
         period = _PERIOD
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from ..settings import period_of, with_cuts, without_cuts, without_end_to_end
+from ..settings import with_cuts, without_cuts, without_end_to_end
 from ..settings.localize import local_type
 from ..settings.plan import Plan
 from ..settings.sizes import gib
@@ -277,7 +277,7 @@ def wish_for(setting: Setting, *, exact: bool | None = None, **wish: Any) -> Wis
     """What a plan of a setting is to be like, see `make_plan`."""
     if exact is not None:
         return Wish(**wish, exact=exact)
-    period = period_of(setting.model.get('local'))
+    _, period = without_end_to_end(setting.model.get('local'))
     if period == 1:
         return Wish(**wish, exact=True)
     return Wish(**wish, period=period)

@@ -28,7 +28,7 @@ _KINDS = {
 }
 _PLAN = ('plans for GPUs', '#1f3d66', '*')
 _LAYERS = (
-    ('weights, gradients, optimizer, batch', '#9aa5b1'),
+    ('weights, gradients, optimizer, batch, maps at walls', '#9aa5b1'),
     ('activations of the units', '#3b7dd8'),
     ('local or decode head and loss', '#e3a23c'),
     ('other memory at the peak', '#c7d7ee'),

@@ -110,15 +110,6 @@ def without_cuts(local: Mapping | None) -> dict[str, Any]:
     return {k: v for k, v in plain.items() if k not in (*CUTS, 'recompute')}
 
 
-def period_of(local: Mapping | None) -> int | None:
-    """What a ``local`` setting says of ``end_to_end_every``.
-
-    Raises:
-        ValueError: if it is no positive integer.
-    """
-    return _period(_nested(local or {}).get('end_to_end_every'))
-
-
 def without_end_to_end(local: Mapping | None) -> tuple[dict[str, Any], int | None]:
     """A ``local`` setting of local modules alone, and its ``end_to_end_every``."""
     plain = _nested(local or {})

@@ -11,6 +11,7 @@ from mmseg.registry import MODELS
 from infopro_seg.planner.profile.chain import profile_chain
 from infopro_seg.planner.profile.fake_step import track_step
 from infopro_seg.planner.search.describe import spelled_recompute
+from infopro_seg.planner.search.every_nth import flops_every_nth, peak_every_nth
 from infopro_seg.planner.search.exact import exact_choices
 from infopro_seg.planner.search.partition import cheapest, smallest
 from infopro_seg.planner.search.rows import AUTO
@@ -33,10 +34,10 @@ RECOMPUTE = {
     'whole': ['all', 'decode_head'],
     'stepwise': ['all:stepwise', 'decode_head:stepwise'],
 }
-PLANNED = ('least', 'cheaper', 'exact')
+PLANNED = ('least', 'cheaper', 'exact', 'every fourth')
 # Each dtype and each way to recompute comes many times.
 SAMPLE = [
-    (name, list(DTYPES)[i % 2], (*RECOMPUTE, *PLANNED)[i // 2 % 6])
+    (name, list(DTYPES)[i % 2], (*RECOMPUTE, *PLANNED)[i // 2 % 7])
     for i, name in enumerate(sorted(FAMILIES.values()))
 ]
 
@@ -62,15 +63,16 @@ def measured(name, dtype):
 
 
 def plans(name, dtype, recompute):
-    """Splits and recompute of the plans to check, and whether they are exact."""
+    """Splits and recompute of the plans to check, and which steps are exact."""
     if recompute in RECOMPUTE:
         names = network(name)[1]
         cuts = sorted({len(names) * i // 3 for i in (1, 2)})
-        cut = [names[i] for i in cuts], RECOMPUTE[recompute], False
-        return [cut, ([], [], False)] if recompute == 'nothing' else [cut]
+        cut = [names[i] for i in cuts], RECOMPUTE[recompute], None
+        return [cut, ([], [], None)] if recompute == 'nothing' else [cut]
     chain = measured(name, dtype)
     partition = smallest(chain, recompute=AUTO)
-    if recompute == 'exact':
+    period = {'exact': 1, 'every fourth': 4}.get(recompute)
+    if period is not None:
         options = [
             c.partition for c in exact_choices(chain, AUTO) if c.partition.ends[1:]
         ]
@@ -88,7 +90,7 @@ def plans(name, dtype, recompute):
         (
             chain.splits(plan),
             list(spelled_recompute(chain, plan)),
-            plan.is_exact,
+            period,
         )
         for plan in found
         if plan is not None
@@ -98,21 +100,38 @@ def plans(name, dtype, recompute):
 def errors(name, dtype, recompute):
     """Relative errors of predicted peaks, by plan; FLOPs are checked on the way."""
     found = {}
-    for splits, again, is_exact in plans(name, dtype, recompute):
+    for splits, again, period in plans(name, dtype, recompute):
         model = copy.deepcopy(network(name)[0])
         model['local'].update(splits=splits, recompute=again)
-        if is_exact:
-            model['local']['end_to_end_every'] = 1
-        step = track_step(
-            model, batch_size=BATCH, crop_size=CROP, amp_dtype=DTYPES[dtype]
+        if period is not None:
+            model['local']['end_to_end_every'] = period
+        local, *exact = (
+            track_step(
+                model,
+                batch_size=BATCH,
+                crop_size=CROP,
+                amp_dtype=DTYPES[dtype],
+                is_end_to_end=kind,
+            )
+            for kind in ([False, True] if period == 4 else [None])
         )
         chain = measured(name, dtype)
-        partition = dataclasses.replace(
-            partition_of(chain, splits, again), is_exact=is_exact
-        )
-        peak = predicted_peak(chain, partition)
-        found[f'{splits} {again}'] = peak / step.peak_bytes - 1
-        assert total_flops(chain, partition) == pytest.approx(step.flops, rel=1e-6)
+        partition = partition_of(chain, splits, again)
+        if exact:
+            peak = peak_every_nth(chain, partition)
+            _, total = flops_every_nth(chain, partition, 4)
+            # Of four steps, three are local. A head on a detached map makes no
+            # gradient for it, which is counted all the same.
+            flops = (3 * local.flops + exact[0].flops) / 4
+            assert flops <= total * (1 + 1e-6)
+            assert total <= 1.01 * flops
+        else:
+            partition = dataclasses.replace(partition, is_exact=period == 1)
+            peak = predicted_peak(chain, partition)
+            total = total_flops(chain, partition)
+            assert total == pytest.approx(local.flops, rel=1e-6)
+        counted = max(step.peak_bytes for step in (local, *exact))
+        found[f'{splits} {again}'] = peak / counted - 1
     return found
 
 

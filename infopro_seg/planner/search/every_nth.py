@@ -28,6 +28,9 @@ def peak_every_nth(chain: Chain, partition: Partition) -> int:
 def flops_every_nth(chain: Chain, partition: Partition, period: int) -> tuple[int, int]:
     """FLOPs of a step on average: what is added to end-to-end training, and all.
 
+    Never too few. The gradients of the maps that local heads read are counted in exact
+    steps, too, which do not need them.
+
     Args:
         chain: Costs.
         partition: The local modules, which are the segments of exact steps.
@@ -87,8 +90,13 @@ def least_every_nth(
         for choice in exact_choices(chain, recompute, num_modules)
     ]
     local = smallest(chain, num_modules=num_modules, recompute=recompute)
-    if can_run_again(chain, local) or not found:
+    if can_run_again(chain, local):
         found.append(local)
+    if not found:
+        raise ValueError(
+            f'num_modules={num_modules} is out of range: exact steps cannot run so '
+            'many modules again.'
+        )
     return min(found, key=lambda plan: peak_every_nth(chain, plan))
 
 
