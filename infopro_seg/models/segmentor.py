@@ -55,7 +55,9 @@ class InfoProEncoderDecoder(EncoderDecoder):
                      weights=dict(reconstruction=(1.5, 1.5), segmentation=(1., 1.)),
                      recompute=['layer4.2', 'decode_head:stepwise'],
                      lean_loss=True,           # see `use_lean_loss`
-                     image_range=None)         # see `known_range`
+                     image_range=None,         # see `known_range`
+                     end_to_end_every=None,    # see `LocalSettings`
+                     deep_supervision=False)   # see `LocalSettings`
 
             Weights are lambda1 and lambda2 of the first module and of the last but
             one, linear in between. Nothing is recomputed unless asked for (see
@@ -85,6 +87,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
         #: Whether gradients cross the walls in the next step. If only some steps are
         #: like this, `LocalBackwardHook` counts them.
         self.is_end_to_end = settings.end_to_end_every == 1
+        self.deep_supervision = settings.deep_supervision
         units = units_of(self.backbone)
         self.image_channels = self._count_image_channels()
         probe = self._probed(units)
@@ -210,7 +213,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
         as possible.
 
         In a frozen module there is nothing for a local head to train; auxiliary heads
-        still train themselves.
+        still train themselves. With deep supervision there is no wall.
         """
         state = module.consume(self.backbone, states)
         losses: Losses = {}
@@ -219,8 +222,10 @@ class InfoProEncoderDecoder(EncoderDecoder):
         missing = self._num_outputs - len(state.outputs)
         features = (*state.outputs, *[None] * missing)
         losses.update(self._auxiliary_losses(features, data_samples, module.index))
-        states.append(state.detach().keep(self._read_later[module.index]))
-        return self._differentiated(module, losses)
+        if not self.deep_supervision:
+            state = state.detach()
+        states.append(state.keep(self._read_later[module.index]))
+        return losses if self.deep_supervision else self._differentiated(module, losses)
 
     def _run_segment(
         self,
@@ -331,7 +336,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
         # Fake and weightless tensors have no values.
         if not self.local_heads or type(inputs) is not Tensor or inputs.is_meta:
             return
-        if self.local_backward is None:
+        if self.local_backward is None and not self.deep_supervision:
             MMLogger.get_current_instance().warning(
                 f'{len(self.local_modules)} local modules train without early backward '
                 'passes: this takes more memory than end-to-end training. Add '

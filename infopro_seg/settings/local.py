@@ -24,6 +24,7 @@ _KEYS = (
     'lean_loss',
     'image_range',
     'end_to_end_every',
+    'deep_supervision',
 )
 # lambda1 and lambda2 of the paper's 512x1024, batch 8 setting (Wang et al., ICLR 2021,
 # released segmentation code).
@@ -52,6 +53,8 @@ class LocalSettings:
             and std; None leaves it to `infopro_seg.models.image_range.known_range`.
         end_to_end_every: n if every n-th optimizer step is exact end-to-end training,
             with the modules as segments; 1 for all steps, None for none.
+        deep_supervision: Whether gradients pass all walls, and those of the local heads
+            with them: the control that tells the effect of walls from that of heads.
     """
 
     splits: tuple[str, ...] | None = None
@@ -64,6 +67,7 @@ class LocalSettings:
     lean_loss: bool | None = None
     image_range: tuple[float, float] | None = None
     end_to_end_every: int | None = None
+    deep_supervision: bool = False
 
     @classmethod
     def parse(cls, local: Mapping) -> 'LocalSettings':
@@ -94,6 +98,9 @@ class LocalSettings:
             local = {**local, 'end_to_end_every': _period_of_plan(local, plan)}
         else:
             values['gpu_memory'] = parse_bytes(local['gpu_memory'], 'local.gpu_memory')
+        is_supervised = bool(_switch('deep_supervision', local.get('deep_supervision')))
+        if is_supervised:
+            _refuse_beside_deep_supervision(cut, local)
         return cls(
             **values,
             head=complete_head(local.get('head')),
@@ -101,13 +108,17 @@ class LocalSettings:
             lean_loss=_switch('lean_loss', local.get('lean_loss')),
             image_range=_range(local.get('image_range')),
             end_to_end_every=_period(local.get('end_to_end_every')),
+            deep_supervision=is_supervised,
         )
 
 
 def without_cuts(local: Mapping | None) -> dict[str, Any]:
-    """A ``local`` setting without what a plan decides: cuts and recompute."""
-    plain = _nested(local or {})
-    return {k: v for k, v in plain.items() if k not in (*CUTS, 'recompute')}
+    """A ``local`` setting without cuts and recompute, which a plan decides.
+
+    Deep supervision goes as well: plans are for modules between walls, or for segments.
+    """
+    gone = (*CUTS, 'recompute', 'deep_supervision')
+    return {k: v for k, v in _nested(local or {}).items() if k not in gone}
 
 
 def without_end_to_end(local: Mapping | None) -> tuple[dict[str, Any], int | None]:
@@ -255,6 +266,19 @@ def _period_of_plan(local: Mapping, plan: Plan) -> int | None:
             'with tools/plan.py.'
         )
     return plan.end_to_end_every
+
+
+def _refuse_beside_deep_supervision(cut: str, local: Mapping) -> None:
+    if local.get('end_to_end_every') is not None:
+        raise ValueError(
+            'local.deep_supervision=True passes gradients through all walls in every '
+            'step: remove end_to_end_every, or deep_supervision.'
+        )
+    if cut in ('plan', 'gpu_memory'):
+        raise ValueError(
+            f'local.{cut} plans the memory of training with walls, which '
+            'deep_supervision=True takes away: cut by splits or num_modules.'
+        )
 
 
 def _period(value: Any) -> int | None:
