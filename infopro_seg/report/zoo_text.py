@@ -51,7 +51,15 @@ def memory_report(rows: Sequence[Row], counts: Sequence[int]) -> str:
     """
     modules = [f'K={count}' for count in counts]
     table = narrow_markdown_table(
-        ('config', 'images', 'end-to-end GiB', *modules, 'error'),
+        (
+            'config',
+            'images',
+            'end-to-end GiB',
+            'checkpointing',
+            'exact',
+            *modules,
+            'error',
+        ),
         [_memory_row(row, counts) for row in rows if not row.reason],
     )
     left_out = [f'- {_name(row)}: {row.reason}' for row in rows if row.reason]
@@ -82,7 +90,10 @@ def _memory_row(row: Row, counts: Sequence[int]) -> tuple[str, ...]:
     whole = row.end_to_end_bytes
     error = round(100 * row.prediction_error, 1) + 0.0  # never -0.0
     by_number = {cell.num_modules: cell for cell in row.cells}
-    cells = []
+    cells = [
+        '' if cell is None else _cell(cell, cell.num_modules, whole)
+        for cell in (row.checkpointing, row.exact)
+    ]
     for count in counts:
         cell = by_number.get(count)
         if cell is None and count > row.cells[-1].num_modules:

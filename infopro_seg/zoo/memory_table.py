@@ -11,6 +11,8 @@ from typing import Any
 
 from ..planner.from_config import setting_of
 from ..planner.make import Setting
+from ..planner.search.costs import Chain, Partition
+from ..planner.search.decide import least_exact
 from ..planner.search.partition import most_even
 from ..planner.search.totals import extra_flops, predicted_peak, total_flops
 from ..settings.config import read_config
@@ -50,15 +52,20 @@ REPRESENTATIVES = (
 )
 
 
+#: What exact training may add to the FLOPs of a step, as a share of them. Activation
+#: checkpointing of every unit adds a sixth to a third.
+MOST_EXACT_WORK = 0.2
+
+
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """A model as K local modules.
+    """A model as K local modules, or as K segments.
 
     Args:
         num_modules: K.
         peak_bytes: Peak memory of a training step.
-        flops_overhead: FLOPs of the local heads, divided by those of end-to-end
-            training.
+        flops_overhead: FLOPs of the local heads, or of what runs again, divided by
+            those of end-to-end training.
     """
 
     num_modules: int
@@ -76,7 +83,9 @@ class Row:
         crop_size: (height, width) in pixels.
         amp_dtype: Type of mixed precision, or None.
         end_to_end_bytes: Peak memory of a training step of the stock model.
-        cells: One per number of modules.
+        checkpointing: End-to-end training with every unit recomputed.
+        exact: The exact plan of the least memory for at most `MOST_EXACT_WORK`.
+        cells: Local modules, one per number of them.
         prediction_error: Relative error of the predicted peak of the last cell but one,
             compared with a step on fake tensors.
         reason: Why there are no numbers; empty if there are.
@@ -89,6 +98,8 @@ class Row:
     crop_size: tuple[int, int] = (0, 0)
     amp_dtype: str | None = None
     end_to_end_bytes: int = 0
+    checkpointing: Cell | None = None
+    exact: Cell | None = None
     cells: tuple[Cell, ...] = ()
     prediction_error: float = 0.0
     reason: str = ''
@@ -136,27 +147,28 @@ def measure(
 def _measured(
     config: str, stock: Setting, setting: Setting, counts: Sequence[int]
 ) -> Row:
-    whole = stock.measured().whole
+    whole = stock.measured()
     chain = setting.measured()
-    flops = total_flops(chain, chain.whole)
     numbers = sorted({min(count, len(chain.units)) for count in counts})
     partitions = [most_even(chain, number) for number in numbers]
     checked = partitions[max(0, len(partitions) - 2)]
-    splits = chain.splits(checked)
-    tracked = setting.tracked_peak(splits, ())
+    tracked = setting.tracked_peak(chain.splits(checked), ())
     return Row(
         config,
         setting.batch_size,
         setting.crop_size,
         setting.amp_dtype,
-        predicted_peak(stock.measured(), whole),
-        tuple(
-            Cell(
-                len(partition.ends),
-                predicted_peak(chain, partition),
-                extra_flops(chain, partition) / flops,
-            )
-            for partition in partitions
-        ),
+        predicted_peak(whole, whole.whole),
+        checkpointing=_cell(whole, whole.checkpointed),
+        exact=_cell(whole, least_exact(whole, MOST_EXACT_WORK)),
+        cells=tuple(_cell(chain, partition) for partition in partitions),
         prediction_error=predicted_peak(chain, checked) / tracked - 1,
+    )
+
+
+def _cell(chain: Chain, partition: Partition) -> Cell:
+    return Cell(
+        len(partition.ends),
+        predicted_peak(chain, partition),
+        extra_flops(chain, partition) / total_flops(chain, chain.whole),
     )

@@ -51,6 +51,16 @@ def test_numbers_are_those_of_the_planner(tmp_path):
     error = plan.predicted_peak_bytes / plan.tracked_peak_bytes - 1
     assert row.prediction_error == error
     assert row.cells[0].flops_overhead == 0
+    assert row.checkpointing.peak_bytes == stock.checkpointing_peak_bytes
+    assert row.checkpointing.num_modules == 1
+    # Nothing that fits in less memory is as cheap.
+    exact = row.exact
+    assert exact.flops_overhead <= memory_table.MOST_EXACT_WORK
+    settings = {'reserve': 0, 'exact': True}
+    same = make_plan(setting, gpu_memory=exact.peak_bytes, **settings)
+    assert same.fits and same.flops_overhead == exact.flops_overhead
+    less = make_plan(setting, gpu_memory=exact.peak_bytes - 1, **settings)
+    assert not less.fits or less.flops_overhead > memory_table.MOST_EXACT_WORK
 
 
 @pytest.mark.slow

@@ -175,6 +175,19 @@ def _fewest_modules(chain: Chain, wish: Wish, budget: int) -> Partition | None:
     return found
 
 
+def least_exact(chain: Chain, most_work: float) -> Partition:
+    """The exact plan of the least memory for at most this extra work.
+
+    Args:
+        chain: Costs.
+        most_work: Extra FLOPs, divided by those of end-to-end training; from 0.
+    """
+    most = most_work * total_flops(chain, chain.whole)
+    plans = [_without_walls(choice.partition) for choice in exact_choices(chain, AUTO)]
+    affordable = [plan for plan in plans if extra_flops(chain, plan) <= most]
+    return min(affordable, key=lambda plan: predicted_peak(chain, plan))
+
+
 def _cheapest_exact(chain: Chain, wish: Wish, budget: int) -> Partition | None:
     for choice in exact_choices(chain, wish.recompute, wish.num_modules):
         if predicted_peak(chain, choice.partition) <= budget:
