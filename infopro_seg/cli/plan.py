@@ -5,11 +5,22 @@ import dataclasses
 from pathlib import Path
 
 from ..planner.from_config import setting_of
-from ..planner.limits import along_the_dial, largest_batch, largest_crop, what_fits
+from ..planner.limits import (
+    along_the_dial,
+    largest_batch,
+    largest_crop,
+    what_fits,
+    with_lean_heads,
+)
 from ..planner.make import RESERVE_BYTES, Setting, make_plan
 from ..planner.search.decide import ACCURACY, MOST_EXACT_WORK, PREFERENCES
 from ..planner.search.rows import CHOICES, LEAST
-from ..report.plan_text import dial_report, fits_report, plan_report
+from ..report.plan_text import (
+    dial_report,
+    fits_report,
+    lean_heads_line,
+    plan_report,
+)
 from ..settings.plan import Plan
 from ..settings.sizes import gib, parse_bytes
 from .run import KeyValues, make_parser, reserve_bytes
@@ -167,8 +178,12 @@ def main() -> int:
         )
         wish = {'num_modules': args.num_modules, 'recompute': args.recompute}
         memory = plan.gpu_memory_bytes or 0
-        plans = along_the_dial(planned, memory, reserve=args.reserve, **wish)
+        wish['reserve'] = args.reserve
+        plans = along_the_dial(planned, memory, **wish)
         print('\n' + dial_report(plans, plan))
+        if plan.splits and plan.end_to_end_every != 1:
+            wish.update(gpu_memory=memory, prefer=args.prefer)
+            print(lean_heads_line(plan, with_lean_heads(planned, **wish)), end='')
     if not (args.max_batch or args.max_crop):
         fits = what_fits(setting, args.reserve, args.recompute)
         print('\n' + fits_report(fits, args.reserve))

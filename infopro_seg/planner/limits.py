@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from ..models.recompute.run import ALL
 from ..settings import without_end_to_end
+from ..settings.heads import LEAN, complete_head
 from ..settings.plan import Plan
 from .make import RESERVE_BYTES, Setting, make_plan, wish_for
 from .search.costs import Chain
@@ -163,7 +164,7 @@ def along_the_dial(
 
     def plan(prefer: str, *, is_exact: bool, period: int | None) -> Plan:
         return make_plan(
-            _with_period(setting, period) if period else setting,
+            _with_local(setting, end_to_end_every=period) if period else setting,
             gpu_memory=gpu_memory,
             reserve=reserve,
             prefer=prefer,
@@ -191,8 +192,25 @@ def along_the_dial(
     }
 
 
-def _with_period(setting: Setting, period: int) -> Setting:
-    local = {**(setting.model.get('local') or {}), 'end_to_end_every': period}
+def with_lean_heads(setting: Setting, **wish: Any) -> Plan | None:
+    """What local modules would need with the smallest heads, which train differently.
+
+    Args:
+        setting: What is to be trained.
+        wish: Arguments of `make_plan`.
+
+    Returns:
+        A plan, predicted and not checked by a step; None if the heads are lean already.
+    """
+    head = (setting.model.get('local') or {}).get('head')
+    if complete_head(head) == complete_head(LEAN):
+        return None
+    lean = _with_local(setting, head=LEAN)
+    return make_plan(lean, **wish, exact=False, verify=False)
+
+
+def _with_local(setting: Setting, **changes: Any) -> Setting:
+    local = {**(setting.model.get('local') or {}), **changes}
     return dataclasses.replace(setting, model={**setting.model, 'local': local})
 
 

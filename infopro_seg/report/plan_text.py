@@ -74,6 +74,19 @@ def dial_report(plans: Mapping[str, Plan], chosen: Plan) -> str:
     return text_table(rows)
 
 
+def lean_heads_line(plan: Plan, lean: Plan | None) -> str:
+    """What smaller local heads would change; empty if they are lean already."""
+    if lean is None:
+        return ''
+    return (
+        'with smaller local heads, which train differently (--local head=lean): '
+        f'{len(lean.splits) + 1} modules, {len(lean.recompute)} recomputed, '
+        f'{gib(lean.predicted_peak_bytes)}, {lean.flops_ratio:.3f} times the FLOPs '
+        f'of end-to-end (this plan: {gib(plan.predicted_peak_bytes)}, '
+        f'{plan.flops_ratio:.3f}).\n'
+    )
+
+
 def _decision(plan: Plan) -> tuple:
     return plan.splits, plan.recompute, plan.end_to_end_every
 

@@ -12,10 +12,11 @@ CROSS_ENTROPY = {
     'loss_weight': 1.0,
     'loss_name': 'loss_seg',
 }
+PAPER, LEAN = 'paper', 'lean'
 #: ``paper`` rebuilds the heads of the reference (Wang et al., ICLR 2021, released
 #: segmentation code); ``lean`` is ours, for many cuts.
 PRESETS: dict[str, dict[str, dict]] = {
-    'paper': {
+    PAPER: {
         'reconstruction': {'type': 'InterpolatingReconstructionHead'},
         'segmentation': {
             'type': 'FCNHead',
@@ -26,7 +27,7 @@ PRESETS: dict[str, dict[str, dict]] = {
             'loss_decode': CROSS_ENTROPY,
         },
     },
-    'lean': {
+    LEAN: {
         'reconstruction': {'type': 'SubpixelReconstructionHead'},
         'segmentation': {
             'type': 'LocalSegmentationHead',
@@ -56,10 +57,10 @@ def complete_head(head: Mapping | str | None) -> dict[str, dict | None]:
         ValueError: if the preset or a key is unknown.
     """
     if head is None or isinstance(head, str):
-        head = {'preset': head or 'lean'}
+        head = {'preset': head or LEAN}
     if not isinstance(head, Mapping):
         raise TypeError(f'local head {head!r} must be a dict or the name of a preset.')
-    preset = head.get('preset', 'lean')
+    preset = head.get('preset', LEAN)
     if preset not in PRESETS:
         raise ValueError(
             f'preset={preset!r} of the local head is unknown; choose one of '

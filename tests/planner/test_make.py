@@ -11,10 +11,16 @@ from infopro_seg.planner.limits import (
     largest_batch,
     largest_crop,
     what_fits,
+    with_lean_heads,
 )
 from infopro_seg.planner.make import Setting, make_plan
 from infopro_seg.planner.search import decide, rows
-from infopro_seg.report.plan_text import dial_report, fits_report, plan_report
+from infopro_seg.report.plan_text import (
+    dial_report,
+    fits_report,
+    lean_heads_line,
+    plan_report,
+)
 from tests.helpers import build, losses_of
 from tests.planner.networks import BATCH, CROP, tiny
 
@@ -275,6 +281,21 @@ def test_the_plans_along_the_dial_are_side_by_side(whole):
     assert text.count('(chosen)') == 1
     assert 'that of end-to-end' in text
     assert 'not measured' in text
+
+
+def test_smaller_heads_are_told_with_the_setting_that_gets_them(whole):
+    wish = {'gpu_memory': int(0.85 * whole.end_to_end_peak_bytes), 'reserve': 0}
+    local = {**SETTING.model['local'], 'head': {'preset': 'paper'}}
+    paper = dataclasses.replace(SETTING, model={**SETTING.model, 'local': local})
+    plan = make_plan(paper, **wish, exact=False)
+    lean = with_lean_heads(paper, **wish)
+    assert lean == make_plan(SETTING, **wish, exact=False, verify=False)
+    assert lean.flops_ratio < plan.flops_ratio
+    line = lean_heads_line(plan, lean)
+    assert '--local head=lean' in line
+    assert f'{lean.flops_ratio:.3f} times' in line
+    assert with_lean_heads(SETTING, **wish) is None
+    assert lean_heads_line(plan, None) == ''
 
 
 @pytest.mark.parametrize('period', [None, 1])
