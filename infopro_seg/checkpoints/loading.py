@@ -118,7 +118,10 @@ def resume_last_checkpoint(cfg: Config, *, trust_pickle: bool = False) -> None:
 
 
 def _cut_as_before(cfg: Config, path: Path, *, trust_pickle: bool) -> list[str]:
-    """Resume with the splits of the checkpoint if the config does not name any."""
+    """Resume with the splits of the checkpoint if the config does not name any.
+
+    Where a plan decides, what it decides besides is that of the checkpoint, too.
+    """
     model = cfg.get('model')
     if not is_local(model) or model.get('local') is None:
         return []
@@ -127,7 +130,13 @@ def _cut_as_before(cfg: Config, path: Path, *, trust_pickle: bool) -> list[str]:
     local = meta.get(LOCAL_META)
     if settings.splits is not None or local is None:
         return []
-    model.local = with_cuts(model.local, local['splits'], local['recompute'])
+    splits = local['splits']
+    if settings.num_modules is not None:
+        model.local = with_cuts(model.local, splits, settings.recompute)
+    else:
+        period = model.local.get('end_to_end_every') or local.get('end_to_end_every')
+        cut = with_cuts(model.local, splits, local['recompute'])
+        model.local = {**cut, 'end_to_end_every': period}
     return [f'splits of the checkpoint: {local["splits"]}.']
 
 

@@ -10,6 +10,8 @@ from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
 
 from infopro_seg.checkpoints.export import find_checkpoint
 from infopro_seg.checkpoints.loading import resume_last_checkpoint, weights_only_loading
+from infopro_seg.settings import LocalSettings
+from infopro_seg.settings.plan import Plan
 from tests.checkpoints.test_files import Payload
 
 
@@ -73,9 +75,9 @@ def test_loading_is_the_hosts_again_afterwards():
     assert 'TORCH_FORCE_WEIGHTS_ONLY_LOAD' not in os.environ
 
 
-def checkpoint(path):
-    entries = ('state_dict', 'optimizer', 'message_hub', 'meta')
-    torch.save({key: {} for key in entries}, path)
+def checkpoint(path, **meta):
+    entries = ('state_dict', 'optimizer', 'message_hub')
+    torch.save({**{key: {} for key in entries}, 'meta': meta}, path)
 
 
 def test_the_last_whole_checkpoint_is_named_and_what_was_left_out(tmp_path, capsys):
@@ -98,6 +100,53 @@ def test_without_a_checkpoint_training_starts_anew(tmp_path, capsys):
     assert 'training starts at iteration 0' in capsys.readouterr().out
     assert not cfg.resume
     assert cfg.load_from == 'pretrained.pth'
+
+
+PLAN = Plan(
+    splits=('layer1.0',),
+    recompute=('stem',),
+    predicted_peak_bytes=1,
+    end_to_end_every=1,
+)
+
+
+@pytest.mark.parametrize('earlier', [None, 1, 4])
+@pytest.mark.parametrize(
+    ('local', 'recompute', 'period'),
+    [
+        # A plan may have been made anew since; without a file it would be made again.
+        ({'plan': PLAN}, ['layer2.0'], 'earlier'),
+        ({'gpu_memory': '8GiB'}, ['layer2.0'], 'earlier'),
+        ({'gpu_memory': '8GiB', 'end_to_end_every': 2}, ['layer2.0'], 2),
+        # Nothing but the splits was chosen for the run.
+        ({'num_modules': 2}, [], None),
+        ({'num_modules': 2, 'recompute': ['stem']}, ['stem'], None),
+        ({'num_modules': 2, 'end_to_end_every': 8}, [], 8),
+    ],
+)
+def test_a_run_goes_on_with_what_was_chosen_for_it(
+    tmp_path, local, recompute, period, earlier
+):
+    cut = {'splits': ['layer3.0'], 'recompute': ['layer2.0']}
+    if earlier is not None:
+        cut['end_to_end_every'] = earlier
+    checkpoint(tmp_path / 'iter_1.pth', local=cut)
+    model = {'type': 'InfoProEncoderDecoder', 'local': local}
+    cfg = Config({'work_dir': str(tmp_path), 'model': model})
+    resume_last_checkpoint(cfg)
+    settings = LocalSettings.parse(cfg.model.local)
+    assert settings.splits == ('layer3.0',)
+    assert list(settings.recompute) == recompute
+    assert settings.end_to_end_every == (earlier if period == 'earlier' else period)
+
+
+def test_splits_of_the_config_stay(tmp_path):
+    checkpoint(tmp_path / 'iter_1.pth', local={'splits': ['a'], 'recompute': []})
+    local = {'splits': ['b'], 'end_to_end_every': 2}
+    model = {'type': 'InfoProEncoderDecoder', 'local': local}
+    cfg = Config({'work_dir': str(tmp_path), 'model': model})
+    resume_last_checkpoint(cfg)
+    assert cfg.model.local == local
 
 
 def test_a_run_with_only_damaged_checkpoints_is_not_started_again(tmp_path):

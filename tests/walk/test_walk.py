@@ -18,16 +18,16 @@ from infopro_seg.settings.config import read_config, type_name
 
 from .data import COUNT, WRITERS
 from .server import ANSWER, TEST_SEED
-from .shrink import small_options
+from .shrink import CROP, small_options
 
 ROOT = Path(__file__).resolve().parents[2]
 MMSEG = 'mmseg::'
 # How a stock config becomes a local one.
-ARGUMENT, CHILD, LOCALIZE = 'argument', 'child', 'localize'
+ARGUMENT, CHILD, LOCALIZE, EXACT = 'argument', 'child', 'localize', 'exact'
 CHILD_CONFIG = """
 _base_ = {base!r}
 custom_imports = dict(imports=['infopro_seg'], allow_failed_imports=False)
-model = dict(type={kind!r}, local=dict(num_modules=3))
+model = dict(type={kind!r}, local=dict({cut}))
 custom_hooks = [dict(type='LocalTrainingHook')]
 """
 # One of each family is walked by default.
@@ -44,6 +44,7 @@ DEFAULT = [
     ('mmseg::segformer/segformer_mit-b0_8xb1-160k_cityscapes-1024x1024.py', ARGUMENT),
     ('mmseg::pspnet/pspnet_r50-d8_4xb2-40k_cityscapes-512x1024.py', LOCALIZE),
     ('mmseg::unet/unet-s5-d16_fcn_4xb4-160k_cityscapes-512x1024.py', CHILD),
+    ('mmseg::pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py', EXACT),
 ]
 # Left out for what is not installed: ConvNeXt and PoolFormer (mmpretrain), Mask2Former
 # and MaskFormer (mmdet), PointRend, CCNet and PSANet (compiled operators of mmcv).
@@ -157,9 +158,14 @@ class Walk:
         if way == ARGUMENT:
             self.local = ['--local', 'num_modules=3']
         elif way == CHILD:
-            self.config = folder / 'child.py'
-            kind = f'InfoPro{type_name(cfg.model)}'
-            self.config.write_text(CHILD_CONFIG.format(base=name, kind=kind))
+            self._inherit(name, cfg, 'num_modules=3')
+        elif way == EXACT:
+            plan = folder / 'plan.json'
+            self.tool(
+                'plan', shipped, '--exact', '--num-modules', 3, '--out', plan,
+                '--batch-size', 2, '--crop-size', *CROP,
+            )  # fmt: skip
+            self._inherit(name, cfg, f'plan={str(plan)!r}')
         elif way == LOCALIZE:
             self.config = folder / 'localized.py'
             self.tool('localize', shipped, self.config, '--local', 'num_modules=3')
@@ -167,6 +173,11 @@ class Walk:
         if self.dataset in WRITERS:
             WRITERS[self.dataset](folder / 'data')
             self.data = ['--data-root', folder / 'data']
+
+    def _inherit(self, name, cfg, cut):
+        self.config = self.folder / 'child.py'
+        kind = f'InfoPro{type_name(cfg.model)}'
+        self.config.write_text(CHILD_CONFIG.format(base=name, kind=kind, cut=cut))
 
     def tool(self, command, *args):
         """Run a tool; returns what it printed."""
