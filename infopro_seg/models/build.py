@@ -31,6 +31,8 @@ def build_local_heads(
     boundaries: Sequence[Boundary],
     decode_heads: Sequence[nn.Module],
     image_channels: int,
+    *,
+    ahead: Sequence[Boundary] | None = None,
 ) -> ModuleList:
     """Build the local heads of all modules but the last.
 
@@ -47,6 +49,7 @@ def build_local_heads(
         boundaries: What leaves each of these modules, in order.
         decode_heads: The network's own head, or the stages of its cascade.
         image_channels: Channels of the image to reconstruct.
+        ahead: What the segmentation halves read, if not the same boundaries.
 
     Returns:
         One `LocalHead` per boundary. A half whose weight is 0 is not built.
@@ -60,20 +63,19 @@ def build_local_heads(
         part: linear_weights(settings.weights[part], len(boundaries)) for part in PARTS
     }
     heads = ModuleList()
-    for i, boundary in enumerate(boundaries):
-        fill = {
-            'in_channels': boundary.channels,
-            'stride': boundary.stride,
-            'norm_cfg': norm_cfg,
-        }
+    for i, (boundary, read) in enumerate(
+        zip(boundaries, ahead or boundaries, strict=True)
+    ):
         halves: dict[str, dict | None] = dict.fromkeys(PARTS)
         if weights['reconstruction'][i] > 0:
             halves['reconstruction'] = _fill_reconstruction(
-                settings.head['reconstruction'], fill, image_channels
+                settings.head['reconstruction'],
+                _shape(boundary, norm_cfg),
+                image_channels,
             )
         if weights['segmentation'][i] > 0:
             halves['segmentation'] = _fill_segmentation(
-                settings.head['segmentation'], fill, decode_heads[-1]
+                settings.head['segmentation'], _shape(read, norm_cfg), decode_heads[-1]
             )
         head = LocalHead(
             **halves,
@@ -83,6 +85,15 @@ def build_local_heads(
         _require_more_than_a_constant(head.segmentation)
         heads.append(head)
     return heads
+
+
+def _shape(boundary: Boundary, norm_cfg: dict) -> dict[str, Any]:
+    """What a half is told of the map that it reads."""
+    return {
+        'in_channels': boundary.channels,
+        'stride': boundary.stride,
+        'norm_cfg': norm_cfg,
+    }
 
 
 def require_losses(

@@ -17,16 +17,42 @@ from ..settings import LocalSettings, with_cuts
 from ..settings.recompute_mode import DECODE_HEAD, RecomputeMode
 from ..units import State, Unit, units_of
 from .build import build_local_heads, require_losses
-from .heads.local_head import Losses
+from .heads.local_head import LocalHead, Losses
 from .heads.reconstruction import valid_pixels
 from .image_range import check_range, known_range, recovered, to_unit_range
 from .local_module import LocalModule, cut_into_modules
+from .look_ahead import looked_ahead
 from .losses.chunked import use_lean_loss, warn_of
 from .probe import Boundary, Probe, input_channels, probe_backbone
 from .readers import auxiliary_heads, find_readers, stages_of
 from .recompute.run import check_recompute, head_recompute, resolve_recompute
 from .segments import run_segment
 from .splitting import resolve_splits
+
+
+def head_losses(
+    network: EncoderDecoder,
+    head: LocalHead,
+    state: State,
+    units_ahead: Sequence[Unit],
+    images: Tensor,
+    data_samples: list,
+) -> Losses:
+    """The losses of a local head.
+
+    Args:
+        network: Owner of the units.
+        head: The local head.
+        state: What leaves its module.
+        units_ahead: The later units that it looks through, if any.
+        images: Reconstruction target (N, C, H, W) in [0, 1].
+        data_samples: N samples with ``gt_sem_seg`` (1, H, W).
+    """
+    ahead = None
+    if units_ahead and head.segmentation is not None:
+        ahead = looked_ahead(units_ahead, network.backbone, state).feature_map()
+    feature_map = state.feature_map()
+    return head.loss(feature_map, images, data_samples, network.train_cfg, ahead)
 
 
 def sum_losses(module: LocalModule, losses: Losses) -> Losses:
@@ -51,7 +77,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
         local: The local modules::
 
                 dict(splits=['layer3.12'],     # or num_modules=2
-                     head=dict(preset='lean'), # see `complete_head`
+                     head=dict(preset='lean'), # see `complete_head`, `look_ahead_of`
                      weights=dict(reconstruction=(1.5, 1.5), segmentation=(1., 1.)),
                      recompute=['layer4.2', 'decode_head:stepwise'],
                      lean_loss=True,           # see `use_lean_loss`
@@ -102,8 +128,17 @@ class InfoProEncoderDecoder(EncoderDecoder):
         check_recompute(recompute, self.backbone)
         self.head_mode = recompute.get(DECODE_HEAD, RecomputeMode.NOTHING)
         self.local_modules = cut_into_modules(units, splits, recompute)
-        ends = [probe.boundaries[names.index(split)] for split in splits]
-        self.local_heads = self._build_local_heads(settings, ends)
+        cuts = [names.index(split) + 1 for split in splits]
+        #: For each local head, the later units that it looks through.
+        self._units_ahead = [
+            tuple(units[cut : cut + settings.look_ahead]) for cut in cuts
+        ]
+        ends = [probe.boundaries[cut - 1] for cut in cuts]
+        ahead = [
+            probe.boundaries[cut - 1 + len(through)]
+            for cut, through in zip(cuts, self._units_ahead, strict=True)
+        ]
+        self.local_heads = self._build_local_heads(settings, ends, ahead)
         self._is_range_given = settings.image_range is not None
         self._image_range = known_range(self.data_preprocessor, settings.image_range)
         self._num_outputs = len(probe.outputs)
@@ -245,11 +280,13 @@ class InfoProEncoderDecoder(EncoderDecoder):
     def _head_losses(
         self, module: LocalModule, state: State, inputs: Tensor, data_samples: list
     ) -> Losses:
-        losses = self.local_heads[module.index].loss(
-            state.feature_map(),
+        losses = head_losses(
+            self,
+            self.local_heads[module.index],
+            state,
+            self._units_ahead[module.index],
             self.reconstruction_target(inputs, data_samples),
             data_samples,
-            self.train_cfg,
         )
         return add_prefix(losses, module.name)
 
@@ -310,12 +347,17 @@ class InfoProEncoderDecoder(EncoderDecoder):
         return probe_backbone(self.backbone, units, self.image_channels, size)
 
     def _build_local_heads(
-        self, settings: LocalSettings, ends: Sequence[Boundary]
+        self,
+        settings: LocalSettings,
+        ends: Sequence[Boundary],
+        ahead: Sequence[Boundary],
     ) -> ModuleList:
-        # No local head trains where every step is end-to-end.
-        boundaries = [] if self.is_end_to_end else ends
+        if self.is_end_to_end:
+            ends = ahead = []  # no local head trains where every step is end-to-end
         stages = stages_of(self.decode_head)
-        return build_local_heads(settings, boundaries, stages, self.image_channels)
+        return build_local_heads(
+            settings, ends, stages, self.image_channels, ahead=ahead
+        )
 
     def _choose_losses(self, *, has_walls: bool) -> None:
         """Compute losses in chunks where that is asked for, or the default."""

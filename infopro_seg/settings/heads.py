@@ -38,6 +38,7 @@ PRESETS: dict[str, dict[str, dict]] = {
 }
 #: The halves of a local head.
 PARTS = ('reconstruction', 'segmentation')
+LOOK_AHEAD = 'look_ahead'
 
 
 def complete_head(head: Mapping | str | None) -> dict[str, dict | None]:
@@ -47,7 +48,7 @@ def complete_head(head: Mapping | str | None) -> dict[str, dict | None]:
         head: ``dict(preset='lean', reconstruction=..., segmentation=...)``, the name
             of a preset, or None for ``lean``. A half with a ``type`` replaces that of
             the preset. Without a ``type`` it changes single settings of the preset.
-            None switches the half off.
+            None switches the half off. For ``look_ahead`` see `look_ahead_of`.
 
     Returns:
         The configs of both halves.
@@ -66,16 +67,34 @@ def complete_head(head: Mapping | str | None) -> dict[str, dict | None]:
             f'preset={preset!r} of the local head is unknown; choose one of '
             f'{sorted(PRESETS)}.'
         )
-    unknown = set(head) - {'preset', *PARTS}
+    allowed = ('preset', *PARTS, LOOK_AHEAD)
+    unknown = set(head) - set(allowed)
     if unknown:
         raise ValueError(
-            f'local head has unknown settings {sorted(unknown)}; allowed: preset, '
-            f'{", ".join(PARTS)}.'
+            f'local head has unknown settings {sorted(unknown)}; allowed: '
+            f'{", ".join(allowed)}.'
         )
     return {
         part: _override(PRESETS[preset][part], part, head.get(part, {}))
         for part in PARTS
     }
+
+
+def look_ahead_of(head: Mapping | str | None) -> int:
+    """How many later units the segmentation half looks through; 0 for none.
+
+    Args:
+        head: See `complete_head`.
+
+    Raises:
+        ValueError: if it is not an integer from 0.
+    """
+    number = head.get(LOOK_AHEAD, 0) if isinstance(head, Mapping) else 0
+    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+        raise ValueError(
+            f'local.head.look_ahead={number!r} must be a number of units from 0.'
+        )
+    return number
 
 
 def _override(preset: dict, part: str, user: Any) -> dict | None:

@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .heads import PARTS, complete_head
+from .heads import PARTS, complete_head, look_ahead_of
 from .plan import Plan
 from .sizes import parse_bytes
 from .splits import linear_weights
@@ -44,6 +44,8 @@ class LocalSettings:
         gpu_memory: Memory of a GPU in bytes. Only the tools, which know the batch, turn
             it into splits.
         head: Configs of both halves of a local head, see `complete_head`.
+        look_ahead: How many later units the segmentation half of a local head looks
+            through, see `infopro_seg.models.look_ahead`.
         weights: For both losses, the weights of the first module and of the last but
             one, see `linear_weights`.
         recompute: See `infopro_seg.models.recompute.run.resolve_recompute`.
@@ -62,6 +64,7 @@ class LocalSettings:
     plan: Plan | None = None
     gpu_memory: int | None = None
     head: dict[str, dict | None] = dataclasses.field(default_factory=dict)
+    look_ahead: int = 0
     weights: dict[str, Any] = dataclasses.field(default_factory=dict)
     recompute: str | Sequence[str] | None = None
     lean_loss: bool | None = None
@@ -104,6 +107,7 @@ class LocalSettings:
         return cls(
             **values,
             head=complete_head(local.get('head')),
+            look_ahead=look_ahead_of(local.get('head')),
             weights=_weights(local.get('weights')),
             lean_loss=_switch('lean_loss', local.get('lean_loss')),
             image_range=_range(local.get('image_range')),

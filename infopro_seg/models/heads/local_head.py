@@ -45,7 +45,12 @@ class LocalHead(BaseModule):
         self.segmentation_weight = segmentation_weight
 
     def loss(
-        self, feature_map: Tensor, image: Tensor, data_samples: list, train_cfg: Any
+        self,
+        feature_map: Tensor,
+        image: Tensor,
+        data_samples: list,
+        train_cfg: Any,
+        ahead: Tensor | None = None,
     ) -> Losses:
         """The InfoPro loss of one local module.
 
@@ -54,6 +59,8 @@ class LocalHead(BaseModule):
             image: Reconstruction target (N, C, H, W) in [0, 1].
             data_samples: N samples with ``gt_sem_seg`` (1, H, W).
             train_cfg: Passed on to the segmentation half.
+            ahead: What later units make of the map (N, C', h', w'), for the
+                segmentation half; None if it reads the map itself.
 
         Returns:
             ``loss_recon`` and the entries of the segmentation half (``loss_seg``,
@@ -68,7 +75,8 @@ class LocalHead(BaseModule):
                 valid_pixels(data_samples, size, image.device),
             )
         if self.segmentation is not None:
-            entries = self.segmentation.loss((feature_map,), data_samples, train_cfg)
+            maps = (feature_map if ahead is None else ahead,)
+            entries = self.segmentation.loss(maps, data_samples, train_cfg)
             for name, value in entries.items():
                 weight = self.segmentation_weight if 'loss' in name else 1
                 losses[name] = _weighted(value, weight)

@@ -17,6 +17,8 @@ _MAX_CHANNELS = 128
 # map it would be 9216 at stride 4 (5% of FPN-R101 per head) and 36864 at stride 2
 # (tests/models/test_head_cost.py).
 _CHANNELS_PER_STRIDE = 16
+# How far the dilated convolution of a head with context looks.
+_CONTEXT_PIXELS = 48
 
 
 @MODELS.register_module()
@@ -28,6 +30,9 @@ class LocalSegmentationHead(BaseDecodeHead):
     maps of small strides. The loss is taken on every ``loss_stride``-th label in each
     direction, so that no map with one channel per class exists at image resolution.
 
+    With ``context`` the 3x3 convolution is dilated, and beside it are a 1x1 convolution
+    and the mean of the map, which tell what lies farther away.
+
     Args:
         in_channels: Channels of the feature map.
         channels: Width of the head. Default: that of the map, but at most 128 and at
@@ -36,6 +41,7 @@ class LocalSegmentationHead(BaseDecodeHead):
             limit ``channels``.
         loss_stride: Label pixels per pixel of the loss, in each direction; 1 is the
             full label resolution.
+        context: Whether the head reads context.
         kwargs: Arguments of mmseg's BaseDecodeHead (``num_classes``, ``loss_decode``,
             ...).
 
@@ -49,6 +55,7 @@ class LocalSegmentationHead(BaseDecodeHead):
         channels: int | None = None,
         stride: int | None = None,
         loss_stride: int = 4,
+        context: bool = False,
         **kwargs: Any,
     ):
         if loss_stride < 1 or loss_stride != int(loss_stride):
@@ -62,9 +69,11 @@ class LocalSegmentationHead(BaseDecodeHead):
         super().__init__(in_channels, channels or widest, **kwargs)
         self.loss_stride = loss_stride
         conv = {'norm_cfg': self.norm_cfg, 'act_cfg': self.act_cfg}
+        last: nn.Module = ConvModule(self.channels, self.channels, 3, padding=1, **conv)
+        if context:
+            last = _Context(self.channels, _dilation(stride), conv)
         self.convs = nn.Sequential(
-            ConvModule(self.in_channels, self.channels, kernel_size=1, **conv),
-            ConvModule(self.channels, self.channels, kernel_size=3, padding=1, **conv),
+            ConvModule(self.in_channels, self.channels, kernel_size=1, **conv), last
         )
 
     def forward(self, inputs: tuple[Tensor, ...]) -> Tensor:
@@ -76,6 +85,27 @@ class LocalSegmentationHead(BaseDecodeHead):
         return subsample_labels(
             super()._stack_batch_gt(batch_data_samples), self.loss_stride
         )
+
+
+class _Context(nn.Module):
+    """A map, and what lies farther away, added up (N, C, h, w) -> (N, C, h, w)."""
+
+    def __init__(self, channels: int, dilation: int, conv: dict):
+        super().__init__()
+        self.near = ConvModule(channels, channels, 1, **conv)
+        self.far = ConvModule(
+            channels, channels, 3, padding=dilation, dilation=dilation, **conv
+        )
+        # One value per image and channel: too few for a norm.
+        self.everywhere = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        everywhere = self.everywhere(x.mean((-2, -1)))
+        return self.near(x) + self.far(x) + everywhere[..., None, None]
+
+
+def _dilation(stride: int | None) -> int:
+    return max(1, _CONTEXT_PIXELS // (stride or 8))
 
 
 def subsample_labels(labels: Tensor, stride: int) -> Tensor:

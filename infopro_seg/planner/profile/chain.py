@@ -20,10 +20,12 @@ from torch import Tensor, nn
 
 from ...compat import version_of
 from ...models.build import build_local_heads
+from ...models.heads.local_head import Losses
 from ...models.losses.chunked import use_lean_loss
 from ...models.probe import Probe, probe_backbone
 from ...models.readers import auxiliary_heads, reads_by_head, stages_of
 from ...models.recompute.run import run_unit
+from ...models.segmentor import head_losses
 from ...models.tensor_bytes import num_bytes_of
 from ...settings import LocalSettings, with_cuts, without_cuts
 from ...settings.recompute_mode import DECODE_HEAD, RecomputeMode
@@ -70,13 +72,15 @@ def profile_chain(
     with torch.random.fork_rng(devices=[]):
         network = MODELS.build(ConfigDict(copy.deepcopy({**model, 'local': local})))
         probe = probe_backbone(network.backbone, units_of(network.backbone))
-        heads = _candidate_heads(LocalSettings.parse(local), network, probe)
+        settings = LocalSettings.parse(local)
+        heads = _candidate_heads(settings, network, probe)
         reads = reads_by_head(network, probe.outputs)
     with fake_tensors() as (fake_mode, assumed):
         fake = fake_segmentor(network, fake_mode)
         heads = [fake_copy(head, fake_mode) for head in heads]
         inputs, samples = fake_batch(fake, batch_size, crop_size)
-        profile = _Profile(fake, Meter(fake, amp_dtype, assumed), inputs, samples)
+        meter = Meter(fake, amp_dtype, assumed)
+        profile = _Profile(fake, meter, inputs, samples, settings.look_ahead)
         with naming_culprit(fake):
             chain = profile.chain(heads, reads)
     return dataclasses.replace(chain, assumed=tuple(sorted(assumed.operators)))
@@ -111,9 +115,12 @@ class _Profile:
         meter: Meter,
         inputs: Tensor,
         samples: list[SegDataSample],
+        look_ahead: int,
     ):
         self.network = network
         self.backbone = network.backbone
+        self.units = units_of(self.backbone)
+        self.look_ahead = look_ahead
         self.meter = meter
         self.inputs = inputs
         self.samples = samples
@@ -129,7 +136,10 @@ class _Profile:
             last = backbone.outputs[max(reader.reads)]
             if last.is_flow:
                 again = self._head(
-                    heads[last.unit], backbone.states[last.unit], has_reader=True
+                    heads[last.unit],
+                    backbone.states[last.unit],
+                    last.unit,
+                    has_reader=True,
                 )
                 head = backbone.heads[last.unit]
                 backbone.heads[last.unit] = head._replace(after_reader=again.step)
@@ -160,9 +170,7 @@ class _Profile:
         # Of each skip in the state: index of the unit that made it.
         makers: list[int] = []
         state = State(self.inputs)
-        for i, (unit, head) in enumerate(
-            zip(units_of(self.backbone), heads, strict=True)
-        ):
+        for i, (unit, head) in enumerate(zip(self.units, heads, strict=True)):
             versions = [version_of(t) for t in flow_tensors(state)]
             before, (state, kept_skips) = state, self._next(unit, state)
             writes_input = versions != [version_of(t) for t in flow_tensors(before)]
@@ -173,7 +181,7 @@ class _Profile:
             found.skips += _skips(before, taken, makers, i, grad_bytes)
             makers = [i if k is None else makers[k] for k in kept_skips]
             found.units.append(cost._replace(writes_input=writes_input))
-            found.heads.append(self._head(head, state))
+            found.heads.append(self._head(head, state, i))
             found.states.append(state)
             found.outputs += _outputs(state, i, len(found.outputs))
         return found
@@ -231,14 +239,14 @@ class _Profile:
         )
         return cost, max(skip_grads)
 
-    def _head(self, head: Any, state: State, has_reader: bool = False) -> HeadCost:
-        def run(given: State) -> dict[str, Tensor]:
-            return head.loss(
-                given.feature_map(),
-                self.network.reconstruction_target(self.inputs),
-                self.samples,
-                self.network.train_cfg,
-            )
+    def _head(
+        self, head: Any, state: State, unit: int, has_reader: bool = False
+    ) -> HeadCost:
+        ahead = self.units[unit + 1 : unit + 1 + self.look_ahead]
+
+        def run(given: State) -> Losses:
+            images = self.network.reconstruction_target(self.inputs)
+            return head_losses(self.network, head, given, ahead, images, self.samples)
 
         step = self.meter.losses(run, state, head, has_reader=has_reader)
         return HeadCost(step, _trainable_bytes(head))
@@ -254,7 +262,7 @@ class _Profile:
             # The tail is measured without it.
             self.network.auxiliary_module[prefix] = -1
 
-            def run(given: State, head: Any = head) -> dict[str, Tensor]:
+            def run(given: State, head: Any = head) -> Losses:
                 return head.loss(given.outputs, self.samples, self.network.train_cfg)
 
             step = self.meter.losses(run, state, head)
@@ -286,7 +294,10 @@ def _candidate_heads(
     }
     settings = dataclasses.replace(settings, weights=heaviest)
     stages = stages_of(network.decode_head)
-    heads = build_local_heads(settings, probe.boundaries, stages, probe.image_channels)
+    ends = probe.boundaries
+    last = len(ends) - 1
+    ahead = [ends[min(i + settings.look_ahead, last)] for i in range(len(ends))]
+    heads = build_local_heads(settings, ends, stages, probe.image_channels, ahead=ahead)
     for head in heads:
         if settings.lean_loss is not False and head.segmentation is not None:
             use_lean_loss(head.segmentation)

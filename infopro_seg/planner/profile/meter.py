@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ...compat import storage_key
 from ...models import LocalModule
+from ...models.heads.local_head import Losses
 from ...models.local_backward import local_backward
 from ...models.tensor_bytes import num_bytes_of
 from ...units import State
@@ -127,7 +128,7 @@ class Meter:
 
     def losses(
         self,
-        run: Callable[[State], dict[str, Tensor]],
+        run: Callable[[State], Losses],
         state: State,
         module: nn.Module,
         *,
