@@ -22,6 +22,8 @@ CASES = {
     'every other step': {'local': {'end_to_end_every': 2}},
     'clipping': {'clip_grad': {'max_norm': 0.1}},
     # local_0 and its head have nothing to train.
+    'look ahead': {'local': {'head': {'look_ahead': 2}}},
+    'deep supervision': {'local': {'deep_supervision': True}},
     'frozen': {'local': {'splits': ['layer1.1', 'layer3.0']}, 'frozen_stages': 1},
 }
 

@@ -56,7 +56,16 @@ def test_two_ranks_train_as_one_process_that_saw_both_halves(weights, case):
 
 
 @pytest.mark.parametrize(
-    'case', ['plain', 'recompute', 'frozen', 'end-to-end', 'every other step']
+    'case',
+    [
+        'plain',
+        'recompute',
+        'look ahead',
+        'deep supervision',
+        'frozen',
+        'end-to-end',
+        'every other step',
+    ],
 )
 def test_two_ranks_train_bit_for_bit_as_two_accumulated_halves(weights, case):
     # (a + b) / 2 of two ranks and a / 2 + b / 2 of one process round the same way.

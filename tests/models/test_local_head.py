@@ -209,3 +209,30 @@ def test_wrong_head_settings_are_refused(head, error, text):
 def test_loss_stride_must_be_a_positive_integer():
     with pytest.raises(ValueError, match='loss_stride=0 must be a positive integer'):
         build(localized(deeplabv3(), head={'segmentation': {'loss_stride': 0}}))
+
+
+@pytest.mark.parametrize(('stride', 'dilation'), [(4, 12), (8, 6), (64, 1)])
+def test_a_head_with_context_adds_near_far_and_the_mean_of_the_map(stride, dilation):
+    torch.manual_seed(0)
+    head = MODELS.build(
+        {
+            'type': 'LocalSegmentationHead',
+            'in_channels': 12,
+            'stride': stride,
+            'num_classes': 3,
+            'norm_cfg': {'type': 'BN'},
+            'dropout_ratio': 0.0,
+            'context': True,
+        }
+    ).eval()
+    reduce, context = head.convs
+    x = torch.randn(2, 12, 16, 18)
+    reduced = reduce(x)
+    near = context.near.conv(reduced) / math.sqrt(1 + context.near.bn.eps)
+    far = functional.conv2d(
+        reduced, context.far.conv.weight, padding=dilation, dilation=dilation
+    )
+    far = far / math.sqrt(1 + context.far.bn.eps)
+    mean = context.everywhere(reduced.flatten(2).mean(-1))[:, :, None, None]
+    expected = head.conv_seg(near.relu() + far.relu() + mean)
+    torch.testing.assert_close(head((x,)), expected, rtol=1e-4, atol=1e-5)
