@@ -20,12 +20,12 @@ import torch
 
 from ..install import installed_versions
 from .search.costs import (
+    AuxiliaryCost,
     Chain,
     HeadCost,
     Modes,
     Output,
     Pass,
-    Reader,
     Skip,
     UnitCost,
     Variants,
@@ -128,7 +128,7 @@ def _chain(content: dict) -> Chain:
             'tail': _variants(content['tail']),
             'tail_reads': tuple(content['tail_reads']),
             'auxiliaries': tuple(
-                Reader(Pass(*step), tuple(reads))
+                AuxiliaryCost(Pass(*step), tuple(reads))
                 for step, reads in content['auxiliaries']
             ),
             'outputs': tuple(Output(*output) for output in content['outputs']),

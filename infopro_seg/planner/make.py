@@ -37,7 +37,7 @@ class Setting:
 
     Args:
         model: Config of a stock or local segmentor, see `LOCAL_TYPES`.
-        batch_size: Images a step and GPU.
+        batch_size: Images per step and GPU.
         crop_size: (height, width) in pixels.
         optim_wrapper: As in the config of a run.
         amp_dtype: ``float16``, ``bfloat16`` or None.
@@ -162,7 +162,7 @@ class Setting:
         try:
             return count(self.batch_size)
         except ValueError as error:
-            # Batch norm on one value a channel. With SyncBN over several GPUs such
+            # Batch norm on one value per channel. With SyncBN over several GPUs such
             # a batch can be trained, so follow the line through two and three images.
             if self.batch_size > 1 or 'more than 1 value per channel' not in str(error):
                 raise

@@ -85,7 +85,7 @@ def _loads(init_cfg: Any) -> bool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The host logs three lines a parameter."""
+    """The host logs three lines per parameter."""
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel('ERROR')

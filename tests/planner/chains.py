@@ -6,12 +6,12 @@ import itertools
 from hypothesis import strategies as st
 
 from infopro_seg.planner.search.costs import (
+    AuxiliaryCost,
     Chain,
     HeadCost,
     Output,
     Partition,
     Pass,
-    Reader,
     Skip,
     UnitCost,
     Variants,
@@ -117,7 +117,7 @@ def chains(draw, *, min_units=1, max_units=5, max_state=0, casts=True):
         tail=draw(variants(len(tail_reads), casts=casts)),
         tail_reads=tail_reads,
         auxiliaries=tuple(
-            Reader(draw(passes(casts=casts)), draw(indices))
+            AuxiliaryCost(draw(passes(casts=casts)), draw(indices))
             for _ in range(draw(st.integers(0, 2)))
         ),
         outputs=outputs,

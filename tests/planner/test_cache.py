@@ -6,11 +6,11 @@ import pytest
 
 from infopro_seg.planner.cache import cache_folder, cached, chain_from_json, digest
 from infopro_seg.planner.search.costs import (
+    AuxiliaryCost,
     Chain,
     HeadCost,
     Output,
     Pass,
-    Reader,
     UnitCost,
     Variants,
 )
@@ -23,7 +23,7 @@ CHAIN = Chain(
     heads=(HeadCost(STEP, 11),),
     tail=Variants((STEP, None, STEP), (STEP, None, STEP), ((STEP, None, STEP),)),
     tail_reads=(0,),
-    auxiliaries=(Reader(STEP, (0,)),),
+    auxiliaries=(AuxiliaryCost(STEP, (0,)),),
     outputs=(Output(0, 12, True),),
     start_bytes=13,
     parameter_bytes=14,

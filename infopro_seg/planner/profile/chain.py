@@ -31,11 +31,11 @@ from ...settings import LocalSettings, with_cuts, without_cuts
 from ...settings.recompute_mode import DECODE_HEAD, RecomputeMode
 from ...units import State, Unit, units_of
 from ..search.costs import (
+    AuxiliaryCost,
     Chain,
     HeadCost,
     Output,
     Pass,
-    Reader,
     Skip,
     UnitCost,
     Variants,
@@ -58,7 +58,7 @@ def profile_chain(
     Args:
         model: Config of an `InfoProEncoderDecoder`; its cuts and recompute settings
             have no effect.
-        batch_size: Images a step.
+        batch_size: Images per step.
         crop_size: (height, width) in pixels.
         amp_dtype: Type of mixed precision; None for none.
 
@@ -253,7 +253,7 @@ class _Profile:
 
     def _readers(
         self, state: State, reads: Mapping[str, frozenset[int]]
-    ) -> tuple[tuple[int, ...], tuple[Reader, ...]]:
+    ) -> tuple[tuple[int, ...], tuple[AuxiliaryCost, ...]]:
         """What the tail reads, and the auxiliary heads that are not part of it."""
         if self.network.with_neck:
             return tuple(range(len(state.outputs))), ()
@@ -266,7 +266,7 @@ class _Profile:
                 return head.loss(given.outputs, self.samples, self.network.train_cfg)
 
             step = self.meter.losses(run, state, head)
-            auxiliaries.append(Reader(step, tuple(sorted(reads[prefix]))))
+            auxiliaries.append(AuxiliaryCost(step, tuple(sorted(reads[prefix]))))
         return tuple(sorted(reads[DECODE_HEAD])), tuple(auxiliaries)
 
     def _tail(self, state: State, reads: tuple[int, ...]) -> Variants:

@@ -76,7 +76,7 @@ def track_step(
 
     Args:
         model: Config of a segmentor, or a built one; it is not changed.
-        batch_size: Images a step.
+        batch_size: Images per step.
         crop_size: (height, width) in pixels.
         optim_wrapper: As in the config of a run.
         amp_dtype: Type of mixed precision; None for none.

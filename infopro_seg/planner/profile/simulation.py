@@ -28,7 +28,7 @@ class SimulationError(RuntimeError):
 def naming_culprit(network: nn.Module | None = None) -> Iterator[None]:
     """Turn whatever stops a simulation into a `SimulationError` that says where.
 
-    Batch norm's refusal of a single value a channel passes: it is about the batch.
+    Batch norm's refusal of a single value per channel passes: it is about the batch.
 
     Args:
         network: Modules in it are named as in its state dict.

@@ -188,7 +188,7 @@ class HeadCost(NamedTuple):
     after_reader: Pass | None = None
 
 
-class Reader(NamedTuple):
+class AuxiliaryCost(NamedTuple):
     """An auxiliary head.
 
     Args:
@@ -216,9 +216,9 @@ class Chain:
         start_bytes: Alive before the step: parameters and buffers without local
             heads, the batch. Without optimizer state.
         parameter_bytes: Trainable parameters without local heads.
-        optimizer_factor: Bytes of optimizer state a byte of parameters.
-        step_factor: Most bytes that the optimizer needs for a moment, a byte of
-            parameters.
+        optimizer_factor: Optimizer-state bytes per parameter byte.
+        step_factor: Most bytes that the optimizer needs for a moment, per
+            parameter byte.
         assumed: Operators whose result depends on the data.
         end_to_end: The same network where it is cut nowhere, if it trains differently
             then: its decode and auxiliary heads keep the stock losses.
@@ -228,7 +228,7 @@ class Chain:
     heads: tuple[HeadCost, ...]
     tail: Variants
     tail_reads: tuple[int, ...] = ()
-    auxiliaries: tuple[Reader, ...] = ()
+    auxiliaries: tuple[AuxiliaryCost, ...] = ()
     outputs: tuple[Output, ...] = ()
     skips: tuple[Skip, ...] = ()
     start_bytes: int = 0
@@ -316,11 +316,11 @@ class Chain:
         """Weights and optimizer state of the local head before boundary ``cut``."""
         return round((1 + self.optimizer_factor) * self.heads[cut - 1].parameter_bytes)
 
-    def attached(self, start: int, end: int) -> list[Reader]:
+    def attached(self, start: int, end: int) -> list[AuxiliaryCost]:
         """Auxiliary heads that a module of units [start, end) trains."""
         return [r for r in self.auxiliaries if start <= self.last_read(r) < end]
 
-    def last_read(self, reader: Reader) -> int:
+    def last_read(self, reader: AuxiliaryCost) -> int:
         """Index of the unit that makes the last map a reader needs."""
         return max(self.outputs[i].unit for i in reader.reads)
 

@@ -9,7 +9,7 @@ from .totals import module_peaks, module_steps, total_flops
 
 
 def described_modules(chain: Chain, partition: Partition) -> tuple[PlannedModule, ...]:
-    """One description a module; shares are those of end-to-end training."""
+    """One description per module; shares are those of end-to-end training."""
     whole = chain.whole
     whole_peak = module_peaks(chain, whole)[0]
     whole_flops = total_flops(chain, whole)
