@@ -19,6 +19,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['infopro_seg', 'infopro_seg.*']),
+    package_data={'infopro_seg': ['report/price_list.json']},
     install_requires=[
         'torch>=2.6',
         'torchvision',

@@ -7,6 +7,7 @@ from pathlib import Path
 from ..planner.from_config import setting_of
 from ..planner.limits import (
     along_the_dial,
+    has_default_heads,
     largest_batch,
     largest_crop,
     what_fits,
@@ -15,6 +16,7 @@ from ..planner.limits import (
 from ..planner.make import RESERVE_BYTES, Setting, make_plan
 from ..planner.search.decide import ACCURACY, MOST_EXACT_WORK, PREFERENCES
 from ..planner.search.rows import CHOICES, LEAST
+from ..report.measured import read_price_list
 from ..report.plan_text import (
     dial_report,
     fits_report,
@@ -180,7 +182,8 @@ def main() -> int:
         memory = plan.gpu_memory_bytes or 0
         wish['reserve'] = args.reserve
         plans = along_the_dial(planned, memory, **wish)
-        print('\n' + dial_report(plans, plan))
+        prices = read_price_list() if has_default_heads(setting) else []
+        print('\n' + dial_report(plans, plan, prices))
         if plan.splits and plan.end_to_end_every != 1:
             wish.update(gpu_memory=memory, prefer=args.prefer)
             print(lean_heads_line(plan, with_lean_heads(planned, **wish)), end='')

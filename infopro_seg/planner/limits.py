@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..models.recompute.run import ALL
-from ..settings import without_end_to_end
-from ..settings.heads import LEAN, complete_head
+from ..settings import LocalSettings, without_cuts, without_end_to_end
+from ..settings.heads import LEAN, complete_head, look_ahead_of
 from ..settings.plan import Plan
 from .make import RESERVE_BYTES, Setting, make_plan, wish_for
 from .search.costs import Chain
@@ -203,10 +203,21 @@ def with_lean_heads(setting: Setting, **wish: Any) -> Plan | None:
         A plan, predicted and not checked by a step; None if the heads are lean already.
     """
     head = (setting.model.get('local') or {}).get('head')
-    if complete_head(head) == complete_head(LEAN):
+    if (complete_head(head), look_ahead_of(head)) == (complete_head(LEAN), 0):
         return None
     lean = _with_local(setting, head=LEAN)
     return make_plan(lean, **wish, exact=False, verify=False)
+
+
+def has_default_heads(setting: Setting) -> bool:
+    """Whether local heads and the weights of their losses are the default ones."""
+    local = setting.model.get('local') or {}
+    given, default = (
+        LocalSettings.parse({'num_modules': 1, **entries})
+        for entries in (without_cuts({**local, 'end_to_end_every': None}), {})
+    )
+    kinds = ('head', 'look_ahead', 'weights')
+    return all(getattr(given, kind) == getattr(default, kind) for kind in kinds)
 
 
 def _with_local(setting: Setting, **changes: Any) -> Setting:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from ..planner.limits import Fit
 from ..settings.plan import Plan, PlannedModule
 from ..settings.sizes import gib
+from .measured import Measured, price, sources
 from .tables import text_table
 
 _HEADER = (
@@ -42,8 +43,16 @@ def plan_report(plan: Plan) -> str:
     return '\n'.join(lines)
 
 
-def dial_report(plans: Mapping[str, Plan], chosen: Plan) -> str:
-    """Plans side by side, and which of them is chosen."""
+def dial_report(
+    plans: Mapping[str, Plan], chosen: Plan, prices: Sequence[Measured] = ()
+) -> str:
+    """Plans side by side, and which of them is chosen.
+
+    Args:
+        plans: By what they are.
+        chosen: One of them, or another one.
+        prices: What local modules with these heads cost in accuracy.
+    """
     rows: list[tuple[str, ...]] = [
         (
             'plan',
@@ -59,19 +68,28 @@ def dial_report(plans: Mapping[str, Plan], chosen: Plan) -> str:
         plans = {**plans, 'this plan': chosen}
     for name, plan in plans.items():
         is_chosen = _decision(plan) == _decision(chosen)
-        is_exact = plan.end_to_end_every == 1 or not plan.splits
+        num_modules = len(plan.splits) + 1
+        accuracy = price(prices, num_modules, plan.end_to_end_every)
+        if plan.end_to_end_every == 1 or not plan.splits:
+            accuracy = 'that of end-to-end'
         rows.append(
             (
                 f'{name}{" (chosen)" if is_chosen else ""}',
-                str(len(plan.splits) + 1),
+                str(num_modules),
                 str(len(plan.recompute)),
                 f'{plan.predicted_peak_bytes / 2**30:.2f}',
                 'yes' if plan.fits else 'no',
                 f'{plan.flops_ratio:.3f}',
-                'that of end-to-end' if is_exact else 'not measured',
+                accuracy,
             )
         )
-    return text_table(rows)
+    table = text_table(rows)
+    if not prices:
+        return table
+    return (
+        f'{table}\naccuracy: difference to end-to-end training with its 95% interval, '
+        f'in\n{sources(prices)}'
+    )
 
 
 def lean_heads_line(plan: Plan, lean: Plan | None) -> str:

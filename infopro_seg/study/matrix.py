@@ -56,6 +56,7 @@ class Study:
             of the training images, which are not trained on. For tuning.
         pretrained: Whether networks start from the weights that ``--weights`` names.
         seconds_per_iteration: An estimate, until one was measured.
+        about: Network and data in a few words.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Study:
     validate_on: str
     pretrained: bool
     seconds_per_iteration: float | None
+    about: str = ''
 
     def row(self, name: str) -> Row:
         """The row of this name.
@@ -116,6 +118,7 @@ _STUDY = {
     'validate_on': str,
     'pretrained': bool,
     'seconds_per_iteration': (int, float),
+    'about': str,
     'options': dict,
     'rows': list,
 }
@@ -158,6 +161,7 @@ def _study(content: Any, folder: Path) -> Study:
         validate_on=validate_on,
         pretrained=entries.get('pretrained', False),
         seconds_per_iteration=seconds,
+        about=entries.get('about', ''),
     )
     study.row(study.baseline)
     return study

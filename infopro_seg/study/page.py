@@ -67,6 +67,7 @@ def _facts(study: Study, records: Sequence[Record], command: str) -> dict[str, A
     data = 'the last fifth of the training images, which were not trained on'
     missing = sum(len(row.seeds) for row in study.rows) - len(records)
     return {
+        'about': study.about or study.name,
         'command': command,
         'iterations': study.iterations,
         'scores on': data if study.validate_on == TRAIN_SPLIT else 'val',

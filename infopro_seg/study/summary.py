@@ -21,7 +21,7 @@ def summarised(study: Study, records: Sequence[Record]) -> list[dict[str, Any]]:
         records: Its finished runs.
 
     Returns:
-        Dicts with ``name``, ``seeds``, ``miou`` and ``class_iou`` (mean and standard
+        Dicts with ``name``, ``local`` (what the row sets), ``seeds``, ``miou`` and ``class_iou`` (mean and standard
         deviation over seeds, in percent), ``difference`` (see `paired_difference`; None
         for the baseline), ``curve`` (iterations, mean and standard deviation),
         ``seconds_per_iteration`` (median over seeds) and ``predicted_peak_bytes``.
@@ -39,6 +39,7 @@ def summarised(study: Study, records: Sequence[Record]) -> list[dict[str, Any]]:
         entries.append(
             {
                 'name': name,
+                'local': dict(study.row(name).local),
                 'seeds': sorted(scores),
                 'miou': mean_and_deviation(list(scores.values())),
                 'difference': (
