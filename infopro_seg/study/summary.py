@@ -21,10 +21,11 @@ def summarised(study: Study, records: Sequence[Record]) -> list[dict[str, Any]]:
         records: Its finished runs.
 
     Returns:
-        Dicts with ``name``, ``local`` (what the row sets), ``seeds``, ``miou`` and ``class_iou`` (mean and standard
-        deviation over seeds, in percent), ``difference`` (see `paired_difference`; None
-        for the baseline), ``curve`` (iterations, mean and standard deviation),
-        ``seconds_per_iteration`` (median over seeds) and ``predicted_peak_bytes``.
+        Dicts with ``name``, ``local`` (what the row sets), ``seeds``, ``miou`` and
+        ``class_iou`` (mean and standard deviation over seeds, in percent),
+        ``difference`` (see `paired_difference`; None for the baseline), ``curve``
+        (iterations, mean and standard deviation), ``seconds_per_iteration`` (median
+        over seeds) and ``predicted_peak_bytes``.
     """
     by_row: dict[str, list[Record]] = {row.name: [] for row in study.rows}
     for record in records:
