@@ -8,6 +8,7 @@ import pytest
 from mmseg.registry import VISBACKENDS
 
 from infopro_seg.settings.config import read_config
+from infopro_seg_command import COMMANDS
 from tests.helpers import deeplabv3  # noqa: F401  registers mmseg's modules
 
 ROOT = Path(__file__).parents[2]
@@ -68,6 +69,18 @@ def test_tools_and_their_options_exist(name):
                 tool,
                 option,
             )
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_what_is_typed_without_a_checkout_exists(name):
+    _, text = text_of(name)
+    typed = re.findall(r'(?:infopro-seg|infopro_seg\.cli) ([a-z][\w-]*)([^`\n]*)', text)
+    for command, arguments in typed:
+        assert command in COMMANDS, command
+        for option in re.findall(r'(?<!\S)--[a-z][\w-]*', arguments):
+            assert f"'{option}'" in sources_of(COMMANDS[command]), option
+    for config in re.findall(r'infopro_seg::([\w./-]+\.\w+)', text):
+        assert (ROOT / 'configs' / config).exists(), config
 
 
 @pytest.mark.parametrize('name', NAMES)
