@@ -95,7 +95,8 @@ def test_configs_and_tests_exist(name):
 @pytest.mark.parametrize('name', NAMES)
 def test_files_of_the_code_exist(name):
     _, text = text_of(name)
-    files = [
+    files = [f'/{path.name}' for path in ROOT.glob('*.py')]
+    files += [
         f'/{path.relative_to(ROOT)}'
         for folder in ('infopro_seg', 'configs', 'tests', 'tools')
         for path in (ROOT / folder).rglob('*.py')
