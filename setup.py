@@ -1,14 +1,31 @@
 """Packaging: version ranges here, the tested pins in requirements.txt."""
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 VERSION = re.search(
     r"__version__ = '([^']+)'", (ROOT / 'infopro_seg' / 'version.py').read_text()
 ).group(1)
+
+
+class BuildWithConfigs(build_py):
+    """Puts configs and tools where mmseg has its own, see infopro_seg/bundled.py."""
+
+    def run(self):
+        super().run()
+        if self.editable_mode:  # they are read from the checkout
+            return
+        for name in ('configs', 'tools'):
+            folder = Path(self.build_lib) / 'infopro_seg' / '.mim' / name
+            shutil.rmtree(folder, ignore_errors=True)
+            ignored = shutil.ignore_patterns('__pycache__')
+            shutil.copytree(ROOT / name, folder, ignore=ignored)
+
 
 setup(
     name='infopro-seg',
@@ -20,6 +37,9 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['infopro_seg', 'infopro_seg.*']),
     package_data={'infopro_seg': ['report/price_list.json']},
+    py_modules=['infopro_seg_command'],
+    cmdclass={'build_py': BuildWithConfigs},
+    entry_points={'console_scripts': ['infopro-seg = infopro_seg_command:main']},
     install_requires=[
         'torch>=2.6',
         'torchvision',

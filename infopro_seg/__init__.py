@@ -14,7 +14,7 @@ install.require_mmseg()
 install.find_mmseg_configs()
 install.import_formatter()
 
-from . import datasets, engine, models, units  # noqa: E402
+from . import bundled, compat, datasets, engine, models, units  # noqa: E402
 from .engine import LocalBackwardHook  # noqa: E402
 from .models import (  # noqa: E402
     InfoProCascadeEncoderDecoder,
@@ -23,6 +23,8 @@ from .models import (  # noqa: E402
     LocalModule,
 )
 from .units import State, Unit, describes, fold, units_of  # noqa: E402
+
+compat.name_bases(__name__, bundled.bundled_file)
 
 __all__ = [
     'InfoProCascadeEncoderDecoder',

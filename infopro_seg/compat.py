@@ -7,7 +7,7 @@ tests/compat/test_canaries.py, which fails with the name of what a new version m
 import contextlib
 import importlib
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -52,6 +52,7 @@ __all__ = [
     'is_training',
     'labels_of',
     'loading_schemes',
+    'name_bases',
     'packet_of',
     'set_epoch',
     'storage_key',
@@ -202,6 +203,26 @@ def is_pure_python(path: str) -> bool:
         path: A file. A name such as ``mmseg::...`` is read as text, always.
     """
     return '::' not in path and Config._is_lazy_import(path)
+
+
+def name_bases(package: str, find: Callable[[str], object]) -> None:
+    """Let ``_base_ = 'package::NAME'`` inherit from a file that comes with a package.
+
+    By itself mmengine knows only its own family of packages, asks for a folder in the
+    name, and looks for what is inherited in registries that are named like the package.
+
+    Args:
+        package: Its name.
+        find: Gives the path of a file by its whole name.
+    """
+    stock = Config._get_cfg_path
+
+    def resolve(cfg_path: str, filename: str) -> tuple[str, str | None]:
+        if cfg_path.startswith(f'{package}::'):
+            return str(find(cfg_path)), None
+        return stock(cfg_path, filename)
+
+    Config._get_cfg_path = staticmethod(resolve)
 
 
 def labels_of(head: BaseDecodeHead, data_samples: list) -> Tensor:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-_ROOT = Path(__file__).parents[1]
+from .bundled import CHECKOUT
 
 
 def start(
@@ -29,7 +29,8 @@ def start(
         variables: Of the environment, on top of those of this process.
         inherited: File descriptors that the job keeps open.
     """
-    paths = [str(_ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]
+    # Not where packages are installed: those would come before Python's own modules.
+    paths = [str(CHECKOUT or ''), os.environ.get('PYTHONPATH', '')]
     with log.open('a', encoding='utf-8') as file:
         return subprocess.Popen(
             [sys.executable, *arguments],
@@ -38,7 +39,7 @@ def start(
             stderr=subprocess.STDOUT,
             env={
                 **os.environ,
-                'PYTHONPATH': os.pathsep.join(paths),
+                'PYTHONPATH': os.pathsep.join(filter(None, paths)),
                 **(variables or {}),
             },
             pass_fds=tuple(inherited),

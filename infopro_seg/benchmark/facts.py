@@ -1,15 +1,13 @@
 """Where the numbers of a benchmark come from: machine, versions, command, seed."""
 
 import datetime
-import shlex
 import subprocess
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..bundled import CHECKOUT
 from ..install import installed_versions
 from ..planner.make import Setting
 from .method import runs_on
@@ -57,16 +55,12 @@ def facts_of_run(args: Any, setting: Setting) -> dict[str, Any]:
         args: Settings of the run: ``device``, ``steps``, ``warmup`` and ``seed``.
         setting: What was trained.
     """
-    program = Path(sys.argv[0])
     model = setting.model
     head = model['decode_head']
     head = head[-1] if isinstance(head, list) else head
     backbone = model['backbone']
     depth = f' {backbone["depth"]}' if 'depth' in backbone else ''
     return {
-        'command': shlex.join(
-            ['python', f'{program.parent.name}/{program.name}', *sys.argv[1:]]
-        ),
         'date': datetime.date.today().isoformat(),
         'git_commit': git_commit(),
         'versions': versions(),
@@ -97,9 +91,11 @@ def device_name(device: str) -> str:
 
 def git_commit() -> str | None:
     """The commit of the checkout; None outside of one."""
+    if CHECKOUT is None:
+        return None
     run = subprocess.run(
         ['git', 'describe', '--always', '--dirty'],
-        cwd=Path(__file__).parent,
+        cwd=CHECKOUT,
         capture_output=True,
         text=True,
         check=False,

@@ -16,7 +16,7 @@ from ..planner.from_config import setting_of
 from ..planner.make import RESERVE_BYTES
 from ..report.benchmark_text import largest_report, methods_report
 from ..settings.sizes import gib, parse_bytes
-from .run import KeyValues, make_parser, reserve_bytes
+from .run import CONFIG_HELP, KeyValues, make_parser, reserve_bytes, this_command
 
 EXAMPLE = """examples:
   python tools/benchmark.py configs/infopro_deeplabv3_r101_cityscapes_k4.py \\
@@ -30,7 +30,7 @@ EXAMPLE = """examples:
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__, EXAMPLE)
-    parser.add_argument('config', help='config file (.py), or mmseg::NAME')
+    parser.add_argument('config', help=CONFIG_HELP)
     _add_compared(parser)
     _add_step(parser)
     _add_timing(parser)
@@ -179,6 +179,7 @@ def main() -> None:
         print('\n' + largest_report(largest, args.reserve))
     if args.json:
         result = {
+            'command': this_command('python tools/benchmark.py'),
             **facts_of_run(args, setting),
             'methods': entries,
             'reserve_bytes': args.reserve,

@@ -13,7 +13,7 @@ from ..planner.search.totals import module_peaks, predicted_peak
 from ..settings.recompute_mode import RecomputeMode
 from ..settings.sizes import gib
 from ..settings.splits import check_splits
-from .run import KeyValues, make_parser
+from .run import CONFIG_HELP, KeyValues, make_parser
 
 _EXPLANATION = """First even modules for each K with nothing and with everything
 recomputed (by three optimizers: SGD with momentum, SGD, AdamW), then what the planner
@@ -35,7 +35,7 @@ def parse_args() -> argparse.Namespace:
         __doc__,
         _EXPLANATION,
     )
-    parser.add_argument('config', help='config file (.py), or mmseg::NAME')
+    parser.add_argument('config', help=CONFIG_HELP)
     parser.add_argument('--batch-size', type=int, default=4, metavar='B')
     parser.add_argument('--crop-size', type=int, nargs=2, metavar=('H', 'W'))
     parser.add_argument('--amp', choices=('float16', 'bfloat16'))

@@ -25,12 +25,12 @@ from ..settings.config import (
     type_name,
 )
 from ..settings.localize import RUN_HOOK, is_local, localize, stock_model_config
-from .run import KeyValues
+from .run import CONFIG_HELP, KeyValues
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that all tools share, under mmseg's names."""
-    parser.add_argument('config', help='config file (.py), or mmseg::NAME')
+    parser.add_argument('config', help=CONFIG_HELP)
     parser.add_argument(
         '--work-dir',
         help='folder of logs and checkpoints; default: work_dirs/<name of the config>',
@@ -99,7 +99,9 @@ def load_config(args: argparse.Namespace) -> Config:
     if args.work_dir:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
-        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+        cfg.work_dir = str(
+            Path('work_dirs') / Path(args.config.rpartition('::')[-1]).stem
+        )
     distributed = args.launcher != 'none'
     divide_batch(cfg, int(os.environ.get('WORLD_SIZE', 1)) if distributed else 1)
     if distributed and not torch.cuda.is_available():

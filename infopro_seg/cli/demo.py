@@ -11,7 +11,7 @@ from ..report.pictures import save_grid
 from .config import add_config_arguments, load_config
 from .run import make_parser
 
-CONFIG = Path(__file__).parents[2] / 'configs' / 'infopro_deeplabv3_r18_streets.py'
+CONFIG = 'infopro_seg::infopro_deeplabv3_r18_streets.py'
 EXAMPLE = """example:
   python tools/demo.py
   python tools/demo.py --cfg-options train_cfg.max_iters=50
@@ -23,7 +23,7 @@ def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__, EXAMPLE)
     add_config_arguments(parser)
     parser.set_defaults(work_dir='demo_output')
-    return parser.parse_args([str(CONFIG), *sys.argv[1:]])
+    return parser.parse_args([CONFIG, *sys.argv[1:]])
 
 
 def print_table(runner: Runner) -> None:

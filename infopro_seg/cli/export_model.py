@@ -20,8 +20,8 @@ def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__, EXAMPLE)
     parser.add_argument(
         'config',
-        help='config the checkpoint was trained with (a file, mmseg::NAME), or the '
-        'work dir of the run',
+        help='config the checkpoint was trained with (a file, infopro_seg::NAME, '
+        'mmseg::NAME), or the work dir of the run',
     )
     parser.add_argument(
         'checkpoint',

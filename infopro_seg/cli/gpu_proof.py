@@ -2,21 +2,20 @@
 
 import argparse
 import datetime
-import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..benchmark.facts import device_name, require_device, versions
+from ..bundled import CONFIGS
 from ..proof.job import Job
 from ..proof.report import reserve_of, write_page
 from ..proof.runner import run_parts, with_tuples
 from ..settings.sizes import gib
-from .run import make_parser
+from .run import make_parser, this_command
 
-_CONFIG = Path(__file__).parents[2] / 'configs/infopro_deeplabv3_r101_cityscapes_k4.py'
+_CONFIG = CONFIGS / 'infopro_deeplabv3_r101_cityscapes_k4.py'
 EXAMPLE = """Parts run in order of importance until the time is up; the next call with
 the same --out continues after them. Images are random: only the accuracy on CamVid
 needs a data set.
@@ -139,5 +138,5 @@ def _facts(job: Job) -> dict[str, Any]:
         'versions': {**versions(), 'CUDA': torch.version.cuda},
         'date': datetime.date.today().isoformat(),
         'seed': job.seed,
-        'command': shlex.join(['python', 'tools/gpu_proof.py', *sys.argv[1:]]),
+        'command': this_command('python tools/gpu_proof.py'),
     }

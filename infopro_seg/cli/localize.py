@@ -5,7 +5,7 @@ import argparse
 from ..settings.config import read_config
 from ..settings.localize import localize, write_localized
 from .check_model import build_weightless
-from .run import KeyValues, make_parser
+from .run import CONFIG_HELP, KeyValues, make_parser
 
 EXAMPLE = """example:
   python tools/localize.py \\
@@ -18,7 +18,7 @@ EXAMPLE = """example:
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__, EXAMPLE)
-    parser.add_argument('config', help='config file, or mmseg::NAME')
+    parser.add_argument('config', help=CONFIG_HELP)
     parser.add_argument('out', help='config file to write')
     parser.add_argument(
         '--local',

@@ -15,7 +15,8 @@ from .run import KeyValues, make_parser
 _EPILOG = """\
 examples:
   python tools/memory_table.py --page docs/models.md
-  python tools/memory_table.py --configs configs/infopro_*.py --num-modules 1 2 3 4
+  python tools/memory_table.py --configs configs/infopro_pspnet_r101_cityscapes.py \\
+      --num-modules 1 2 3 4
 
 Ten seconds to half a minute per model the first time, see docs/planner.md. Models that
 cannot be built here are left out with the reason; the exit code is 1 if another error

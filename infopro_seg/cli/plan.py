@@ -25,7 +25,7 @@ from ..report.plan_text import (
 )
 from ..settings.plan import Plan
 from ..settings.sizes import gib, parse_bytes
-from .run import KeyValues, make_parser, reserve_bytes
+from .run import CONFIG_HELP, KeyValues, make_parser, reserve_bytes
 
 EXAMPLE = """examples:
   python tools/plan.py configs/infopro_deeplabv3_r101_cityscapes.py \\
@@ -34,8 +34,6 @@ EXAMPLE = """examples:
       --local plan=plan.json --cfg-options total_batch_size=4
   python tools/plan.py configs/infopro_deeplabv3_r101_cityscapes.py \\
       --gpu-memory 11GiB --num-gpus 2 --out plan.json
-  tools/dist_train.sh configs/infopro_deeplabv3_r101_cityscapes.py 2 \\
-      --local plan=plan.json
   python tools/plan.py mmseg::pspnet/pspnet_r50-d8_4xb2-40k_cityscapes-512x1024.py \\
       --gpu-memory 24GiB --max-batch
 
@@ -46,7 +44,7 @@ The exit code is 1 if nothing fits.
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__, EXAMPLE)
-    parser.add_argument('config', help='config file (.py), or mmseg::NAME')
+    parser.add_argument('config', help=CONFIG_HELP)
     parser.add_argument(
         '--gpu-memory', metavar='SIZE', help='memory of one GPU, such as 11GiB'
     )

@@ -10,7 +10,7 @@ from ..planner.search.partition import cheapest, most_even, smallest
 from ..planner.search.rows import LEAST
 from ..planner.search.totals import extra_flops, predicted_peak, total_flops
 from ..report.tables import markdown_table
-from .run import make_parser
+from .run import CONFIG_HELP, make_parser
 
 _EPILOG = """\
 example:
@@ -27,7 +27,7 @@ EXACT_SHARES = (0.5, 0.4, 0.35, 0.3, 0.25, 0.2)
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__, _EPILOG)
-    parser.add_argument('config', help='config file (.py), or mmseg::NAME')
+    parser.add_argument('config', help=CONFIG_HELP)
     parser.add_argument('--batch-size', type=int, metavar='B')
     parser.add_argument('--crop-size', type=int, nargs=2, metavar=('H', 'W'))
     parser.add_argument(

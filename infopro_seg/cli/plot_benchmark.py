@@ -1,4 +1,4 @@
-"""Draw memory against time from the numbers of tools/benchmark.py."""
+"""Draw memory against time from the numbers of a benchmark."""
 
 import argparse
 import json
@@ -15,7 +15,7 @@ EXAMPLE = """example:
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line; None means that of the process."""
     parser = make_parser(__doc__, EXAMPLE)
-    parser.add_argument('json', help='what tools/benchmark.py --json wrote')
+    parser.add_argument('json', help='what a benchmark wrote with --json')
     parser.add_argument('picture', help='file to write')
     parser.add_argument('--force', action='store_true', help='overwrite the picture')
     args = parser.parse_args(argv)

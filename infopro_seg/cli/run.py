@@ -3,11 +3,17 @@
 import argparse
 import importlib
 import os
+import re
+import shlex
 import sys
 import traceback
 import warnings
 from typing import Any
 
+from infopro_seg_command import COMMANDS, PROGRAM
+
+#: Of the argument of commands that read a config.
+CONFIG_HELP = 'config file (.py), infopro_seg::NAME or mmseg::NAME'
 _DEBUG = '--debug'
 _DEBUG_VARIABLE = 'INFOPRO_SEG_DEBUG'
 _OFF = ('', '0', 'false', 'no', 'off')
@@ -49,7 +55,10 @@ def make_parser(doc: str | None, example: str) -> argparse.ArgumentParser:
         doc: What the command does, in a sentence.
         example: Text below the arguments in ``--help``.
     """
+    if _is_program():
+        example = as_typed(example).replace(' configs/', ' infopro_seg::')
     parser = argparse.ArgumentParser(
+        prog=os.path.basename(sys.argv[0]),
         description=doc,
         epilog=example,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -60,6 +69,29 @@ def make_parser(doc: str | None, example: str) -> argparse.ArgumentParser:
         help=f'show where an error comes from (or set {_DEBUG_VARIABLE}=1)',
     )
     return parser
+
+
+def as_typed(text: str) -> str:
+    """Call commands in a text as this one was called: tools/X.py, or infopro-seg X."""
+    if not _is_program():
+        return text
+    for name, module in COMMANDS.items():
+        tool = rf'(?<![\w./-])(?:python )?tools/(?:analysis/)?{module}\.py\b'
+        text = re.sub(tool, f'{PROGRAM} {name}', text)
+    return text
+
+
+def this_command(tool: str) -> str:
+    """The command line of this process, to be typed again.
+
+    Args:
+        tool: Its beginning in a checkout, such as ``python tools/plan.py``.
+    """
+    return ' '.join([as_typed(tool), shlex.join(sys.argv[1:])])
+
+
+def _is_program() -> bool:
+    return sys.argv[0].startswith(f'{PROGRAM} ')
 
 
 class KeyValues(argparse.Action):
@@ -117,10 +149,11 @@ def _print_error(error: Exception) -> None:
     rank = os.environ.get('RANK')
     place = f'process {rank}: ' if rank else ''
     print(f'({_DEBUG} shows where this comes from)', file=sys.stderr)
-    print(f'{place}{type(error).__name__}: {message.rstrip()}', file=sys.stderr)
+    text = as_typed(f'{type(error).__name__}: {message.rstrip()}')
+    print(f'{place}{text}', file=sys.stderr)
 
 
 def _one_line(
     message: Warning | str, category: type[Warning], *_: Any, **__: Any
 ) -> str:
-    return f'{category.__name__}: {message}\n'
+    return as_typed(f'{category.__name__}: {message}\n')

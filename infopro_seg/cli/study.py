@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from ..bundled import bundled_file, is_bundled
 from ..report.tables import text_table
 from ..study.estimate import dry_run_rows, hours_left
 from ..study.job import Job, Places, check_jobs, jobs_of
@@ -17,7 +18,7 @@ from ..study.page import write_report
 from ..study.rows import Record, read_rows
 from ..study.runner import run_jobs
 from .check_model import check_model
-from .run import make_parser
+from .run import as_typed, make_parser
 
 EXAMPLE = """example:
   python tools/study.py configs/studies/camvid_mobilenetv2.yaml \\
@@ -31,7 +32,9 @@ RESULTS/NAME/rows, which is all that another machine needs to go on behind them.
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line; None means that of the process."""
     parser = make_parser(__doc__, EXAMPLE)
-    parser.add_argument('study', type=Path, help='study file (.yaml)')
+    parser.add_argument(
+        'study', help='study file (.yaml), or infopro_seg::studies/NAME'
+    )
     parser.add_argument('--data-root', help='root folder of the data')
     parser.add_argument('--weights', metavar='FILE', help='pretrained weights')
     parser.add_argument(
@@ -74,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     # Of the host, for every network that is built.
     warnings.filterwarnings('ignore', message='Default ``avg_non_ignore``')
-    study = read_study(args.study)
+    study = read_study(_path(args.study))
     out = args.out or Path('work_dirs/studies') / study.name
     places = Places(out, args.results, args.data_root, args.weights)
     jobs = jobs_of(study, args.weights)
@@ -98,9 +101,13 @@ def main(argv: list[str] | None = None) -> int:
     return int(bool(failed))
 
 
+def _path(study: str) -> Path:
+    return bundled_file(study) if is_bundled(study) else Path(study)
+
+
 def _command(args: argparse.Namespace, study: Study) -> str:
     """By which anyone makes the numbers again; folders are theirs."""
-    command = f'python tools/study.py {args.study.as_posix()}'
+    command = f'{as_typed("python tools/study.py")} {args.study}'
     command += ' --data-root DATA' if args.data_root else ''
     return command + (' --weights FILE' if study.pretrained else '')
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from ..bundled import TOOLS
 from ..install import installed_versions
 from .search.costs import (
     AuxiliaryCost,
@@ -103,7 +104,7 @@ def _is_installed(path: Path) -> bool:
     """Whether a file belongs to Python, to a package, or to this project's tools."""
     paths = map(sysconfig.get_path, ('stdlib', 'purelib', 'platlib'))
     folders = [Path(path) for path in paths if path]
-    folders += [_PACKAGE, _PACKAGE.parent / 'tools']
+    folders += [_PACKAGE, TOOLS, _PACKAGE.parent / 'infopro_seg_command.py']
     return any(path.is_relative_to(folder.resolve()) for folder in folders)
 
 

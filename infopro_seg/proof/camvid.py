@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ..bundled import CONFIGS, TOOLS
 from ..report.run_log import read_run
 from .job import Job, Records
 
-_ROOT = Path(__file__).parents[2]
 #: K of the runs; 1 is end-to-end training.
 NUM_MODULES = (1, 2, 4, 8)
 #: The config of each network, and what is changed in it.
@@ -67,8 +67,8 @@ def command(
         f'default_hooks.checkpoint.interval={interval}',
     )
     return [
-        str(_ROOT / 'tools/train.py'),
-        str(_ROOT / 'configs' / config),
+        str(TOOLS / 'train.py'),
+        str(CONFIGS / config),
         *('--data-root', str(job.camvid), '--work-dir', str(folder), '--resume'),
         *('--cfg-options', *options),
     ]

@@ -6,7 +6,8 @@ from typing import Any
 
 from mmengine.config import Config
 
-_CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+from ..bundled import CONFIGS
+
 # Settings of pipeline steps that say how large the images are.
 _SIZE_SETTINGS = ('crop_size', 'size', 'scale', 'img_scale')
 
@@ -16,6 +17,7 @@ def read_config(path: str | Path) -> Config:
 
     Args:
         path: A file, or the name of one in an installed package, such as
+            ``infopro_seg::infopro_deeplabv3_r101_cityscapes.py`` or
             ``mmseg::pspnet/pspnet_r50-d8_4xb2-40k_cityscapes-512x1024.py``.
 
     Raises:
@@ -27,7 +29,7 @@ def read_config(path: str | Path) -> Config:
     elif not Path(path).is_file():
         raise FileNotFoundError(
             f'config file {path} does not exist; the ones that come with the package '
-            f'are in {_CONFIGS}.'
+            f'are infopro_seg::NAME, with a NAME from {CONFIGS}.'
         )
     else:
         cfg = Config.fromfile(path)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..bundled import TOOLS
 from ..checkpoints.files import write_whole
 from ..processes import last_line, start, stop
 from .job import Job, Places, run_config
@@ -17,7 +18,6 @@ from .memory import predicted_peak_bytes
 from .rows import Record, drop_unscored, read_rows, write_row
 from .start import write_initial_weights
 
-_TRAIN = Path(__file__).parents[2] / 'tools/train.py'
 _LOG, _ATTEMPTS = 'train.log', 'attempts.json'
 _POLL_SECONDS = 0.2
 # One thread each: as many runs at a time as there are cores.
@@ -90,7 +90,13 @@ def _begin(job: Job, places: Places, lock: int) -> _Running:
     config = folder / 'config.py'
     run_config(job, places, write_initial_weights(job, places)).dump(config)
     drop_unscored(job, places)
-    command = [str(_TRAIN), str(config), '--work-dir', str(folder), '--resume']
+    command = [
+        str(TOOLS / 'train.py'),
+        str(config),
+        '--work-dir',
+        str(folder),
+        '--resume',
+    ]
     process = start(command, folder / _LOG, variables=_VARIABLES, inherited=(lock,))
     return _Running(job, process, time.monotonic())
 

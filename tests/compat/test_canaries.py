@@ -273,6 +273,23 @@ def test_configs(tmp_path):
     assert not compat.is_pure_python(str(text))
 
 
+def test_what_a_base_is_called(tmp_path, monkeypatch):
+    (tmp_path / 'base.py').write_text("a = dict(type='A')\n")
+    (tmp_path / 'child.py').write_text("_base_ = 'mine::it'\nb = {{_base_.a}}\n")
+    stock = Config.__dict__['_get_cfg_path']
+    monkeypatch.setattr(Config, '_get_cfg_path', stock)
+    asked = []
+
+    def find(name):
+        asked.append(name)
+        return tmp_path / 'base.py'
+
+    compat.name_bases('mine', find)
+    cfg = Config.fromfile(tmp_path / 'child.py')
+    assert asked == ['mine::it']
+    assert cfg.to_dict() == {'a': {'type': 'A'}, 'b': {'type': 'A'}}
+
+
 def test_parse_losses_uses_nothing_of_its_model():
     total, log = BaseModel.parse_losses(None, {'loss_a': torch.ones(2), 'acc': cpu()})
     assert total == 1

@@ -8,6 +8,7 @@ import pytest
 from mmseg.registry import VISBACKENDS
 
 from infopro_seg.settings.config import read_config
+from infopro_seg_command import COMMANDS
 from tests.helpers import deeplabv3  # noqa: F401  registers mmseg's modules
 
 ROOT = Path(__file__).parents[2]
@@ -71,6 +72,18 @@ def test_tools_and_their_options_exist(name):
 
 
 @pytest.mark.parametrize('name', NAMES)
+def test_what_is_typed_without_a_checkout_exists(name):
+    _, text = text_of(name)
+    typed = re.findall(r'(?:infopro-seg|infopro_seg\.cli) ([a-z][\w-]*)([^`\n]*)', text)
+    for command, arguments in typed:
+        assert command in COMMANDS, command
+        for option in re.findall(r'(?<!\S)--[a-z][\w-]*', arguments):
+            assert f"'{option}'" in sources_of(COMMANDS[command]), option
+    for config in re.findall(r'infopro_seg::([\w./-]+\.\w+)', text):
+        assert (ROOT / 'configs' / config).exists(), config
+
+
+@pytest.mark.parametrize('name', NAMES)
 def test_configs_and_tests_exist(name):
     _, text = text_of(name)
     for path in re.findall(r'\b(?:configs|tests|results|tools)/[\w./-]+\w', text):
@@ -82,7 +95,8 @@ def test_configs_and_tests_exist(name):
 @pytest.mark.parametrize('name', NAMES)
 def test_files_of_the_code_exist(name):
     _, text = text_of(name)
-    files = [
+    files = [f'/{path.name}' for path in ROOT.glob('*.py')]
+    files += [
         f'/{path.relative_to(ROOT)}'
         for folder in ('infopro_seg', 'configs', 'tests', 'tools')
         for path in (ROOT / folder).rglob('*.py')

@@ -1,4 +1,4 @@
-"""Draw memory against time from the numbers of tools/benchmark.py."""
+"""Draw memory against time from the numbers of a benchmark."""
 
 import sys
 from pathlib import Path
