@@ -40,7 +40,7 @@ def commands(text):
 def sources_of(tool):
     """The command line of a tool, and what all tools share."""
     command = tool.rpartition('/')[-1]
-    command = {'dist_train': 'train', 'dist_test': 'test'}.get(command, command)
+    command = command.removeprefix('dist_').removeprefix('slurm_')
     paths = [ROOT / 'infopro_seg/cli' / f'{n}.py' for n in (command, 'config', 'run')]
     return '\n'.join(path.read_text() for path in paths)
 
