@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from mmengine.config import Config
 from mmseg.registry import MODELS
 
@@ -11,7 +12,7 @@ import tests.helpers  # noqa: F401  registers everything
 from infopro_seg.models.weightless import WithoutStorage
 from infopro_seg.planner.from_config import setting_of
 from infopro_seg.planner.make import make_plan
-from infopro_seg.settings.config import read_config
+from infopro_seg.settings.config import leaf_datasets, read_config, type_name
 from infopro_seg.settings.localize import localize
 from infopro_seg.zoo.classify import missing_packages
 
@@ -136,3 +137,55 @@ def test_the_main_config_is_the_papers_setting():
         0.9,
         0.0005,
     )
+
+
+INDEX = yaml.safe_load((CONFIGS[0].parent / 'metafile.yml').read_text())
+DATA = {
+    'CityscapesDataset': 'Cityscapes',
+    'CamVidDataset': 'CamVid',
+    'ADE20KDataset': 'ADE20K',
+    'DrawnStreetDataset': 'drawn street scenes',
+}
+
+
+def test_the_index_lists_every_config_once():
+    root = CONFIGS[0].parents[1]
+    index = yaml.safe_load((root / 'model-index.yml').read_text())
+    assert index == {'Import': ['configs/metafile.yml']}
+    assert [root / entry['Config'] for entry in INDEX['Models']] == CONFIGS
+    collections = {entry['Name']: entry for entry in INDEX['Collections']}
+    for entry in INDEX['Models']:
+        data = collections[entry['In Collection']]['Metadata']['Training Data']
+        assert entry['Metadata']['Training Data'] in data
+    used = {entry['In Collection'] for entry in INDEX['Models']}
+    assert used == set(collections)
+
+
+@pytest.mark.parametrize('entry', INDEX['Models'], ids=lambda entry: entry['Name'])
+def test_the_index_says_what_the_config_does(entry):
+    path = CONFIGS[0].parents[1] / entry['Config']
+    assert entry['Name'] == path.stem
+    cfg = Config.fromfile(path, import_custom_modules=False)
+    said = entry['Metadata']
+    (dataset,) = leaf_datasets(cfg.train_dataloader.dataset)
+    assert said['Training Data'] == DATA[type_name(dataset)]
+    # Stock recipes have GPUs and images per GPU in their names.
+    of_base = re.search(r"'mmseg::.*_(\d+)xb(\d+)-", path.read_text())
+    total = int(of_base[1]) * int(of_base[2]) if of_base else cfg.total_batch_size
+    assert said['Batch Size'] == total
+    assert said['Iterations'] == cfg.train_cfg.max_iters
+    local = cfg.model.local
+    count = local.get('num_modules') or len(local.splits) + 1
+    assert said['Local Modules'] == count
+    assert len(said['Architecture']) == 2
+
+
+def test_only_what_was_run_has_results_in_the_index():
+    scores = {
+        entry['Name']: [result['Metrics']['mIoU'] for result in entry['Results']]
+        for entry in INDEX['Models']
+        if 'Results' in entry
+    }
+    assert scores == {'infopro_deeplabv3_mobilenet-v2_camvid': [40.68]}
+    page = CONFIGS[0].parents[1] / 'results' / 'camvid.md'
+    assert '**40.68** after 800 iterations' in page.read_text()

@@ -1,4 +1,4 @@
-"""Make the training labels of Cityscapes from its official download."""
+"""Unpack the official download of Cityscapes and make its training labels."""
 
 from _command import run
 

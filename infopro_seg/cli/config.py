@@ -2,6 +2,7 @@
 
 import argparse
 import copy
+import inspect
 import os
 import warnings
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_distributed
+from mmseg.evaluation import IoUMetric
 from mmseg.registry import METRICS
 
 from ..models.build import accepted_settings
@@ -104,6 +106,8 @@ def load_config(args: argparse.Namespace) -> Config:
         )
     distributed = args.launcher != 'none'
     divide_batch(cfg, int(os.environ.get('WORLD_SIZE', 1)) if distributed else 1)
+    if distributed:
+        _collect_scores_without_files(cfg)
     if distributed and not torch.cuda.is_available():
         _use_cpu_processes(cfg)
     return cfg
@@ -182,6 +186,20 @@ def check_amp(cfg: Config) -> None:
         )
 
 
+def _collect_scores_without_files(cfg: Config) -> None:
+    """Let processes send each other the scores of their images, a few numbers each.
+
+    By default the host exchanges them through files, in a folder that machines without
+    a common disk do not have.
+    """
+    for name in ('val_evaluator', 'test_evaluator'):
+        for metric in as_list(cfg.get(name)):
+            kind = metric.get('type') if isinstance(metric, dict) else None
+            cls = METRICS.get(kind) if isinstance(kind, str) else kind
+            if inspect.isclass(cls) and issubclass(cls, IoUMetric):
+                metric.setdefault('collect_device', 'gpu')
+
+
 def _use_cpu_processes(cfg: Config) -> None:
     """Prepare for several CPU processes: gloo, a wrapper without devices, no SyncBN."""
     if 'model' in cfg and _replace_sync_bn(cfg.model):
@@ -235,14 +253,17 @@ def _replace_sync_bn(config: Any) -> bool:
 
 @contextmanager
 def connected_processes(cfg: Config) -> Iterator[None]:
-    """Connect the processes of ``--launcher pytorch``, and disconnect them in order.
+    """Connect the processes of a launcher, and disconnect them in order.
 
     On GPUs the runner connects them; it always sets a CUDA device, so without GPUs it
     is done here. A process that exits while still connected may abort another, or
     itself; after an error they are left to the launcher, which stops them all.
     """
     is_cpu = not torch.cuda.is_available()
-    if cfg.launcher == 'pytorch' and is_cpu and not is_distributed():
+    if cfg.launcher != 'none' and is_cpu and not is_distributed():
+        if os.environ.get('SLURM_NNODES') == '1':
+            os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
+        os.environ.setdefault('MASTER_PORT', '29500')
         torch.distributed.init_process_group('gloo')
     yield
     if is_distributed():

@@ -22,6 +22,8 @@ from .run import make_parser
 EXAMPLE = """example:
   python tools/test.py configs/infopro_deeplabv3_r101_cityscapes.py \\
       work_dirs/infopro_deeplabv3_r101_cityscapes/iter_40000.pth --tta --out predictions
+
+The log goes to the folder test in the work dir.
 """
 
 
@@ -55,6 +57,8 @@ def main() -> None:
     if not Path(args.checkpoint).is_file():
         raise FileNotFoundError(f'checkpoint {args.checkpoint} does not exist.')
     cfg = load_config(args)
+    # The config in the work dir stays that of the training run.
+    cfg.work_dir = str(Path(cfg.work_dir) / 'test')
     complete_test(cfg)
     if args.tta:
         enable_tta(cfg, flip=args.tta == 'scales-flip')

@@ -3,7 +3,7 @@
 mmseg trains on ``*_gtFine_labelTrainIds.png``, which the download does not contain:
 cityscapesscripts rasterises them from the polygons. This module loops over the files,
 can be interrupted and rerun, and finds out what is there and what is missing.
-tools/prepare_cityscapes.py prints the results.
+tools/prepare_cityscapes.py prints the results; cityscapes_zips.py unpacks the download.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import io
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,20 +23,22 @@ NUM_OFFICIAL_IMAGES = {'train': 2975, 'val': 500, 'test': 1525}
 
 ANNOTATION_ZIP = 'gtFine_trainvaltest.zip'
 IMAGE_ZIP = 'leftImg8bit_trainvaltest.zip'
+ZIP_OF = {'gtFine': ANNOTATION_ZIP, 'leftImg8bit': IMAGE_ZIP}
+DOWNLOADS = 'https://www.cityscapes-dataset.com/downloads/'
 
-_IMAGE_SUFFIX = '_leftImg8bit.png'
-_ANNOTATION_SUFFIX = '_gtFine_polygons.json'
+IMAGE_SUFFIX = '_leftImg8bit.png'
+ANNOTATION_SUFFIX = '_gtFine_polygons.json'
 _LABEL_SUFFIX = '_gtFine_labelTrainIds.png'
 
 _LAYOUT = f"""\
 Expected layout, as the two zip files {ANNOTATION_ZIP} and {IMAGE_ZIP} of
-https://www.cityscapes-dataset.com/downloads/ unpack to:
+{DOWNLOADS} unpack to:
   DATA_ROOT/
     gtFine/
-      train/aachen/aachen_000000_000019{_ANNOTATION_SUFFIX}
+      train/aachen/aachen_000000_000019{ANNOTATION_SUFFIX}
       val/frankfurt/...
     leftImg8bit/
-      train/aachen/aachen_000000_000019{_IMAGE_SUFFIX}
+      train/aachen/aachen_000000_000019{IMAGE_SUFFIX}
       val/frankfurt/..."""
 
 
@@ -82,17 +84,25 @@ def require_cityscapesscripts() -> None:
         ) from error
 
 
-def check_layout(root: Path) -> None:
+def check_layout(root: Path, *, zipped: Collection[str] = ()) -> None:
     """Check that a folder looks like the official download.
+
+    Args:
+        root: The folder.
+        zipped: Folders that may be missing, as they are in zip files.
 
     Raises:
         FileNotFoundError: if gtFine/ or leftImg8bit/ is missing; the message names
-            both zip files and draws the layout.
+            the zip files and draws the layout.
     """
-    missing = [x for x in ('gtFine', 'leftImg8bit') if not (root / x).is_dir()]
+    missing = [x for x in ZIP_OF if x not in zipped and not (root / x).is_dir()]
     if missing:
         folders = ' and '.join(f'{x}/' for x in missing)
-        raise FileNotFoundError(f'{root} holds no {folders}.\n{_LAYOUT}')
+        files = ' and '.join(ZIP_OF[x] for x in missing)
+        raise FileNotFoundError(
+            f'{root} holds no {folders}: put {files} into it, or say where they are '
+            f'with --zips.\n{_LAYOUT}'
+        )
 
 
 def find_annotations(root: Path, splits: Sequence[str]) -> list[Path]:
@@ -109,13 +119,13 @@ def find_annotations(root: Path, splits: Sequence[str]) -> list[Path]:
     return [
         path
         for split in dict.fromkeys(splits)
-        for path in _files(root / 'gtFine' / split, _ANNOTATION_SUFFIX)
+        for path in _files(root / 'gtFine' / split, ANNOTATION_SUFFIX)
     ]
 
 
 def label_path(annotation: Path) -> Path:
     """The path of the label image that belongs to a polygon file, beside it."""
-    frame = annotation.name.removesuffix(_ANNOTATION_SUFFIX)
+    frame = annotation.name.removesuffix(ANNOTATION_SUFFIX)
     return annotation.with_name(frame + _LABEL_SUFFIX)
 
 
@@ -182,8 +192,8 @@ def survey(root: Path, split: str) -> SplitSurvey:
     annotation_folder = root / 'gtFine' / split
     return SplitSurvey(
         split=split,
-        images=_frames(root / 'leftImg8bit' / split, _IMAGE_SUFFIX),
-        annotations=_frames(annotation_folder, _ANNOTATION_SUFFIX),
+        images=_frames(root / 'leftImg8bit' / split, IMAGE_SUFFIX),
+        annotations=_frames(annotation_folder, ANNOTATION_SUFFIX),
         labels=_frames(annotation_folder, _LABEL_SUFFIX),
     )
 

@@ -59,7 +59,12 @@ class SafeCheckpointHook(CheckpointHook):
         self._to_restore: dict[str, Any] = {}
 
     def before_train(self, runner: Runner) -> None:
-        """Delete what earlier runs left half-written and restore gradients."""
+        """Delete what earlier runs left half-written and restore gradients.
+
+        Raises:
+            RuntimeError: if not all processes go on from the same iteration.
+        """
+        _check_same_start(runner)
         super().before_train(runner)
         if not isinstance(runner, Runner):
             runner.logger.log(
@@ -197,6 +202,23 @@ class SafeCheckpointHook(CheckpointHook):
             best += getattr(self, 'best_ckpt_path_dict', {}).values()
             keep = [path for path in (self.last_ckpt, *best) if path]
             self.file_backend.remove_outdated(keep=keep)
+
+
+def _check_same_start(runner: Runner) -> None:
+    """Check that no process has resumed from another checkpoint than the first.
+
+    On machines without a common disk, one that finds no checkpoint would start over and
+    average its gradients with those of a trained network.
+    """
+    starts = all_gather_object(runner.iter)
+    for rank, start in enumerate(starts):
+        if start != starts[0]:
+            raise RuntimeError(
+                f'process {rank} starts at iteration {start}, process 0 at '
+                f'{starts[0]}: --resume finds other checkpoints on their machines. Put '
+                'the work dir on a disk that all machines share, or copy the last '
+                'checkpoint to each.'
+            )
 
 
 def _sampler(runner: Runner) -> Sampler:

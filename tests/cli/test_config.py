@@ -96,6 +96,22 @@ def test_several_cpu_processes_get_a_wrapper_that_torch_accepts(
     assert cfg.train_dataloader.batch_size == 4
 
 
+def test_several_processes_exchange_scores_without_files(tmp_path, monkeypatch):
+    # Machines without a common disk have no common folder for them.
+    path = tmp_path / 'model.py'
+    path.write_text(
+        "val_evaluator = [dict(type='IoUMetric'), dict(type='CityscapesMetric')]\n"
+        "test_evaluator = dict(type='IoUMetric', collect_device='cpu')\n"
+    )
+    assert 'collect_device' not in load_config(parse(path)).val_evaluator[0]
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    cfg = load_config(parse(path, '--launcher', 'pytorch'))
+    assert cfg.val_evaluator[0].collect_device == 'gpu'
+    # Its results may be large; and what a config says stays.
+    assert 'collect_device' not in cfg.val_evaluator[1]
+    assert cfg.test_evaluator.collect_device == 'cpu'
+
+
 @pytest.mark.parametrize(
     ('launcher', 'rank', 'world_size'),
     [

@@ -1,5 +1,6 @@
-"""tools/dist_train.sh with two processes, as a user would type it."""
+"""tools/dist_train.sh and slurm_train.sh, as a user would type them."""
 
+import json
 import os
 import re
 import socket
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from infopro_seg.checkpoints.files import read_checkpoint
 
@@ -37,25 +39,52 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def dist_train(folder, *args, num_processes=2, on_gpu=False):
+def environment(on_gpu=False, **variables):
     hidden = {} if on_gpu else {'CUDA_VISIBLE_DEVICES': ''}
+    return {
+        **os.environ,
+        'PYTHON': sys.executable,
+        'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
+        'PORT': str(free_port()),
+        'OMP_NUM_THREADS': '1',
+        **hidden,
+        **variables,
+    }
+
+
+def dist_train(folder, *args, num_processes=2, on_gpu=False):
     done = subprocess.run(
         [str(ROOT / 'tools' / 'dist_train.sh'), 'tiny.py', str(num_processes), *args],
         cwd=folder,
         capture_output=True,
         text=True,
         check=False,
-        env={
-            **os.environ,
-            'PYTHON': sys.executable,
-            'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
-            'PORT': str(free_port()),
-            'OMP_NUM_THREADS': '1',
-            **hidden,
-        },
+        env=environment(on_gpu),
     )
     assert done.returncode == 0, done.stderr[-6000:]
     return done.stdout + done.stderr
+
+
+def train_on_machines(folders, *args):
+    """tools/dist_train.sh once per folder, as on machines of one process each.
+
+    Returns:
+        Exit code and output of each.
+    """
+    settings = environment(MASTER_ADDR='127.0.0.1', NNODES=str(len(folders)))
+    machines = [
+        subprocess.Popen(
+            [str(ROOT / 'tools' / 'dist_train.sh'), 'tiny.py', '1', *args],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**settings, 'NODE_RANK': str(rank)},
+        )
+        for rank, folder in enumerate(folders)
+    ]
+    said = [machine.communicate()[0] for machine in machines]
+    return [machine.returncode for machine in machines], said
 
 
 @pytest.mark.dist
@@ -73,3 +102,139 @@ def test_two_processes_train_validate_and_resume(tmp_path):
     assert said.count('resuming from work_dirs/tiny/iter_2.pth') == 1
     assert 'Iter(train) [3/3]' in said
     assert 'Iter(train) [2/3]' not in said
+
+
+@pytest.mark.dist
+@pytest.mark.slow
+def test_two_machines_of_one_process_train_as_one_of_two(tmp_path):
+    one, *two = folders = [tmp_path / name for name in ('one', 'first', 'second')]
+    for folder in folders:
+        folder.mkdir()
+        (folder / 'tiny.py').write_text(CONFIG)
+    dist_train(one)
+    codes, said = train_on_machines(two)
+    assert codes == [0, 0], said
+    assert re.search(r'Iter\(val\) .*mIoU', said[0])
+    name = 'work_dirs/tiny/iter_2.pth'
+    whole, parts = (read_checkpoint(x / name) for x in (one, two[0]))
+    assert list(whole['state_dict']) == list(parts['state_dict'])
+    for key, value in whole['state_dict'].items():
+        assert torch.equal(parts['state_dict'][key], value), key
+    assert len(parts['random_states']) == 2
+    # The second machine has a disk of its own, without the checkpoint.
+    assert not (two[1] / name).exists()
+    codes, said = train_on_machines(
+        two, '--resume', '--cfg-options', 'train_cfg.max_iters=3'
+    )
+    assert 0 not in codes
+    message = 'process 1 starts at iteration 0, process 0 at 2: --resume finds other'
+    assert all(message in text for text in said)
+    assert not (two[0] / 'work_dirs/tiny/iter_3.pth').exists()
+
+
+SRUN = """#!{python}
+# Writes down its arguments and starts as many processes of the command as it is told.
+import json, os, subprocess, sys
+
+json.dump(sys.argv[1:], open('srun.json', 'w'))
+number = next(a.partition('=')[2] for a in sys.argv if a.startswith('--ntasks='))
+command = sys.argv[sys.argv.index({python!r}) :]
+base = dict(os.environ, SLURM_NTASKS=number, SLURM_NNODES='1')
+started = [
+    subprocess.Popen(command, env=dict(base, SLURM_PROCID=str(i), SLURM_LOCALID=str(i)))
+    for i in range(int(number))
+]
+sys.exit(max(process.wait() for process in started))
+"""
+
+
+def slurm(folder, tool, *args, **variables):
+    """Run a script with a stand-in for srun; returns its exit code and output."""
+    (folder / 'srun').write_text(SRUN.format(python=sys.executable))
+    (folder / 'srun').chmod(0o755)
+    settings = environment(**variables)
+    settings['PATH'] = f'{folder}:{settings["PATH"]}'
+    done = subprocess.run(
+        [str(ROOT / 'tools' / tool), *args],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=settings,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ('tool', 'variables', 'expected'),
+    [
+        (
+            'slurm_train.sh',
+            {},
+            '--gres=gpu:4 --ntasks=4 --ntasks-per-node=4 --cpus-per-task=5',
+        ),
+        (
+            'slurm_train.sh',
+            {'GPUS': '2'},
+            '--gres=gpu:2 --ntasks=2 --ntasks-per-node=2 --cpus-per-task=5',
+        ),
+        (
+            'slurm_test.sh',
+            {'GPUS': '16', 'GPUS_PER_NODE': '8', 'CPUS_PER_TASK': '3'},
+            '--gres=gpu:8 --ntasks=16 --ntasks-per-node=8 --cpus-per-task=3',
+        ),
+    ],
+)
+def test_what_srun_is_asked_for(tmp_path, tool, variables, expected):
+    checkpoint = ['weights.pth'] * (tool == 'slurm_test.sh')
+    settings = {'PYTHON': 'true', 'SRUN_ARGS': '--qos=high --time=1:00', **variables}
+    options = ['--cfg-options', 'model.pretrained=a file.pth']
+    # A command that is no Python of ours is not started by the stand-in.
+    slurm(tmp_path, tool, 'gpu', 'my job', 'a.py', *checkpoint, *options, **settings)
+    assert json.loads((tmp_path / 'srun.json').read_text()) == [
+        *('--partition=gpu', '--job-name=my job', *expected.split()),
+        *('--kill-on-bad-exit=1', '--qos=high', '--time=1:00', 'true', '-u'),
+        str(ROOT / 'tools' / tool.replace('slurm_', '').replace('.sh', '.py')),
+        *('a.py', *checkpoint, *options, '--launcher', 'slurm'),
+    ]
+
+
+@pytest.mark.parametrize(
+    ('tool', 'count'), [('slurm_train.sh', 2), ('slurm_test.sh', 3)]
+)
+def test_slurm_scripts_say_what_they_take(tmp_path, tool, count):
+    code, said = slurm(tmp_path, tool, *['x'] * count)
+    assert code == 2
+    assert f'tools/{tool} PARTITION JOB_NAME CONFIG' in said
+    assert 'SRUN_ARGS' in said
+    assert not (tmp_path / 'srun.json').exists()
+
+
+def test_without_slurm_that_is_said(tmp_path):
+    done = subprocess.run(
+        [str(ROOT / 'tools' / 'slurm_train.sh'), 'gpu', 'job', 'a.py'],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={'PATH': '/usr/bin:/bin'},
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith('srun is not found')
+
+
+@pytest.mark.dist
+@pytest.mark.slow
+def test_two_processes_of_slurm_train_as_those_of_torchs_launcher(tmp_path):
+    # On CPUs; on GPUs the host connects the processes of Slurm.
+    (tmp_path / 'tiny.py').write_text(CONFIG)
+    code, said = slurm(
+        tmp_path, 'slurm_train.sh', 'cpu', 'job', 'tiny.py', '--work-dir', 'x', GPUS='2'
+    )
+    assert code == 0, said
+    dist_train(tmp_path)
+    ours, theirs = (
+        read_checkpoint(tmp_path / folder / 'iter_2.pth')['state_dict']
+        for folder in ('x', 'work_dirs/tiny')
+    )
+    assert list(ours) == list(theirs)
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)

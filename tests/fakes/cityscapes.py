@@ -7,6 +7,7 @@ cityscapesscripts makes of the polygons can be compared with what is drawn here.
 import json
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 from PIL import Image
@@ -77,6 +78,28 @@ def write_cityscapes(
             city = CITIES[split][index % 2]
             write_frame(root, split, f'{city}_{index:06d}_000019', size, rng)
     return root
+
+
+def write_zips(root: Path, folder: Path) -> tuple[Path, Path]:
+    """Zip a data set as the download is: each folder with a README and a licence.
+
+    Args:
+        root: folder of the data set.
+        folder: folder that gets the zip files.
+
+    Returns:
+        gtFine_trainvaltest.zip and leftImg8bit_trainvaltest.zip.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name in ('gtFine', 'leftImg8bit'):
+        paths.append(folder / f'{name}_trainvaltest.zip')
+        with ZipFile(paths[-1], 'w', ZIP_DEFLATED) as file:
+            file.writestr('README', 'The Cityscapes Dataset')
+            file.writestr('license.txt', 'terms of use')
+            for path in sorted((root / name).rglob('*')):
+                file.write(path, path.relative_to(root))
+    return paths[0], paths[1]
 
 
 def write_frame(

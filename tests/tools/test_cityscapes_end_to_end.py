@@ -1,6 +1,7 @@
-"""From the official download to an independent score, as a user would type it."""
+"""From the official download to an independent score, as README says it."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.fakes.cityscapes import write_cityscapes
+from tests.fakes.cityscapes import write_cityscapes, write_zips
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """
@@ -42,22 +43,40 @@ default_hooks = dict(
 """
 
 
+NAME = 'infopro_deeplabv3_r101_cityscapes'
+
+
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
+    """A checkout with both downloads where README wants them, and a small network."""
     folder = tmp_path_factory.mktemp('cityscapes')
-    write_cityscapes(folder / 'data')
-    (folder / 'tiny.py').write_text(CONFIG.format(root=ROOT))
+    write_zips(write_cityscapes(folder / 'unpacked'), folder / 'data' / 'cityscapes')
+    (folder / 'configs').mkdir()
+    (folder / 'configs' / f'{NAME}.py').write_text(CONFIG.format(root=ROOT))
+    (folder / 'tools').symlink_to(ROOT / 'tools')
     return folder
 
 
-def run(folder, tool, *args, fails=False):
-    """Run a tool from a folder that is not the repository; return what it said."""
+def commands():
+    """The commands of README's section on Cityscapes, by tool."""
+    readme = (ROOT / 'README.md').read_text(encoding='utf-8')
+    section = readme.partition('\n## Cityscapes\n')[2].partition('\n## ')[0]
+    lines = re.search(r'```\n(.*?)```', section, re.DOTALL)[1].splitlines()
+    return {re.search(r'tools/(\w+)', line)[1]: line for line in lines}
+
+
+def run(folder, command, *args, fails=False):
+    """Run a command line and return what it said."""
     done = subprocess.run(
-        [sys.executable, str(ROOT / 'tools' / tool), *map(str, args)],
+        ['bash', '-c', ' '.join([command.partition('#')[0], *args])],
         cwd=folder,
         capture_output=True,
         text=True,
-        env={'OMP_NUM_THREADS': '1', 'PATH': '/usr/bin:/bin', 'HOME': str(folder)},
+        env={
+            'OMP_NUM_THREADS': '1',
+            'PATH': f'{Path(sys.executable).parent}:/usr/bin:/bin',
+            'HOME': str(folder),
+        },
         check=False,
     )
     said = done.stdout + done.stderr
@@ -67,61 +86,47 @@ def run(folder, tool, *args, fails=False):
 
 @pytest.mark.slow
 def test_prepare_train_resume_test_export_evaluate(folder):
-    data = ('--data-root', folder / 'data')
-    # 1. Half-prepared data is refused before anything is written.
-    said = run(folder, 'train.py', 'tiny.py', *data, fails=True)
-    assert 'tools/prepare_cityscapes.py' in said
+    typed = commands()
+    assert list(typed) == [
+        *('prepare_cityscapes', 'train', 'dist_train', 'test'),
+        *('evaluate_cityscapes', 'export_model'),
+    ]
+    # 1. Data that is not prepared is refused before anything is written.
+    said = run(folder, typed['train'], fails=True)
+    assert 'python tools/prepare_cityscapes.py data/cityscapes' in said
     assert not (folder / 'work_dirs').exists()
     # 2. Prepare, train, resume.
-    run(folder, 'prepare_cityscapes.py', folder / 'data')
-    said = run(folder, 'train.py', 'tiny.py', *data)
+    said = run(folder, typed['prepare_cityscapes'])
+    (following,) = re.findall(r'^next: (.*)$', said, re.MULTILINE)
+    assert following == f'{typed["train"]} --data-root data/cityscapes'
+    said = run(folder, following)
+    assert 'Iter(train) [1/4]' in said
     assert 'local_0.loss_recon' in said
-    work_dir = folder / 'work_dirs' / 'tiny'
-    said = run(
-        folder,
-        'train.py',
-        'tiny.py',
-        *data,
-        '--resume',
-        '--cfg-options',
-        'train_cfg.max_iters=6',
-    )
+    said = run(folder, typed['train'], '--resume --cfg-options train_cfg.max_iters=6')
     assert 'Iter(train) [6/6]' in said
     assert 'Iter(train) [4/6]' not in said
-    checkpoint = work_dir / 'iter_6.pth'
     # 3. Test: single scale, all scales, all scales and mirror images.
-    for tta in ([], ['--tta', 'scales'], ['--tta']):
-        run(
-            folder,
-            'test.py',
-            'tiny.py',
-            checkpoint,
-            *data,
-            *tta,
-            '--out',
-            f'predictions{len(tta)}',
-            '--json',
-            f'scores{len(tta)}.json',
-        )
-    names = sorted(p.name for p in (folder / 'predictions0').iterdir())
+    test = typed['test'].replace('CHECKPOINT', f'work_dirs/{NAME}/iter_6.pth')
+    run(folder, test)
+    assert len(list((folder / 'predictions').iterdir())) == 2
+    single = test.replace('--tta --out predictions', '--out single')
+    run(folder, single, '--json single.json')
+    run(folder, test.replace('--tta --out predictions', '--tta scales'))
+    names = sorted(p.name for p in (folder / 'single').iterdir())
     assert len(names) == 2
-    prediction = np.array(Image.open(folder / 'predictions0' / names[0]))
+    prediction = np.array(Image.open(folder / 'single' / names[0]))
     assert prediction.shape == (64, 128)
     # 4. The independent score is the one that was reported.
-    run(
-        folder,
-        'evaluate_cityscapes.py',
-        folder / 'data',
-        'predictions0',
-        '--json',
-        'independent.json',
-    )
-    ours = json.loads((folder / 'scores0.json').read_text())
+    run(folder, typed['evaluate_cityscapes'])
+    evaluate = typed['evaluate_cityscapes'].replace(' predictions ', ' single ')
+    run(folder, evaluate, '--json independent.json')
+    ours = json.loads((folder / 'single.json').read_text())
     independent = json.loads((folder / 'independent.json').read_text())
     # The reported score is rounded to two decimals of a percent.
     assert abs(independent['class_miou_percent'] - ours['mIoU']) < 0.006
     # 5. Export, and the exported weights score the same.
-    said = run(folder, 'export_model.py', 'tiny.py', checkpoint, 'stock.pth')
+    said = run(folder, typed['export_model'])
     assert 'local heads left out' in said
-    run(folder, 'test.py', 'tiny.py', 'stock.pth', *data, '--json', 'exported.json')
+    exported = typed['test'].replace('CHECKPOINT --tta --out predictions', '')
+    run(folder, exported, 'deeplabv3.pth --json exported.json')
     assert json.loads((folder / 'exported.json').read_text())['mIoU'] == ours['mIoU']

@@ -193,7 +193,7 @@ def test_a_wrong_folder_gets_the_layout_and_the_names_of_the_downloads(
     assert 'train/aachen/aachen_000000_000019_gtFine_polygons.json' in err
     (root / 'leftImg8bit').rename(root / 'images')
     assert prepare(root) == 1
-    assert 'holds no leftImg8bit/.' in capsys.readouterr().err
+    assert 'holds no leftImg8bit/:' in capsys.readouterr().err
 
 
 def test_a_missing_cityscapesscripts_says_how_to_install(

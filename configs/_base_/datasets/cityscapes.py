@@ -1,6 +1,7 @@
 # Cityscapes, crops of 512x1024, whole images of 1024x2048 in validation:
 #   data/cityscapes/{leftImg8bit,gtFine}/{train,val}
-# labelTrainIds are made by: python tools/prepare_cityscapes.py data/cityscapes
+# The download is unpacked, and labelTrainIds are made, by:
+#   python tools/prepare_cityscapes.py data/cityscapes
 dataset_type = 'CityscapesDataset'
 data_root = 'data/cityscapes'
 crop_size = (512, 1024)

@@ -208,7 +208,8 @@ def _hint(origin: DatasetConfig) -> str:
         root = origin.config.get('data_root') or 'DATA_ROOT'
         return (
             f'Expected layout of Cityscapes:\n{_CITYSCAPES_LAYOUT}\n'
-            'The labelTrainIds files are not in the download; make them with: '
+            'The labelTrainIds files are not in the download; unpack it and make them '
+            'with: '
             f'python tools/prepare_cityscapes.py {root}'
         )
     if issubclass(origin.cls, CamVidDataset):
