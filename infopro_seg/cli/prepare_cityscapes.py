@@ -13,8 +13,8 @@ from .run import make_parser
 _EPILOG = """\
 example:
   python tools/prepare_cityscapes.py data/cityscapes
-  cd ~/Downloads && python .../tools/prepare_cityscapes.py /data/cityscapes \\
-      --zips gtFine_trainvaltest.zip leftImg8bit_trainvaltest.zip
+  python tools/prepare_cityscapes.py /data/cityscapes \\
+      --zips ~/gtFine_trainvaltest.zip ~/leftImg8bit_trainvaltest.zip
 
 Download gtFine_trainvaltest.zip (241 MB) and leftImg8bit_trainvaltest.zip (11 GB) from
 https://www.cityscapes-dataset.com/downloads/ into DATA_ROOT, or name them with --zips.
