@@ -19,12 +19,14 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['infopro_seg', 'infopro_seg.*']),
+    package_data={'infopro_seg': ['report/templates/*']},
     install_requires=[
         'torch>=2.6',
         'torchvision',
         'numpy',
         'matplotlib',
         'prettytable',
+        'jinja2',  # comes with torch
         # Both come with mmseg.
         'pyyaml',
         'scipy',

@@ -1,11 +1,14 @@
 """Train a segmentation network, as local modules or end-to-end."""
 
 import argparse
+import shlex
+import sys
 
 from mmengine.runner import Runner
 
 from ..checkpoints.loading import resume_last_checkpoint, weights_only_loading
 from ..datasets import check_data, loaders_of
+from ..version import __version__
 from .check_model import check_model
 from .config import (
     add_config_arguments,
@@ -54,4 +57,8 @@ def main() -> None:
     check_model(cfg)
     check_data(cfg, loaders=loaders_of(cfg, training=True))
     with connected_processes(cfg), weights_only_loading(trust_pickle=trust_pickle):
-        Runner.from_cfg(cfg).train()
+        runner = Runner.from_cfg(cfg)
+        # tools/report.py reads it.
+        command = shlex.join(['python', *sys.argv])
+        runner.logger.info(f'infopro_seg {__version__}, command: {command}')
+        runner.train()
