@@ -16,7 +16,6 @@ from .run import Run, Samples
 from .run_charts import (
     comparison_charts,
     loss_charts,
-    memory_charts,
     pace_charts,
     score_charts,
 )
@@ -64,6 +63,7 @@ def render_page(runs: Sequence[Run], made_at: datetime.datetime, version: str) -
 def _view(run: Run, key: str) -> dict[str, Any]:
     """What the template shows of a run."""
     classes = run_numbers.class_iou(run)
+    memory = run_numbers.memory_rows(run)
     most = run.state.max_iterations
     return {
         'key': key,
@@ -77,8 +77,8 @@ def _view(run: Run, key: str) -> dict[str, Any]:
         'losses': loss_charts(run, key),
         'scores': score_charts(run, key),
         'classes': [(name, run_numbers.percent(v), v) for name, v in classes.items()],
-        'memory': run_numbers.memory_rows(run),
-        'memory_charts': memory_charts(run, key),
+        'memory': memory,
+        'memory_columns': run_numbers.memory_columns(memory),
         'pace': pace_charts(run, key),
         'pictures': _pictures(run.samples),
         'legend': _legend(run.samples),

@@ -13,10 +13,6 @@ _LOSS_TITLES = {
     'loss_seg': 'Segmentation loss of the local heads',
 }
 # Quantity of LocalModuleMonitorHook, title, unit.
-_MEASURED_MEMORY = (
-    ('saved_gib', 'Kept for backward by each module', 'GiB'),
-    ('peak_allocated_gib', 'Peak while each module runs', 'GiB'),
-)
 _MEASURED_TIME = (('seconds', 'Forward and backward of each module', 'seconds'),)
 _MEASURED_GRADIENTS = (('grad_norm', 'Gradients of each module', '2-norm'),)
 # Title, name in the log, unit: what runs are compared by.
@@ -24,7 +20,6 @@ _COMPARED = (
     ('mIoU', 'mIoU', '%'),
     ('Loss of the decode head', 'decode.loss_ce', 'loss'),
     ('Time of a step', 'time', 'seconds'),
-    ('Memory of a step, by the host', 'memory', 'MiB'),
     ('Learning rate', 'lr', 'learning rate'),
 )
 
@@ -58,12 +53,6 @@ def loss_charts(run: Run, key: str) -> list[Chart]:
 def score_charts(run: Run, key: str) -> list[Chart]:
     """MIoU over time."""
     return _single(run.log, key, 'mIoU', 'mIoU', '%')
-
-
-def memory_charts(run: Run, key: str) -> list[Chart]:
-    """What was measured of memory."""
-    whole = _single(run.log, key, 'memory', 'Memory of a step, by the host', 'MiB')
-    return whole + _measured(run.log, key, _MEASURED_MEMORY)
 
 
 def pace_charts(run: Run, key: str) -> list[Chart]:

@@ -52,6 +52,15 @@ class MemoryRow(NamedTuple):
     measured_peak: str
 
 
+_MEMORY_COLUMNS = (
+    ('predicted peak', 'peak'),
+    ('of end-to-end', 'share'),
+    ('measured peak', 'measured_peak'),
+    ('predicted kept', 'kept'),
+    ('measured kept', 'measured_kept'),
+)
+
+
 def size(num_bytes: float | None) -> str:
     """An amount of memory to read."""
     if num_bytes is None:
@@ -128,6 +137,15 @@ def memory_rows(run: Run) -> list[MemoryRow]:
     if plan.splits and plan.end_to_end is not None:
         rows.insert(0, _row(run, 'end-to-end', None, plan.end_to_end, longest))
     return rows
+
+
+def memory_columns(rows: Sequence[MemoryRow]) -> list[tuple[str, str]]:
+    """(title, field of a row) of the numbers that there are."""
+    return [
+        (title, field)
+        for title, field in _MEMORY_COLUMNS
+        if any(getattr(row, field) for row in rows)
+    ]
 
 
 def comparison(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
