@@ -4,6 +4,7 @@ import datetime
 import json
 
 START = datetime.datetime(2026, 1, 2, 3, 0, 0)
+SOON = START + datetime.timedelta(seconds=60)
 
 ENVIRONMENT = """System environment:
     sys.platform: linux

@@ -14,9 +14,16 @@ from infopro_seg.report.page import render_page
 from infopro_seg.report.run import Network, NetworkModule, Samples
 from infopro_seg.settings.plan import Plan, PlannedModule
 
-from .run_folders import START, losses, scores, step_line, write_attempt, write_run
+from .run_folders import (
+    SOON,
+    START,
+    losses,
+    scores,
+    step_line,
+    write_attempt,
+    write_run,
+)
 
-SOON = START + datetime.timedelta(seconds=60)
 MIB = 2**20
 
 
