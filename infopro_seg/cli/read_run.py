@@ -6,6 +6,7 @@ What cannot be found out is said in a sentence; the rest of the report is still 
 import copy
 import datetime
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +16,8 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS, MODELS
 
-from ..checkpoints.files import last_whole_checkpoint, read_checkpoint
+from ..checkpoints.files import read_checkpoint
+from ..checkpoints.loading import last_checkpoint_of
 from ..evaluation.samples import render_samples
 from ..models import InfoProEncoderDecoder
 from ..planner.from_config import setting_of_run
@@ -29,6 +31,7 @@ from ..settings.localize import is_local, localize
 from ..settings.plan import Plan
 from ..settings.recompute_mode import DECODE_HEAD, RecomputeMode
 from .check_model import build_weightless
+from .run import is_debugging
 
 Part = TypeVar('Part')
 
@@ -99,6 +102,8 @@ def _attempt(
     try:
         return find(*args)
     except Exception as error:  # configs, networks and data may do anything
+        if is_debugging():
+            traceback.print_exc()
         said = str(error.args[0]) if isinstance(error, KeyError) else str(error)
         reason = said.strip().partition('\n')[0] or type(error).__name__
         missing[key] = f'{what}: {reason.rstrip(".")}.'
@@ -216,7 +221,8 @@ def _predicted(cfg: Config, model: InfoProEncoderDecoder) -> Plan:
 
 
 def _samples(cfg: Config, folder: Path, num: int, trust_pickle: bool) -> Samples:
-    path, problems = last_whole_checkpoint(folder, trust_pickle=trust_pickle)
+    cfg.work_dir = str(folder)
+    path, problems = last_checkpoint_of(cfg, trust_pickle=trust_pickle)
     if path is None:
         raise ValueError(' '.join(problems) or 'no checkpoint is in the work dir yet')
     init_default_scope(cfg.get('default_scope') or 'mmseg')

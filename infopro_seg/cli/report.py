@@ -47,7 +47,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--no-predict',
         action='store_true',
-        help='leave out predicted memory, which takes seconds to a minute a network',
+        help='leave out predicted memory, which takes up to minutes for a network '
+        'that has not been measured before',
     )
     add_trust_argument(parser)
     args = parser.parse_args()

@@ -83,19 +83,15 @@ class Chart(NamedTuple):
         unit: Of the values.
         curves: At least one.
         svg: The picture.
-        note: A sentence below it.
     """
 
     title: str
     unit: str
     curves: tuple[Curve, ...]
     svg: str
-    note: str = ''
 
 
-def chart(
-    title: str, unit: str, curves: Sequence[Curve], key: str, note: str = ''
-) -> Chart:
+def chart(title: str, unit: str, curves: Sequence[Curve], key: str) -> Chart:
     """Draw curves over iterations.
 
     Args:
@@ -103,7 +99,6 @@ def chart(
         unit: Label of the values.
         curves: At least one.
         key: Tells its ids from those of other pictures on the page.
-        note: A sentence below it.
     """
     with matplotlib.rc_context(_SETTINGS):
         figure = Figure(figsize=(_WIDTH, _HEIGHT), layout='constrained')
@@ -120,7 +115,7 @@ def chart(
         out = io.StringIO()
         figure.savefig(out, format='svg', metadata={'Date': None})
     svg = _for_page(out.getvalue(), key, _described(title, unit, curves))
-    return Chart(title, unit, tuple(curves), svg, note)
+    return Chart(title, unit, tuple(curves), svg)
 
 
 def _draw(axes: Axes, curve: Curve) -> None:

@@ -37,13 +37,11 @@ class Network:
         title: Backbone and decode head.
         modules: In the order they run; one for end-to-end training.
         end_to_end_every: As in the ``local`` setting.
-        auxiliary_module: Index of the local module that each auxiliary head trains.
     """
 
     title: str
     modules: tuple[NetworkModule, ...]
     end_to_end_every: int | None = None
-    auxiliary_module: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

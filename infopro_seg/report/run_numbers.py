@@ -216,7 +216,7 @@ def _time_tile(run: Run) -> tuple[str, str, str]:
         return 'time of a step', 'none yet', 'no step is logged'
     remark = 'median'
     if data and math.isfinite(statistics.median(data)):
-        remark += f'; {statistics.median(data):.3g} s of it wait for data'
+        remark += f'; {statistics.median(data):.3g} s of it waiting for data'
     return 'time of a step', _seconds(seconds), remark
 
 

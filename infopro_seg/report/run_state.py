@@ -61,11 +61,11 @@ def state_of(
         return RunState(name, sentence, iteration, most)
     quiet = now - text.last_line
     is_running = quiet <= max(_QUIET, _GAPS * text.longest_gap)
-    ago = f'its last line is of {text.last_line}, {_spelled(quiet)} before this page'
+    ago = f'the last line was logged at {text.last_line}, {_spelled(quiet)} ago'
     if is_running:
-        doing = f'about {text.eta} left' if text.eta else 'no step is logged yet'
+        doing = f'About {text.eta} left' if text.eta else 'No step is logged yet'
         if is_done:
-            doing = 'its last validation is not logged yet'
+            doing = 'Its last validation is not logged yet'
         return RunState('running', f'{doing}; {ago}.', iteration, most)
     missing = 'All iterations are done, the last validation is not: ' if is_done else ''
     sentence = f'{missing}{ago}.'
@@ -75,7 +75,7 @@ def state_of(
 def _finished(text: TextLog) -> str:
     if text.last_line is None:
         return 'All iterations are done.'
-    return f'All iterations are done; its last line is of {text.last_line}.'
+    return f'All iterations are done; the last line was logged at {text.last_line}.'
 
 
 def _spelled(duration: datetime.timedelta) -> str:

@@ -107,7 +107,7 @@ def test_the_numbers_are_those_of_the_log(tmp_path):
         '20 of 20 iterations',
         'mIoU 43.21 % at iteration 20',
         '0.5 s',
-        '0.125 s of it wait for data',
+        '0.125 s of it waiting for data',
         'local_0 0.3 local_1 0.25',  # reconstruction
         'local_0 0.6 local_1 0.5',  # segmentation
         'decode.loss_ce 0.45',
@@ -123,7 +123,7 @@ def test_a_run_that_goes_on_says_how_far_it_is(tmp_path):
     page = page_of(read(write_run(tmp_path, most=40, done=10)))
     text = Parsed(page).text
     assert 'running 10 of 40 iterations' in text
-    assert 'about 1 day, 0:00:40 left' in text
+    assert 'About 1 day, 0:00:40 left' in text
     assert 'aria-valuenow="25"' in page
     assert 'No mIoU is logged yet' in text
 
@@ -135,7 +135,7 @@ def test_a_run_that_was_killed_is_stopped(tmp_path):
     later = START + datetime.timedelta(days=3)
     text = Parsed(page_of(read(tmp_path, now=later))).text
     assert 'stopped 10 of 40 iterations' in text
-    assert '2 days before this page' in text
+    assert '2 days ago' in text
 
 
 def test_a_resumed_run_is_one_run(tmp_path):
@@ -211,7 +211,7 @@ def test_units_walls_and_heads_are_a_row(tmp_path):
 
 @pytest.mark.parametrize(
     ('period', 'said', 'between'),
-    [(1, 'Every step is exact', 'map kept'), (4, 'in every 4th step', 'wall')],
+    [(1, 'Every step is exact', 'map kept'), (4, 'except in every 4th step', 'wall')],
 )
 def test_exact_steps_are_said(tmp_path, period, said, between):
     run = read(write_run(tmp_path))

@@ -33,7 +33,7 @@ def test_all_iterations_and_the_last_validation_are_finished():
 def test_a_recent_line_is_a_running_run():
     state = judge(40)
     assert state.name == 'running'
-    assert 'about 0:10:00 left' in state.sentence
+    assert 'About 0:10:00 left' in state.sentence
     assert (state.iteration, state.max_iterations) == (40, 100)
 
 
@@ -43,7 +43,7 @@ def test_a_recent_line_is_a_running_run():
 def test_silence_is_measured_by_the_longest_pause(gap, name):
     state = judge(40, minutes=60, gap=gap)
     assert state.name == name
-    assert '60 minutes before this page' in state.sentence
+    assert '60 minutes ago' in state.sentence
 
 
 def test_a_validation_that_is_missing_is_said():
@@ -68,4 +68,4 @@ def test_without_a_text_log_the_numbers_decide():
 
 
 def test_a_clock_that_is_ahead_is_no_negative_time():
-    assert '0 seconds before' in judge(40, minutes=-30).sentence
+    assert '0 seconds ago' in judge(40, minutes=-30).sentence
