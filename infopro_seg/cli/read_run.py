@@ -60,6 +60,10 @@ def read_work_dir(
     """
     log, text = _numbers(folder), read_text_log(folder)
     missing = _not_measured(log)
+    if not predicts:
+        missing['plan'] = 'Predicted memory was left out (--no-predict).'
+    if not num_samples:
+        missing['samples'] = 'Samples were left out (--samples 0).'
     path = _config_file(folder)
     cfg = _attempt(missing, 'config', 'The config cannot be read', _read, path)
     run = Run(
@@ -68,27 +72,22 @@ def read_work_dir(
         log,
         text,
         state=_state(log, text, now, cfg),
-        config='' if path is None else path.read_text(encoding='utf-8'),
+        config='' if path is None else path.read_text('utf-8', 'replace'),
         missing=missing,
     )
     network = _attempt(missing, 'network', 'The network cannot be shown', _network, cfg)
-    if cfg is None or network is None:
-        return run
-    local_cfg, model = network
-    run.network = _described(model)
-    if predicts:
-        print(f'{name}: predicting its memory', file=sys.stderr)
-        what = 'Its memory cannot be predicted'
-        run.plan = _attempt(missing, 'plan', what, _predicted, cfg, model)
-    else:
-        missing['plan'] = 'Predicted memory was left out (--no-predict).'
-    if num_samples:
-        print(f'{name}: predicting samples', file=sys.stderr)
-        settings = local_cfg, folder, num_samples, trust_pickle
-        what = 'There are no samples'
-        run.samples = _attempt(missing, 'samples', what, _samples, *settings)
-    else:
-        missing['samples'] = 'Samples were left out (--samples 0).'
+    if cfg is not None and network is not None:
+        local_cfg, model = network
+        run.network = _described(model)
+        if predicts:
+            print(f'{name}: predicting its memory', file=sys.stderr)
+            what = 'Its memory cannot be predicted'
+            run.plan = _attempt(missing, 'plan', what, _predicted, cfg, model)
+        if num_samples:
+            print(f'{name}: predicting samples', file=sys.stderr)
+            settings = local_cfg, folder, num_samples, trust_pickle
+            what = 'There are no samples'
+            run.samples = _attempt(missing, 'samples', what, _samples, *settings)
     return run
 
 

@@ -160,7 +160,7 @@ def comparison(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
         ('predicted peak memory', [_predicted(run.plan) for run in runs]),
         ('of end-to-end training', [_share(run.plan) for run in runs]),
         ('time of a step', [_seconds(step_seconds(run.log)) for run in runs]),
-        ('predicted work of a step', [_work(run.plan) for run in runs]),
+        ('predicted FLOPs (end-to-end: 1)', [_work(run.plan) for run in runs]),
     ]
     return [(label, cells) for label, cells in rows if any(cells)]
 
@@ -255,7 +255,7 @@ def _share(plan: Plan | None) -> str:
 
 
 def _work(plan: Plan | None) -> str:
-    return '' if plan is None else f'{plan.flops_ratio:.2f} times end-to-end'
+    return '' if plan is None else f'{plan.flops_ratio:.2f}'
 
 
 def _score(score: tuple[int, float] | None) -> str:

@@ -164,6 +164,7 @@ def test_a_run_without_a_logged_step_has_a_page(tmp_path):
     assert 'not started 0 of 80 iterations' in text
     assert 'No loss is logged yet' in text
     assert 'The network cannot be shown' in text
+    assert 'Samples were left out (--samples 0)' in text
 
 
 def test_what_comes_from_files_is_escaped(tmp_path):
@@ -257,7 +258,7 @@ def test_runs_are_compared_side_by_side(tmp_path):
     assert 'last mIoU (%) 43.21 (at 20) 41.50 (at 20)' in text
     assert 'predicted peak memory 200 MiB -' in text
     assert 'of end-to-end training 50 % -' in text
-    assert 'predicted work of a step 1.25 times end-to-end -' in text
+    assert 'predicted FLOPs (end-to-end: 1) 1.25 -' in text
     assert 'road 61.25 61.25' in text
     assert 'one 0.45 two 0.9' in text  # losses of the decode heads
     assert 'href="#run1"' in page

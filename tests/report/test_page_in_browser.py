@@ -33,6 +33,8 @@ addEventListener('load', () => {{
       e => e.getBoundingClientRect().right > f.contentWindow.innerWidth
         && !e.closest('.scroll, svg, pre')
     ).map(e => e.outerHTML.slice(0, 80)).slice(0, 3),
+    narrowest: Math.min(...[...f.contentDocument.querySelectorAll('th')].map(
+      cell => cell.textContent ? cell.offsetWidth : Infinity)),
     columns: getComputedStyle(f.contentDocument.querySelector('.charts'))
       .gridTemplateColumns.split(' ').length,
     pictures: [...f.contentDocument.images].every(image => image.naturalWidth > 0),
@@ -100,6 +102,7 @@ def test_the_page_fits_phones_and_desktops_in_light_and_dark(page, tmp_path):
         assert [frame['width'] for frame in frames] == list(WIDTHS)
         for frame in frames:
             assert frame['needed'] <= frame['width'], frame
+            assert frame['narrowest'] > 50
             assert frame['fetched'] == 0
             assert frame['pictures']
         assert [frame['columns'] for frame in frames] == [1, 3]
