@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 #: Colours of the page, as CSS variables ``--s0`` and so on.
 NUM_COLOURS = 8
@@ -18,6 +19,8 @@ NUM_COLOURS = 8
 _TEXT, _LINE = '#000001', '#000002'
 _SERIES = [f'#0000{16 + i:02x}' for i in range(NUM_COLOURS)]
 _DASHES = ('solid', (0, (5, 2)), (0, (1, 1.5)))
+# More values than these are drawn as means, too.
+_MOST_POINTS = 200
 # In inches of 72 units, which are pixels on a phone.
 _WIDTH, _HEIGHT = 5.0, 2.9
 _FONT_SIZE = 10.5
@@ -111,6 +114,7 @@ def chart(title: str, unit: str, curves: Sequence[Curve], key: str) -> Chart:
         axes.set_ylabel(unit)
         axes.tick_params(length=0)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=''))
         axes.yaxis.set_major_locator(MaxNLocator(5))
         out = io.StringIO()
         figure.savefig(out, format='svg', metadata={'Date': None})
@@ -119,17 +123,29 @@ def chart(title: str, unit: str, curves: Sequence[Curve], key: str) -> Chart:
 
 
 def _draw(axes: Axes, curve: Curve) -> None:
+    """A line; of many values their means, over the values themselves as a shade."""
     round_, colour = divmod(curve.colour, NUM_COLOURS)
+    style: Any = {
+        'color': _SERIES[colour],
+        'linestyle': _DASHES[round_ % len(_DASHES)],
+        'linewidth': 1.6,
+    }
+    if len(curve.values) > _MOST_POINTS:
+        shade = {'linewidth': 0.5, 'alpha': 0.25, 'color': _SERIES[colour]}
+        axes.plot(curve.iterations, curve.values, **shade)
+        axes.plot(*_means(curve), **style)
+        return
     is_short = sum(map(math.isfinite, curve.values)) < 20
-    axes.plot(
-        curve.iterations,
-        curve.values,
-        color=_SERIES[colour],
-        linestyle=_DASHES[round_ % len(_DASHES)],
-        linewidth=1.6,
-        marker='o' if is_short else None,
-        markersize=3.5,
-    )
+    marker = 'o' if is_short else None
+    axes.plot(curve.iterations, curve.values, marker=marker, markersize=3.5, **style)
+
+
+def _means(curve: Curve) -> tuple[list[float], list[float]]:
+    """Means of neighbouring points, about a hundred; NaN if one is not finite."""
+    points = np.array([curve.iterations, curve.values], dtype=float)
+    groups = np.array_split(points, _MOST_POINTS // 2, axis=1)
+    x, y = zip(*(group.mean(axis=1) for group in groups), strict=True)
+    return list(x), list(y)
 
 
 def _described(title: str, unit: str, curves: Sequence[Curve]) -> str:

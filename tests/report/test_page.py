@@ -290,6 +290,16 @@ def test_curves_take_the_colours_of_the_page(tmp_path):
     )
 
 
+def test_of_many_values_the_means_are_drawn_over_a_shade(tmp_path):
+    entries = [losses(i, 1 + 0.5 * (-1) ** i) for i in range(1, 1001)]
+    write_attempt(tmp_path, 'a', [step_line(1000, 1000, 1)], entries)
+    page = page_of(read(tmp_path))
+    svg = page[page.index('<svg') : page.index('</svg>')]
+    shades = [line for line in svg.splitlines() if 'stroke-opacity: 0.25' in line]
+    assert len(shades) == 2  # one a module
+    assert 'local_0 1.125' in Parsed(page).text  # the last value, not a mean
+
+
 def test_scores_of_an_earlier_validation_can_be_the_best(tmp_path):
     entries = [losses(5), scores(5, 50.0), losses(10), scores(10, 40.0)]
     write_attempt(tmp_path, 'a', [step_line(10, 10, 1)], entries)
