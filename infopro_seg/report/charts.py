@@ -131,7 +131,7 @@ def _draw(axes: Axes, curve: Curve) -> None:
         'linewidth': 1.6,
     }
     if len(curve.values) > _MOST_POINTS:
-        shade = {'linewidth': 0.5, 'alpha': 0.25, 'color': _SERIES[colour]}
+        shade: Any = {'linewidth': 0.5, 'alpha': 0.25, 'color': _SERIES[colour]}
         axes.plot(curve.iterations, curve.values, **shade)
         axes.plot(*_means(curve), **style)
         return
