@@ -22,13 +22,13 @@ COMMANDS = {
     'export': 'export_model',
     'prepare-cityscapes': 'prepare_cityscapes',
     'evaluate-cityscapes': 'evaluate_cityscapes',
+    'report': 'report',
     'study': 'study',
     'benchmark': 'benchmark',
     'gpu-proof': 'gpu_proof',
     'memory-table': 'memory_table',
     'classify-models': 'classify_models',
     'plan-table': 'plan_table',
-    'plot-run': 'plot_run',
     'plot-benchmark': 'plot_benchmark',
 }
 _PACKAGE = Path(__file__).with_name('infopro_seg')

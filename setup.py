@@ -36,7 +36,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['infopro_seg', 'infopro_seg.*']),
-    package_data={'infopro_seg': ['report/price_list.json']},
+    package_data={'infopro_seg': ['report/price_list.json', 'report/templates/*']},
     py_modules=['infopro_seg_command'],
     cmdclass={'build_py': BuildWithConfigs},
     entry_points={'console_scripts': ['infopro-seg = infopro_seg_command:main']},
@@ -46,6 +46,7 @@ setup(
         'numpy',
         'matplotlib',
         'prettytable',
+        'jinja2',  # comes with torch
         # Both come with mmseg.
         'pyyaml',
         'scipy',

@@ -6,6 +6,7 @@ from mmengine.runner import Runner
 
 from ..checkpoints.loading import resume_last_checkpoint, weights_only_loading
 from ..datasets import check_data, loaders_of
+from ..version import __version__
 from .check_model import check_model
 from .config import (
     add_config_arguments,
@@ -16,7 +17,7 @@ from .config import (
     enable_amp,
     load_config,
 )
-from .run import make_parser
+from .run import make_parser, this_command
 
 EXAMPLE = """example:
   python tools/train.py configs/infopro_deeplabv3_r101_cityscapes.py \\
@@ -54,4 +55,8 @@ def main() -> None:
     check_model(cfg)
     check_data(cfg, loaders=loaders_of(cfg, training=True))
     with connected_processes(cfg), weights_only_loading(trust_pickle=trust_pickle):
-        Runner.from_cfg(cfg).train()
+        runner = Runner.from_cfg(cfg)
+        # tools/report.py reads it.
+        command = this_command('python tools/train.py')
+        runner.logger.info(f'infopro_seg {__version__}, command: {command}')
+        runner.train()

@@ -11,6 +11,7 @@ from torch import nn
 from ..settings import with_cuts, without_cuts, without_end_to_end
 from ..settings.localize import local_type
 from ..settings.plan import Plan
+from ..settings.recompute_mode import DECODE_HEAD, RecomputeMode
 from ..settings.sizes import gib
 from .cache import cached
 from .profile.chain import profile_chain
@@ -273,6 +274,35 @@ def make_plan(
     return dataclasses.replace(plan, fits=False)
 
 
+def plan_in_use(
+    setting: Setting,
+    splits: Sequence[str],
+    recompute: Mapping[str, RecomputeMode],
+    period: int | None = None,
+) -> Plan:
+    """What is predicted for cuts that are chosen already; nothing is searched.
+
+    Args:
+        setting: What is trained.
+        splits: Names of the last units of all modules but the last.
+        recompute: How units and ``decode_head`` are recomputed, by name.
+        period: ``end_to_end_every`` of the ``local`` setting.
+
+    Raises:
+        ValueError: if a name is none of a unit.
+    """
+    chain = setting.measured()
+    modes = {i: recompute.get(unit.name) for i, unit in enumerate(chain.units)}
+    partition = dataclasses.replace(
+        chain.cut_after(splits),
+        recompute={i: mode for i, mode in modes.items() if mode},
+        tail_mode=recompute.get(DECODE_HEAD, RecomputeMode.NOTHING),
+        is_exact=period == 1 and bool(splits),
+    )
+    wish = Wish(period=None if period == 1 else period)
+    return _described(setting, chain, partition, wish, reserve=0)
+
+
 def wish_for(setting: Setting, *, exact: bool | None = None, **wish: Any) -> Wish:
     """What a plan of a setting is to be like, see `make_plan`."""
     if exact is not None:
@@ -286,8 +316,17 @@ def wish_for(setting: Setting, *, exact: bool | None = None, **wish: Any) -> Wis
 def _plan(
     setting: Setting, chain: Chain, partition: Partition, wish: Wish, reserve: int
 ) -> Plan:
-    whole, checkpointed = chain.whole, chain.checkpointed
     least, _ = decide(chain, wish._replace(num_modules=None, prefer=MEMORY), 0)
+    return dataclasses.replace(
+        _described(setting, chain, partition, wish, reserve),
+        smallest_peak_bytes=totals_of(chain, wish, least)[0],
+    )
+
+
+def _described(
+    setting: Setting, chain: Chain, partition: Partition, wish: Wish, reserve: int
+) -> Plan:
+    whole, checkpointed = chain.whole, chain.checkpointed
     peak, extra, total = totals_of(chain, wish, partition)
     flops = total_flops(chain, whole)
     period = wish.period if partition.heads else None
@@ -300,7 +339,6 @@ def _plan(
         checkpointing_peak_bytes=predicted_peak(chain, checkpointed),
         flops_overhead=extra / flops,
         flops_ratio=total / flops,
-        smallest_peak_bytes=totals_of(chain, wish, least)[0],
         batch_size=setting.batch_size,
         crop_size=setting.crop_size,
         amp_dtype=setting.amp_dtype,

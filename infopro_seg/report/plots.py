@@ -13,7 +13,8 @@ from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
 from ..benchmark.front import pareto_front  # noqa: E402
-from ..settings.plan import Plan, PlannedModule  # noqa: E402
+from ..settings.plan import Plan  # noqa: E402
+from .layers import LAYERS, layers_of  # noqa: E402
 
 _GIB = 2**30
 _KINDS = {
@@ -27,12 +28,7 @@ _KINDS = {
     'local+recompute': ('local modules, recompute', '#e3a23c', '^'),
 }
 _PLAN = ('plans for GPUs', '#1f3d66', '*')
-_LAYERS = (
-    ('weights, gradients, optimizer, batch, maps at walls', '#9aa5b1'),
-    ('activations of the units', '#3b7dd8'),
-    ('local or decode head and loss', '#e3a23c'),
-    ('other memory at the peak', '#c7d7ee'),
-)
+_LAYER_COLOURS = ('#9aa5b1', '#3b7dd8', '#e3a23c', '#c7d7ee')
 
 
 def plot_plan(plan: Plan, path: str | Path) -> None:
@@ -50,8 +46,8 @@ def plot_plan(plan: Plan, path: str | Path) -> None:
     )
     bottom = [0.0] * len(bars)
     names = [name for name, _ in bars]
-    parts = [_parts(module) for _, module in bars]
-    for layer, (label, color) in enumerate(_LAYERS):
+    parts = [layers_of(module) for _, module in bars]
+    for layer, (label, color) in enumerate(zip(LAYERS, _LAYER_COLOURS, strict=True)):
         heights = [part[layer] / _GIB for part in parts]
         axes.bar(names, heights, bottom=bottom, label=label, color=color)
         bottom = [b + h for b, h in zip(bottom, heights, strict=True)]
@@ -156,18 +152,3 @@ def _remark(entry: Mapping[str, Any]) -> str:
     if entry['kind'] not in _KINDS:
         return entry['name'].removeprefix('plan for ')
     return entry['name'].removeprefix(entry['kind']).strip()
-
-
-def _parts(module: PlannedModule) -> list[int]:
-    """Bytes of the layers of a bar; their sum is the peak.
-
-    The activations are those kept at the end of the forward passes. If the peak is at
-    another time, fewer of them are alive.
-    """
-    free = module.peak_bytes
-    parts = []
-    for num_bytes in (module.start_bytes, module.activation_bytes, module.head_bytes):
-        part = max(0, min(num_bytes, free))
-        parts.append(part)
-        free -= part
-    return [*parts, free]

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 _TIMES = ('time', 'data_time')
 
@@ -12,10 +14,10 @@ class RunLog:
     """Logged values by name.
 
     Args:
-        series: (iterations, values) of every name, in order of iterations. If a resumed
-            run logged an iteration twice, the later entry counts. ``time`` and
-            ``data_time`` are seconds per training step; ``validation.time`` and so on
-            are seconds per validation image.
+        series: (iterations, values) of every name, in order of iterations. Of
+            iterations that were done twice, because a run was resumed or started again,
+            the later entries count. ``time`` and ``data_time`` are seconds per training
+            step; ``validation.time`` and so on are seconds per validation image.
     """
 
     series: dict[str, tuple[list[int], list[float]]]
@@ -49,22 +51,47 @@ def read_run(path: str | Path) -> RunLog:
         )
     points: dict[str, dict[int, float]] = {}
     for file in files:
-        lines = file.read_text().splitlines()
-        for number, line in enumerate(lines, 1):
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError as error:
-                if number == len(lines):
-                    continue
-                raise ValueError(f'{file}, line {number}: {error}') from error
-            for name, value in entry.items():
-                if name in _TIMES and 'iter' not in entry:
-                    name = f'validation.{name}'
-                if isinstance(value, int | float) and 'step' in entry:
-                    points.setdefault(name, {})[entry['step']] = value
+        entries = list(_entries(file))
+        if entries:
+            _forget_from(points, entries[0]['step'])
+        for entry in entries:
+            _add(points, entry)
     series = {}
     for name, values in points.items():
-        if name not in ('step', 'iter', 'epoch'):
+        if values and name not in ('step', 'iter', 'epoch'):
             iterations = sorted(values)
             series[name] = (iterations, [values[i] for i in iterations])
     return RunLog(series)
+
+
+def _entries(file: Path) -> Iterator[dict[str, Any]]:
+    lines = file.read_text(encoding='utf-8', errors='replace').splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            entry = json.loads(line)
+            if not isinstance(entry, dict):
+                raise ValueError('not a JSON object')
+        except ValueError as error:
+            if number == len(lines):
+                continue
+            raise ValueError(f'{file}, line {number}: {error}') from error
+        if isinstance(entry.get('step'), int):
+            yield entry
+
+
+def _forget_from(points: dict[str, dict[int, float]], first: int) -> None:
+    """Drop what an earlier attempt logged from the iteration on where this one begins.
+
+    It was done again: from a checkpoint, or all of it from the start.
+    """
+    for values in points.values():
+        for iteration in [i for i in values if i >= first]:
+            del values[iteration]
+
+
+def _add(points: dict[str, dict[int, float]], entry: dict[str, Any]) -> None:
+    for name, value in entry.items():
+        if name in _TIMES and 'iter' not in entry:
+            name = f'validation.{name}'
+        if isinstance(value, int | float):
+            points.setdefault(name, {})[entry['step']] = value

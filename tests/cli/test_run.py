@@ -24,10 +24,10 @@ def failing(monkeypatch, error, *args):
     def main():
         raise error
 
-    monkeypatch.setattr('infopro_seg.cli.plot_run.main', main)
-    monkeypatch.setattr(sys, 'argv', ['plot_run.py', *args])
+    monkeypatch.setattr('infopro_seg.cli.draw_dial.main', main)
+    monkeypatch.setattr(sys, 'argv', ['draw_dial.py', *args])
     monkeypatch.delenv('INFOPRO_SEG_DEBUG', raising=False)
-    return run('plot_run')
+    return run('draw_dial')
 
 
 @pytest.mark.parametrize(
@@ -59,18 +59,18 @@ def test_debug_shows_the_traceback(monkeypatch):
 @pytest.mark.parametrize(('value', 'is_raised'), [('1', True), ('off', False)])
 def test_so_does_the_variable(monkeypatch, value, is_raised):
     error = ValueError('wrong')
-    monkeypatch.setattr(sys, 'argv', ['plot_run.py'])
+    monkeypatch.setattr(sys, 'argv', ['draw_dial.py'])
 
     def main():
         raise error
 
-    monkeypatch.setattr('infopro_seg.cli.plot_run.main', main)
+    monkeypatch.setattr('infopro_seg.cli.draw_dial.main', main)
     monkeypatch.setenv('INFOPRO_SEG_DEBUG', value)
     if is_raised:
         with pytest.raises(ValueError, match='wrong'):
-            run('plot_run')
+            run('draw_dial')
     else:
-        assert run('plot_run') == 1
+        assert run('draw_dial') == 1
 
 
 def test_an_interruption_has_its_own_exit_code(monkeypatch, capsys):

@@ -9,7 +9,6 @@ from mmengine.config import Config
 
 from infopro_seg.engine import LocalModuleMonitorHook
 from infopro_seg.report.run_log import read_run
-from infopro_seg.report.run_plots import plot_run
 from tests.engine.runs import MODEL, assert_same_checkpoint, loader, runner_of
 
 DEFAULT_RUNTIME = (
@@ -128,13 +127,11 @@ def test_the_default_configs_have_it_and_an_override_switches_it_off():
     assert cfg.custom_hooks == [{**entry, 'monitor_interval': 0}]
 
 
-def test_the_log_of_a_run_can_be_drawn(tmp_path):
+def test_a_report_finds_the_numbers_of_every_module(tmp_path):
     run(tmp_path, iterations=3)
-    panels = plot_run(read_run(tmp_path), tmp_path / 'run.png', 'a run')
-    assert {'Activations kept for backward', 'Forward and backward', 'Gradients'} <= {
-        *panels
-    }
-    assert (tmp_path / 'run.png').stat().st_size > 0
+    series = read_run(tmp_path).series
+    for quantity in ('saved_gib', 'seconds', 'grad_norm'):
+        assert {f'local_0.{quantity}', f'local_1.{quantity}'} <= series.keys()
 
 
 def test_a_negative_interval_is_refused():

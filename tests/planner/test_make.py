@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 from mmengine.config import Config
 
+from infopro_seg.models.recompute.run import resolve_recompute
 from infopro_seg.planner import Plan, make
 from infopro_seg.planner.from_config import settle_cuts
 from infopro_seg.planner.limits import (
@@ -13,7 +14,7 @@ from infopro_seg.planner.limits import (
     what_fits,
     with_lean_heads,
 )
-from infopro_seg.planner.make import Setting, make_plan
+from infopro_seg.planner.make import Setting, make_plan, plan_in_use
 from infopro_seg.planner.search import decide, rows
 from infopro_seg.report.plan_text import (
     dial_report,
@@ -56,6 +57,28 @@ def between(whole, part):
         SETTING, gpu_memory=1, reserve=0, verify=False
     ).smallest_peak_bytes
     return int(least + part * (whole.end_to_end_peak_bytes - least))
+
+
+@pytest.mark.parametrize(
+    ('local', 'wish'),
+    [
+        ({}, {'num_modules': 3}),
+        ({}, {'num_modules': 3, 'recompute': 'always'}),
+        ({'end_to_end_every': 1}, {'num_modules': 3}),
+        ({'end_to_end_every': 3}, {'num_modules': 2}),
+    ],
+    ids=repr,
+)
+def test_cuts_in_use_are_predicted_as_when_they_were_planned(local, wish):
+    setting = Setting(tiny(**local), BATCH, CROP)
+    plan = make_plan(setting, **wish, verify=False)
+    names = [unit.name for unit in setting.measured().units]
+    modes = resolve_recompute(plan.recompute, names)
+    found = plan_in_use(setting, plan.splits, modes, plan.end_to_end_every)
+    for field in dataclasses.fields(Plan):
+        if field.name not in ('smallest_peak_bytes', 'reserve_bytes', 'assumptions'):
+            name = field.name
+            assert getattr(found, name) == getattr(plan, name), name
 
 
 def test_a_number_of_modules_is_balanced(whole):

@@ -1,15 +1,11 @@
-"""From a run's JSON log to a picture."""
+"""The numbers of a run, over all its attempts."""
 
 import json
+import math
 
 import pytest
-from PIL import Image
 
-from infopro_seg.cli import plot_run
 from infopro_seg.report.run_log import read_run
-
-TRAIN = {'lr': 0.01, 'local_0.loss_recon': 0.5, 'decode.loss_ce': 1.0, 'loss': 1.5}
-COST = {'local_0.saved_gib': 0.2, 'local_0.seconds': 0.1, 'local_0.grad_norm': 3.0}
 
 
 @pytest.fixture
@@ -48,28 +44,27 @@ def test_a_damaged_line_is_named(tmp_path, write):
         read_run(tmp_path)
 
 
-@pytest.mark.slow
-def test_the_picture_has_a_panel_for_all_that_was_logged(tmp_path, write, capsys):
-    lines = [{**TRAIN, **COST, 'step': i} for i in range(3)]
-    write('a', *lines, {'mIoU': 40.0, 'step': 3})
-    assert plot_run.main([str(tmp_path)]) == 0
-    said = capsys.readouterr().out
-    for panel in ('Losses', 'Validation', 'Learning rate', 'Activations', 'Gradients'):
-        assert panel in said
-    assert 'Peak' not in said
-    with Image.open(tmp_path / 'run.png') as image:
-        assert image.format == 'PNG'
-        assert image.height > image.width
-    assert plot_run.main([str(tmp_path)]) == 1
-    assert 'run.png exists; give --force' in capsys.readouterr().err
+def test_a_run_that_was_started_again_forgets_the_first_attempt(tmp_path, write):
+    write('20260101_000000', {'loss': 3.0, 'step': 5}, {'loss': 2.0, 'step': 10})
+    write('20260102_000000', {'loss': 4.0, 'step': 5})
+    assert read_run(tmp_path).series == {'loss': ([5], [4.0])}
 
 
-def test_a_folder_without_a_log_is_named(tmp_path, capsys):
-    assert plot_run.main([str(tmp_path)]) == 1
-    assert 'no */vis_data/scalars.json in' in capsys.readouterr().err
+def test_a_resumed_run_keeps_the_score_before_its_checkpoint(tmp_path, write):
+    score = {'mIoU': 40.0, 'step': 10}
+    write('20260101_000000', score, {'loss': 2.0, 'step': 15}, {'lr': 1.0, 'step': 20})
+    write('20260102_000000', {'loss': 2.5, 'step': 15})
+    assert read_run(tmp_path).series == {'mIoU': ([10], [40.0]), 'loss': ([15], [2.5])}
 
 
-def test_a_log_without_known_numbers_is_said(tmp_path, write, capsys):
-    write('a', {'other': 1.0, 'step': 1})
-    assert plot_run.main([str(tmp_path)]) == 1
-    assert "nothing to draw; it holds ['other']" in capsys.readouterr().err
+def test_losses_that_are_not_finite_are_kept(tmp_path, write):
+    write('a', {'loss': math.nan, 'step': 1}, {'loss': math.inf, 'step': 2})
+    iterations, values = read_run(tmp_path).series['loss']
+    assert iterations == [1, 2]
+    assert math.isnan(values[0])
+    assert values[1] == math.inf
+
+
+def test_a_folder_without_a_log_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match='no .*scalars.json in'):
+        read_run(tmp_path)
