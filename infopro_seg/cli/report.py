@@ -28,7 +28,7 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         type=Path,
         metavar='WORK_DIR',
-        help='folder of a run of tools/train.py',
+        help='work dir of a training run',
     )
     parser.add_argument(
         '--out',
