@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import shlex
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,8 @@ def _add_gradients(parser: argparse.ArgumentParser, options: Options) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Check what can be checked, measure every network, write the report."""
     args = parse_args(argv)
+    # Of the host, for every network that is built.
+    warnings.filterwarnings('ignore', message='Default ``avg_non_ignore``')
     files = named_files(args.checkpoints)
     cfg = load_config(args)
     for name in _LOADERS:
@@ -227,6 +230,8 @@ def _facts(args: argparse.Namespace, name: str) -> dict[str, str]:
     command = ['python', 'tools/probe.py', given, f'{name}=FILE']
     command += ['--data-root', 'DATA'] if args.data_root else []
     command += ['--iterations', str(args.iterations), '--seed', str(args.seed)]
+    command += ['--boundaries', *args.boundaries] if args.boundaries else []
+    command += [] if args.gradients else ['--head', args.head]
     for option in ('cfg_options', 'local'):
         values = getattr(args, option) or {}
         if values:
