@@ -145,10 +145,10 @@ def main(argv: list[str] | None = None) -> None:
     networks = {name: _checked(args, cfg, path) for name, path in files.items()}
     check_data(cfg, loaders=_LOADERS)
     for name in files:
+        print(f'measuring {name} ...', flush=True)
         entry = _measured(args, name, networks.pop(name))
-        entries.append({'name': name, **entry, 'facts': _facts(args, name)})
+        entries.append({'name': name, **entry, 'facts': _facts(args)})
         table = write_results(args.out, kind, settings, entries)
-        print(f'measured {name}', flush=True)
     print(f'{table}\nwrote {args.out / kind}.md')
 
 
@@ -223,11 +223,11 @@ def _settings(args: argparse.Namespace, cfg: Config) -> dict[str, Any]:
     return {**settings, key: value}
 
 
-def _facts(args: argparse.Namespace, name: str) -> dict[str, str]:
+def _facts(args: argparse.Namespace) -> dict[str, str]:
     """Where the numbers come from; folders are those of whoever makes them again."""
     config = Path(args.config)
     given = config.name if config.is_absolute() else config.as_posix()
-    command = ['python', 'tools/probe.py', given, f'{name}=FILE']
+    command = ['python', 'tools/probe.py', given, 'NAME=CHECKPOINT']
     command += ['--data-root', 'DATA'] if args.data_root else []
     command += ['--iterations', str(args.iterations), '--seed', str(args.seed)]
     command += ['--boundaries', *args.boundaries] if args.boundaries else []

@@ -62,12 +62,12 @@ def test_networks_side_by_side(tool, capsys):
     assert first['boundaries'] == second['boundaries']
     assert first['constant'] == second['constant']
     page = Path('out/information.md').read_text()
-    assert printed.count('layer4.1') == page.count('layer4.1') == 2
+    assert printed.count('| layer4.1 ') == page.count('| layer4.1 ') == 2
     bits = f'{first["boundaries"][0]["image_information_bits"]:.3f}'
     assert re.search(rf'\| first +\| layer1\.1 .*\| +{bits} \|', page)
     assert 'bounds on I(h, y) may be too high' in page
-    told = 'python tools/probe.py toy.py first=FILE --iterations 2 --seed 0 '
-    assert told + '--boundaries layer1.1 layer4.1 --head lean' in page
+    told = 'command: python tools/probe.py toy.py NAME=CHECKPOINT --iterations 2 '
+    assert told + '--seed 0 --boundaries layer1.1 layer4.1 --head lean\n' in page
     for name in ('information', 'reconstructions_first'):
         assert Path(f'out/{name}.png').read_bytes().startswith(b'\x89PNG')
     assert Path('out/reconstructions_second-network.png').exists()
