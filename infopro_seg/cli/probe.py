@@ -34,6 +34,7 @@ from ..information.results import (
     write_results,
 )
 from ..report.pictures import save_grid
+from ..settings.config import batch_size_of
 from ..settings.heads import PRESETS
 from ..settings.localize import localize
 from .config import add_trust_argument, load_config
@@ -53,6 +54,23 @@ Runs with the same --out add networks to its tables and figure.
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line; None means that of the process."""
     parser = make_parser(__doc__, EXAMPLE)
+    options = Options()
+    _add_network(parser)
+    _add_probes(parser, options)
+    _add_gradients(parser, options)
+    # `load_config` reads these, too.
+    parser.set_defaults(work_dir=None, launcher='none', local_rank=0)
+    args = parser.parse_args(argv)
+    if args.iterations < 1 or args.batches < 1 or args.seed < 0:
+        parser.error('--iterations and --batches must be above 0, --seed at least 0')
+    if args.local and not args.gradients:
+        parser.error('--local needs --gradients: probes do not depend on local heads')
+    if args.boundaries and args.gradients:
+        parser.error('--boundaries has no effect on --gradients; use --local splits=')
+    return args
+
+
+def _add_network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('config', help='config file (.py), or mmseg::NAME')
     parser.add_argument(
         'checkpoints',
@@ -71,12 +89,19 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help='override settings of the config',
     )
     parser.add_argument(
+        '--out', type=Path, default=Path('probes'), help='folder; default: probes'
+    )
+    parser.add_argument('--force', action='store_true', help='replace earlier numbers')
+    add_trust_argument(parser)
+
+
+def _add_probes(parser: argparse.ArgumentParser, options: Options) -> None:
+    parser.add_argument(
         '--boundaries',
         nargs='+',
         metavar='UNIT',
         help='units whose outputs are probed; default: up to eight and the last',
     )
-    options = Options()
     parser.add_argument(
         '--head', choices=sorted(PRESETS), default=options.head, help='the probes'
     )
@@ -88,22 +113,6 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help=f'training steps of the probes; default: {options.iterations}',
     )
     parser.add_argument('--seed', type=int, default=options.seed)
-    parser.add_argument(
-        '--out', type=Path, default=Path('probes'), help='folder; default: probes'
-    )
-    parser.add_argument('--force', action='store_true', help='replace earlier numbers')
-    add_trust_argument(parser)
-    _add_gradients(parser, options)
-    # `load_config` reads these, too.
-    parser.set_defaults(work_dir=None, launcher='none', local_rank=0)
-    args = parser.parse_args(argv)
-    if args.iterations < 1 or args.batches < 1 or args.seed < 0:
-        parser.error('--iterations and --batches must be above 0, --seed at least 0')
-    if args.local and not args.gradients:
-        parser.error('--local needs --gradients: probes do not depend on local heads')
-    if args.boundaries and args.gradients:
-        parser.error('--boundaries has no effect on --gradients; use --local splits=')
-    return args
 
 
 def _add_gradients(parser: argparse.ArgumentParser, options: Options) -> None:
@@ -162,7 +171,7 @@ def named_files(checkpoints: Sequence[str]) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for text in checkpoints:
         name, found, file = text.partition('=')
-        if not found or Path(text).is_file():
+        if not (found and name) or Path(text).is_file():
             name, file = Path(text).stem, text
         if not Path(file).is_file():
             raise FileNotFoundError(f'checkpoint {file} does not exist.')
@@ -216,7 +225,7 @@ def _settings(args: argparse.Namespace, cfg: Config) -> dict[str, Any]:
     """What numbers that are compared have in common."""
     settings = {
         'iterations': args.iterations,
-        'batch_size': cfg.train_dataloader.batch_size,
+        'batch_size': batch_size_of(cfg),
         'seed': args.seed,
     }
     key, value = ('batches', args.batches) if args.gradients else ('head', args.head)

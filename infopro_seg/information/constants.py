@@ -19,7 +19,9 @@ class Constants:
     def __init__(self, decode_head: nn.Module, image_channels: int):
         head = stages_of(decode_head)[-1]
         self.num_classes = max(2, head.num_classes)
-        self.ignore_index = head.ignore_index
+        # None means that nothing is ignored; cross-entropy needs a number.
+        ignored = getattr(head, 'ignore_index', None)
+        self.ignore_index = 255 if ignored is None else ignored
         # One pixel of each class, so that no class has probability zero.
         self._label_counts = torch.ones(self.num_classes, dtype=torch.float64)
         self._colour_sum = torch.zeros(image_channels, dtype=torch.float64)

@@ -1,6 +1,6 @@
 """The report of probes: numbers of one or several networks, tables, a figure.
 
-Runs with the same folder add to it. The numbers are written last of all, whole or not
+Runs with the same folder add to it. The numbers of a network are written whole or not
 at all; tables and figure are made from them.
 """
 

@@ -178,21 +178,21 @@ def score_probes(
             predicted = network.postprocess_result(logits, samples)
             for sample, label in zip(predicted, labels, strict=True):
                 score.add_labels(sample.seg_logits.data, label)
+    entry = {
+        **constant.summary(),
+        'label_entropy_bits': constant.label_entropy_bits(),
+        'least_bce': perfect.summary()['reconstruction_bce'],
+    }
+    found = [_boundary(name, score, constant) for name, score in scores.items()]
+    return {'constant': entry, 'boundaries': found}
+
+
+def _boundary(name: str, score: Score, constant: Score) -> dict[str, Any]:
     return {
-        'constant': {
-            **constant.summary(),
-            'label_entropy_bits': constant.label_entropy_bits(),
-            'least_bce': perfect.summary()['reconstruction_bce'],
-        },
-        'boundaries': [
-            {
-                'unit': name,
-                **score.summary(),
-                'label_information_bits': label_information_bits(score, constant),
-                'image_information_bits': image_information_bits(score, constant),
-            }
-            for name, score in scores.items()
-        ],
+        'unit': name,
+        **score.summary(),
+        'label_information_bits': label_information_bits(score, constant),
+        'image_information_bits': image_information_bits(score, constant),
     }
 
 
