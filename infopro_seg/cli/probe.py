@@ -170,11 +170,7 @@ def named_files(checkpoints: Sequence[str]) -> dict[str, Path]:
     """
     files: dict[str, Path] = {}
     for text in checkpoints:
-        name, found, file = text.partition('=')
-        if not (found and name) or Path(text).is_file():
-            name, file = Path(text).stem, text
-        if not Path(file).is_file():
-            raise FileNotFoundError(f'checkpoint {file} does not exist.')
+        name, file = _name_and_file(text)
         if name in files:
             raise ValueError(
                 f'two checkpoints are named {name!r}: {files[name]} and {file}; name '
@@ -182,6 +178,20 @@ def named_files(checkpoints: Sequence[str]) -> dict[str, Path]:
             )
         files[name] = Path(file)
     return files
+
+
+def _name_and_file(text: str) -> tuple[str, str]:
+    """Split NAME=FILE where it names a file; both may have equals signs."""
+    if Path(text).is_file():
+        return Path(text).stem, text
+    parts = text.split('=')
+    for i in range(1, len(parts)):
+        name, file = '='.join(parts[:i]), '='.join(parts[i:])
+        if name and Path(file).is_file():
+            return name, file
+    raise FileNotFoundError(
+        f'checkpoint {text.partition("=")[2] or text} does not exist.'
+    )
 
 
 def _checked(args: argparse.Namespace, cfg: Config, path: Path) -> TrainedNetwork:

@@ -109,6 +109,18 @@ def test_gradients_of_trained_and_of_given_heads(tool):
     assert page.count('| local head ') == 3
 
 
+def test_names_and_files_may_have_equals_signs(tool):
+    Path('k=8').mkdir()
+    for path in ('k=8/a.pth', 'b=1.pth'):
+        torch.save({}, path)
+    found = probe.named_files(['greedy K=8=k=8/a.pth', 'a.pth', 'b=1.pth'])
+    assert {name: str(path) for name, path in found.items()} == {
+        'greedy K=8': 'k=8/a.pth',
+        'a': 'a.pth',
+        'b=1': 'b=1.pth',
+    }
+
+
 def other_network():
     cfg = read_config('toy.py')
     cfg.model.backbone.base_channels = 4
