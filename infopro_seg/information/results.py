@@ -101,7 +101,13 @@ def _facts(settings: Mapping[str, Any], entries: Sequence[Entry]) -> str:
     for key in ('command', 'machine', 'versions', 'date'):
         values = dict.fromkeys(entry['facts'][key] for entry in entries)
         lines.append(f'- {key}: {"; ".join(values)}')
-    notes = [
-        f'- {entry["name"]}: {note}' for entry in entries for note in entry['notes']
-    ]
-    return '\n'.join([*lines, *notes])
+    notes: dict[str, list[str]] = {
+        note: [] for entry in entries for note in entry['notes']
+    }
+    for entry in entries:
+        for note in entry['notes']:
+            notes[note].append(entry['name'])
+    for note, names in notes.items():
+        owners = '' if len(names) == len(entries) else f'{", ".join(names)}: '
+        lines.append(f'- {owners}{note}')
+    return '\n'.join(lines)
