@@ -24,6 +24,7 @@ COMMANDS = {
     'evaluate-cityscapes': 'evaluate_cityscapes',
     'report': 'report',
     'study': 'study',
+    'probe': 'probe',
     'benchmark': 'benchmark',
     'gpu-proof': 'gpu_proof',
     'memory-table': 'memory_table',

@@ -73,15 +73,31 @@ class CheckWeightsHook(Hook):
         else:
             unneeded = self._drop if resumes else (*self._drop, *TRAINING_ONLY)
             problems += _unfit(model, missing, left_over, unneeded)
-        if problems:
-            more = f'; and {len(problems) - 3} more' if len(problems) > 3 else ''
-            raise ValueError(
-                f'checkpoint and config do not belong together: '
-                f'{"; ".join(problems[:3])}{more}. The config has num_classes='
-                f'{_num_classes(model)}. Pass the config of the checkpoint; to '
-                "continue with other classes, set drop=['decode_head.conv_seg', ...] "
-                'of CheckWeightsHook.'
-            )
+        _refuse(
+            model,
+            problems,
+            "; to continue with other classes, set drop=['decode_head.conv_seg', ...] "
+            'of CheckWeightsHook',
+        )
+
+
+def load_weights(
+    model: nn.Module, checkpoint: Mapping, unneeded: tuple[str, ...] = TRAINING_ONLY
+) -> None:
+    """Load a checkpoint into a network, which must be that of the checkpoint.
+
+    Args:
+        model: A segmentor.
+        checkpoint: With ``state_dict``.
+        unneeded: Prefixes of weights that may be missing or left over.
+
+    Raises:
+        ValueError: if the weights do not fit; names some of them.
+    """
+    given = _as_loaded(checkpoint['state_dict'])
+    _require_common_names(given, model.state_dict(), checkpoint)
+    problems, missing, left_over = _compare(model, given)
+    _refuse(model, problems + _unfit(model, missing, left_over, unneeded))
 
 
 def check_pretrained(model: nn.Module) -> None:
@@ -146,6 +162,16 @@ def _unfit(
         for name in left_over
         if name.partition('.')[0] in parts and not name.startswith(unneeded)
     ]
+
+
+def _refuse(model: nn.Module, problems: list[str], advice: str = '') -> None:
+    if problems:
+        more = f'; and {len(problems) - 3} more' if len(problems) > 3 else ''
+        raise ValueError(
+            'checkpoint and config do not belong together: '
+            f'{"; ".join(problems[:3])}{more}. The config has num_classes='
+            f'{_num_classes(model)}. Pass the config of the checkpoint{advice}.'
+        )
 
 
 def _require_common_names(given: Mapping, own: Mapping, checkpoint: Mapping) -> None:

@@ -32,16 +32,17 @@ def render_samples(
         with torch.no_grad():
             sample = model.test_step(data)[0]
             inputs = model.data_preprocessor(data)['inputs']
-            pictures = {'image': _picture(model.reconstruction_target(inputs)[0])}
+            pictures = {'image': picture_of(model.reconstruction_target(inputs)[0])}
             pictures['label'] = palette[sample.gt_sem_seg.data[0].cpu().numpy()]
             pictures['prediction'] = palette[sample.pred_sem_seg.data[0].cpu().numpy()]
             for name, image in model.reconstruct(inputs).items():
-                pictures[name] = _picture(image[0])
+                pictures[name] = picture_of(image[0])
         rows.append(pictures)
     return rows
 
 
-def _picture(image: Tensor) -> np.ndarray:
+def picture_of(image: Tensor) -> np.ndarray:
+    """An image (3, H, W) in [0, 1] as (H, W, 3) uint8."""
     return (image * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
 

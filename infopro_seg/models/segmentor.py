@@ -384,8 +384,19 @@ class InfoProEncoderDecoder(EncoderDecoder):
                 'passes: this takes more memory than end-to-end training. Add '
                 "dict(type='LocalBackwardHook') to custom_hooks."
             )
-        compares = any(head.reconstruction is not None for head in self.local_heads)
-        if compares and self._image_range is not None and not self._is_range_given:
+        if any(head.reconstruction is not None for head in self.local_heads):
+            self.check_image_range(inputs)
+
+    def check_image_range(self, inputs: Tensor) -> None:
+        """Check the range that mean and std imply; a range of the config is believed.
+
+        Args:
+            inputs: Normalised images (N, C, H, W).
+
+        Raises:
+            ValueError: if the images are not in that range, see `check_range`.
+        """
+        if self._image_range is not None and not self._is_range_given:
             check_range(recovered(self.data_preprocessor, inputs), self._image_range)
 
     def use_lean_losses(self) -> dict[str, str | None]:

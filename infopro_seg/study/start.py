@@ -7,13 +7,11 @@ runs start from the file.
 """
 
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import ConfigDict
-from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from torch import Tensor
@@ -21,6 +19,7 @@ from torch import Tensor
 from ..checkpoints.files import write_checkpoint
 from ..checkpoints.loading import weights_only_loading
 from ..engine.check_weights_hook import check_pretrained
+from ..engine.quiet import quiet_log
 from ..engine.random_state import random_numbers_from
 from ..settings.config import as_list, type_name
 from ..settings.localize import stock_model_config
@@ -53,7 +52,7 @@ def initial_weights(
         backbone['init_cfg'] = {'type': 'Pretrained', 'checkpoint': pretrained}
     elif _loads(backbone.get('init_cfg')):
         backbone.pop('init_cfg')
-    with _quiet(), weights_only_loading(), random_numbers_from([seed]):
+    with quiet_log(), weights_only_loading(), random_numbers_from([seed]):
         network = MODELS.build(ConfigDict(stock))
         check_pretrained(network)
         for name, part in network.named_children():
@@ -81,15 +80,3 @@ def write_initial_weights(job: Job, places: Places) -> Path:
 
 def _loads(init_cfg: Any) -> bool:
     return 'Pretrained' in map(type_name, as_list(init_cfg))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The host logs three lines per parameter."""
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel('ERROR')
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -31,19 +31,29 @@ def test_refusals_are_counted_by_reason_and_listed():
 
 def test_a_table_says_where_fewer_modules_are_all_there_are():
     cells = (Cell(1, 2**30, 0.0), Cell(2, 2**29, 0.0123))
-    row = Row('mmseg::a/b.py', 4, (64, 96), 'float16', 2**31, cells, 0.004)
+    row = Row(
+        'mmseg::a/b.py',
+        4,
+        (64, 96),
+        'float16',
+        2**31,
+        checkpointing=Cell(1, 2**30, 0.3),
+        exact=Cell(5, 2**29, 0.12),
+        cells=cells,
+        prediction_error=0.004,
+    )
     line = memory_report([row], [1, 2, 8]).splitlines()[2]
     assert line == (
-        '| b | 4 of 64x96, float16 | 2.00 | 1.00 (50%) | 0.50 (25%, +1.2%) '
-        '| 0.50 (25%, +1.2%, K=2) | +0.4% |'
+        '| b | 4 of 64x96, float16 | 2.00 | 1.00 (50%, +30.0%) | 0.50 (25%, +12.0%) '
+        '| 1.00 (50%) | 0.50 (25%, +1.2%) | 0.50 (25%, +1.2%, K=2) | +0.4% |'
     )
 
 
 def test_models_without_numbers_are_listed_below_the_table():
     text = memory_report([Row('mmseg::a/b.py', reason='no units')], [2])
     assert text.splitlines() == [
-        '| config | images | end-to-end GiB | K=2 | error |',
-        '|---|---|---|---|---|',
+        '| config | images | end-to-end GiB | checkpointing | exact | K=2 | error |',
+        '|---|---|---|---|---|---|---|',
         '',
         'Without numbers:',
         '',

@@ -47,7 +47,7 @@ class CheckLabelsHook(Hook):
         Raises:
             ValueError: if a label value is not allowed; names file and values.
         """
-        _check_batch(data_batch, self._rules)
+        check_batch(data_batch, self._rules)
 
     def before_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
@@ -72,10 +72,15 @@ class CheckLabelsHook(Hook):
     def _check_scored(self, evaluator: object, data_batch: dict | None) -> None:
         rule = metric_rule(evaluator, self._rules)
         if rule is not None:
-            _check_batch(data_batch, [rule])
+            check_batch(data_batch, [rule])
 
 
-def _check_batch(data_batch: dict | None, rules: list[LabelRule]) -> None:
+def check_batch(data_batch: dict | None, rules: list[LabelRule]) -> None:
+    """Check the labels of a batch from a loader.
+
+    Raises:
+        ValueError: if a label value is not allowed; names file and values.
+    """
     for sample in _samples(data_batch):
         if 'gt_sem_seg' in sample:
             for rule in rules:
