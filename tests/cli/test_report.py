@@ -47,7 +47,7 @@ def test_a_run_of_the_train_command_is_reported(tmp_path, monkeypatch, request):
     assert re.search(r'ResNetV1c 18 with ASPPHead', text)
     assert 'layer1.0 ↻' in text
     assert 'splits layer2.1' in text
-    assert f"command python tool.py {config} --work-dir '{work_dir}'" in text
+    assert f"command python tools/train.py {config} --work-dir '{work_dir}'" in text
     assert re.search(r'predicted peak memory \d+ MiB \d+ % of end-to-end', text)
     assert re.search(r'local_0 \d+ MiB \d+ % \d+ MiB \d+ MiB', text)
     assert re.search(r'mIoU [\d.]+ % at iteration 2', text)
