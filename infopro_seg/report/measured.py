@@ -58,6 +58,7 @@ def price_list(studies: Iterable[Mapping[str, Any]]) -> list[Measured]:
             high=round(method['difference']['high'], 2),
         )
         for study in studies
+        if study['facts']['scores on'] == 'val'  # not those of tuning
         for method in study['methods']
         if 'num_modules' in method['local']
         and method['local'].keys() <= _PLANNED

@@ -22,8 +22,9 @@ RESULTS = Path(__file__).parents[2] / 'results'
 PRICE = Measured('Net on data', 300, 4, None, 6, -0.42, -1.25, 0.41)
 
 
-def study(*methods):
-    return {'facts': {'about': 'Net on data', 'iterations': 300}, 'methods': methods}
+def study(*methods, scores_on='val'):
+    facts = {'about': 'Net on data', 'iterations': 300, 'scores on': scores_on}
+    return {'facts': facts, 'methods': methods}
 
 
 def method(local, seeds=(0, 1, 2), **difference):
@@ -43,7 +44,8 @@ def test_rows_that_train_as_plans_do_are_taken():
                 method({'num_modules': 2, 'weights': {'reconstruction': [0, 0]}}),
                 method({'num_modules': 2, 'deep_supervision': True}),
                 method({'num_modules': 4, 'end_to_end_every': 1}),
-            )
+            ),
+            study(method({'num_modules': 6}), scores_on='the last fifth'),
         ]
     )
     assert [entry[2:] for entry in found] == [
