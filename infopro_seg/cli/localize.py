@@ -2,7 +2,8 @@
 
 import argparse
 
-from ..settings.config import read_config
+from ..planner.from_config import settle_cuts
+from ..settings.config import divide_batch, read_config
 from ..settings.localize import localize, write_localized
 from .check_model import build_weightless
 from .run import CONFIG_HELP, KeyValues, make_parser
@@ -12,6 +13,9 @@ EXAMPLE = """example:
       mmseg::pspnet/pspnet_r50-d8_4xb2-40k_cityscapes-512x1024.py pspnet_k4.py \\
       --local num_modules=4
   python tools/train.py pspnet_k4.py
+
+With gpu_memory=11GiB the planner chooses, for the batch and crop of the config on one
+GPU; the file then has its splits.
 """
 
 
@@ -37,6 +41,11 @@ def main() -> None:
     args = parse_args()
     cfg = read_config(args.config)
     settings = localize(cfg, args.local)
+    if cfg.model.local.get('gpu_memory') is not None:
+        divide_batch(cfg, 1)
+        settle_cuts(cfg)
+        planned = cfg.model.local.to_dict()
+        settings['model']['local'] = {k: v for k, v in planned.items() if v is not None}
     modules = build_weightless(cfg).local_modules
     write_localized(cfg, args.config, settings, args.out, force=args.force)
     print(f'wrote {args.out}:')

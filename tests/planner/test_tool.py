@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from infopro_seg.planner.from_config import setting_of
+from infopro_seg.planner.make import RESERVE_BYTES, make_plan
+from infopro_seg.settings import LocalSettings
+from infopro_seg.settings.config import read_config
 from infopro_seg.settings.plan import Plan
 from tests.planner.networks import BATCH, CROP, tiny
 
@@ -51,6 +55,28 @@ def test_a_plan_is_printed_written_and_drawn(config, tmp_path):
     again = run(*arguments)
     assert again.returncode == 2
     assert 'pass --force to overwrite' in again.stderr
+
+
+@pytest.mark.slow
+def test_localize_writes_what_the_planner_chose(config, tmp_path):
+    out, none = tmp_path / 'mine.py', tmp_path / 'none.py'
+    memory = RESERVE_BYTES + 150 * 2**20
+    result = run(config, out, '--local', f'gpu_memory={memory}B', tool='localize.py')
+    assert result.returncode == 0, result.stderr
+    assert 'planned: ' in result.stdout
+    found = read_config(out)
+    local = LocalSettings.parse(found.model.local)
+    plan = make_plan(setting_of(str(config)), gpu_memory=memory, prefer='accuracy')
+    assert len(plan.splits) + 1 == result.stdout.count('  local_')
+    assert local.splits or local.recompute
+    assert local.recompute == plan.recompute
+    assert local.splits == plan.splits
+    assert local.end_to_end_every == plan.end_to_end_every
+    assert 'gpu_memory' not in found.model.local
+    result = run(config, none, '--local', 'gpu_memory=3.2GiB', tool='localize.py')
+    assert result.returncode == 1
+    assert 'nothing fits in gpu_memory=3.20 GiB' in result.stderr
+    assert not none.exists()
 
 
 @pytest.mark.slow
