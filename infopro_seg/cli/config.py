@@ -31,21 +31,11 @@ from .run import CONFIG_HELP, KeyValues
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that all tools share, under mmseg's names."""
-    parser.add_argument('config', help=CONFIG_HELP)
+    """Add the arguments of a run, under mmseg's names."""
+    add_data_arguments(parser)
     parser.add_argument(
         '--work-dir',
         help='folder of logs and checkpoints; default: work_dirs/<name of the config>',
-    )
-    parser.add_argument(
-        '--data-root', help='sets the root folder of every data set in the config'
-    )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=KeyValues,
-        metavar='KEY=VALUE',
-        help='override settings, e.g. train_cfg.max_iters=100',
     )
     parser.add_argument(
         '--local',
@@ -61,6 +51,21 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     # Launchers of torch before 2.0 pass this argument instead of the variable.
     parser.add_argument(
         '--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS
+    )
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the config, its data and changes to it."""
+    parser.add_argument('config', help=CONFIG_HELP)
+    parser.add_argument(
+        '--data-root', help='sets the root folder of every data set in the config'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=KeyValues,
+        metavar='KEY=VALUE',
+        help='override settings, e.g. train_cfg.max_iters=100',
     )
 
 

@@ -9,7 +9,7 @@ from ..report.measured import PRICE_LIST, price_list
 from .run import make_parser
 
 EXAMPLE = """example:
-  python tools/analysis/price_list.py results/camvid_mobilenetv2.json
+  python tools/analysis/price_list.py results/mobilenetv2.json
 
 Rows with the default local heads and weights, and three seeds or more, are taken.
 """

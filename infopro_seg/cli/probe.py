@@ -37,7 +37,7 @@ from ..report.pictures import save_grid
 from ..settings.config import batch_size_of
 from ..settings.heads import PRESETS
 from ..settings.localize import localize
-from .config import add_trust_argument, load_config
+from .config import add_data_arguments, add_trust_argument, load_config
 from .run import KeyValues, make_parser
 
 _LOADERS = ('train_dataloader', 'val_dataloader')
@@ -71,22 +71,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def _add_network(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('config', help='config file (.py), or mmseg::NAME')
+    add_data_arguments(parser)
     parser.add_argument(
         'checkpoints',
         nargs='+',
         metavar='CHECKPOINT',
         help='checkpoint file (.pth) of this config, or NAME=FILE: its name in tables',
-    )
-    parser.add_argument(
-        '--data-root', help='sets the root folder of every data set in the config'
-    )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=KeyValues,
-        metavar='KEY=VALUE',
-        help='override settings of the config',
     )
     parser.add_argument(
         '--out', type=Path, default=Path('probes'), help='folder; default: probes'
