@@ -142,13 +142,29 @@ def break_by_truncation(pid: int, work_dir: Path, rng: random.Random) -> str:
     return f'kill -9, {path.name} cut to {kept:.0%}'
 
 
+def stop_while_saving(pid: int, work_dir: Path) -> None:
+    """Stop a process with a checkpoint half written.
+
+    A file that was seen may be whole by the time of a signal: the process is stopped
+    first, and goes on if its file is gone.
+    """
+    while True:
+        while not list(work_dir.glob('.*.partial')):
+            pass
+        os.kill(pid, signal.SIGSTOP)
+        if not os.WIFSTOPPED(os.waitpid(pid, os.WUNTRACED)[1]):
+            raise RuntimeError(f'{work_dir.name} had ended before it could be killed')
+        if list(work_dir.glob('.*.partial')):
+            return
+        os.kill(pid, signal.SIGCONT)
+
+
 def break_while_saving(pid: int, work_dir: Path, rng: random.Random) -> str:
     """Kill as soon as a checkpoint that is being written is seen."""
     num_iterations = rng.randrange(1, NUM_ITERATIONS)
     while num_logged(work_dir) < num_iterations:
         time.sleep(0.005)
-    while not list(work_dir.glob('.*.partial')):
-        pass
+    stop_while_saving(pid, work_dir)
     kill_group(pid)
     if finish(pid) != -signal.SIGKILL:
         raise RuntimeError(f'{work_dir.name} had ended before it could be killed')

@@ -122,7 +122,6 @@ def test_weights_are_asked_for_where_they_are_used_and_only_there(
 def test_the_studies_of_the_package_have_right_settings(path, tmp_path):
     study = read_study(path)
     configs = {row.local.get('num_modules'): method_config(row) for row in study.rows}
-    assert len(configs) == 4
     for cfg in configs.values():
         check_model(cfg)
     if study.pretrained:
