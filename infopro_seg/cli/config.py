@@ -17,6 +17,7 @@ from mmseg.evaluation import IoUMetric
 from mmseg.registry import METRICS
 
 from ..models.build import accepted_settings
+from ..pipeline import Layout, num_stages_of
 from ..planner.from_config import settle_cuts
 from ..settings.config import (
     as_list,
@@ -110,7 +111,9 @@ def load_config(args: argparse.Namespace) -> Config:
             Path('work_dirs') / Path(args.config.rpartition('::')[-1]).stem
         )
     distributed = args.launcher != 'none'
-    divide_batch(cfg, int(os.environ.get('WORLD_SIZE', 1)) if distributed else 1)
+    num_processes = int(os.environ.get('WORLD_SIZE', 1)) if distributed else 1
+    num_stages = num_stages_of(cfg, args.launcher)
+    divide_batch(cfg, Layout.of(num_stages, num_processes).num_replicas)
     if distributed:
         _collect_scores_without_files(cfg)
     if distributed and not torch.cuda.is_available():

@@ -6,6 +6,7 @@ from mmengine.runner import Runner
 
 from ..checkpoints.loading import resume_last_checkpoint, weights_only_loading
 from ..datasets import check_data, loaders_of
+from ..pipeline import PipelineRunner, num_stages_of
 from ..version import __version__
 from .check_model import check_model
 from .config import (
@@ -55,7 +56,8 @@ def main() -> None:
     check_model(cfg)
     check_data(cfg, loaders=loaders_of(cfg, training=True))
     with connected_processes(cfg), weights_only_loading(trust_pickle=trust_pickle):
-        runner = Runner.from_cfg(cfg)
+        is_pipeline = num_stages_of(cfg, args.launcher) > 1
+        runner = (PipelineRunner if is_pipeline else Runner).from_cfg(cfg)
         # tools/report.py reads it.
         command = this_command('python tools/train.py')
         runner.logger.info(f'infopro_seg {__version__}, command: {command}')

@@ -12,14 +12,16 @@ from torch import Tensor, nn
 Gradients = dict[str, Tensor]
 
 
-def gather_gradients(model: nn.Module) -> list[Gradients]:
+def gather_gradients(model: nn.Module, num_shares: int) -> list[Gradients]:
     """Gather the gradients of all processes; every process must call it.
 
     Args:
         model: The model or its wrapper.
+        num_shares: How many processes see different images. Process r trains other
+            parameters than process r + ``num_shares``, on the same images.
 
     Returns:
-        On the main process, one dict per process: gradients by parameter name, on the
+        On the main process, one dict per share: gradients by parameter name, on the
         CPU. Empty on other processes, and if no process has any gradient.
     """
     parameters = dict(_unwrapped(model).named_parameters())
@@ -27,7 +29,7 @@ def gather_gradients(model: nn.Module) -> list[Gradients]:
     held = all_gather_object(own)
     if not any(held):
         return []
-    gathered: list[Gradients] = [{} for _ in held]
+    gathered: list[Gradients] = [{} for _ in range(num_shares)]
     for name in sorted(set().union(*held)):
         parameter = parameters[name]
         grad = parameter.grad
@@ -35,9 +37,9 @@ def gather_gradients(model: nn.Module) -> list[Gradients]:
         grad = torch.zeros_like(parameter) if grad is None else grad
         grads = all_gather(grad.contiguous())
         if is_main_process():
-            for names, gradients, value in zip(held, gathered, grads, strict=True):
+            for rank, (names, value) in enumerate(zip(held, grads, strict=True)):
                 if name in names:
-                    gradients[name] = value.detach().cpu()
+                    gathered[rank % num_shares][name] = value.detach().cpu()
     return gathered if is_main_process() else []
 
 
@@ -48,15 +50,15 @@ def set_gradients(
 
     Args:
         model: The model or its wrapper, with the same parameters.
-        gathered: One dict per process; ``[]`` does nothing.
-        rank: The process whose gradients to take. None takes the mean over all, which
-            is what the step needs if the number of processes has changed.
+        gathered: One dict per share; ``[]`` does nothing.
+        rank: The share whose gradients to take. None takes the mean over all, which
+            is what the step needs if the number of shares has changed.
     """
     if not gathered:
         return
     gradients = gathered[rank] if rank is not None else _mean(gathered)
     for name, parameter in _unwrapped(model).named_parameters():
-        if name in gradients:
+        if name in gradients and parameter.requires_grad:
             parameter.grad = gradients[name].to(parameter, copy=True)
 
 

@@ -14,6 +14,7 @@ from mmengine.runner.base_loop import BaseLoop
 from torch.utils.data import SequentialSampler
 
 from ..compat import set_epoch
+from .data_share import data_share
 from .numbered_batches import NumberedBatches, number_batches, sampler_of
 from .seeded_sampler import SeededSampler
 
@@ -47,7 +48,7 @@ def go_on_inside(runner: Runner, position: dict[str, int] | None) -> None:
         position: From `epoch_position`, or None if the checkpoint has none.
     """
     loop = runner.train_loop
-    batches = number_batches(loop.dataloader, runner.seed)
+    batches = number_batches(loop.dataloader, runner.seed, data_share(runner))
     if isinstance(loop, IterBasedTrainLoop):
         _let_iterations_skip(runner, batches)
     elif isinstance(loop, EpochBasedTrainLoop):

@@ -7,9 +7,9 @@ before wrappers do anything with an index (repeat, look up in a table, mix image
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
-from mmengine.dist import get_dist_info
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
+from .data_share import DataShare
 from .random_state import random_numbers_from
 
 
@@ -54,12 +54,13 @@ class NumberedBatches:
     Args:
         batches: A batch sampler.
         seed: Used if the sampler has no ``seed``.
+        share: Which part of all draws these are.
     """
 
-    def __init__(self, batches: Batches, seed: int) -> None:
+    def __init__(self, batches: Batches, seed: int, share: DataShare) -> None:
         self.batches = batches
         self._seed = seed
-        self._rank, self._world_size = get_dist_info()
+        self._share = share
         self._epoch = 0
         self._begun: tuple[Iterator, int] | None = None
 
@@ -79,13 +80,13 @@ class NumberedBatches:
         seed = getattr(sampler_of(self), 'seed', None)
         seed = self._seed if seed is None else seed
         for batch in batches:
-            first = self._rank + num_samples * self._world_size
+            first = self._share.index + num_samples * self._share.count
             yield [
                 # SeedSequence ignores zeros at the end: epoch 0 has the numbers of
                 # samplers without epochs.
                 index
                 if isinstance(index, SeededIndex)  # by the sampler itself
-                else NumberedIndex(index, (seed, first + i * self._world_size, epoch))
+                else NumberedIndex(index, (seed, first + i * self._share.count, epoch))
                 for i, index in enumerate(batch)
             ]
             num_samples += len(batch)
@@ -157,7 +158,9 @@ def seed_items(dataset: Dataset) -> bool:
     return True
 
 
-def number_batches(loader: DataLoader, seed: int) -> NumberedBatches | None:
+def number_batches(
+    loader: DataLoader, seed: int, share: DataShare
+) -> NumberedBatches | None:
     """Give every sample of a loader its own random numbers.
 
     Python's, numpy's and torch's CPU generators are seeded for each sample and continue
@@ -168,6 +171,7 @@ def number_batches(loader: DataLoader, seed: int) -> NumberedBatches | None:
     Args:
         loader: Changed in place; a second call changes nothing.
         seed: Used if the sampler has no ``seed``.
+        share: Which part of all draws this process makes.
 
     Returns:
         The batches, or None if the loader has no batch sampler (``batch_size=None``,
@@ -180,7 +184,7 @@ def number_batches(loader: DataLoader, seed: int) -> NumberedBatches | None:
         return None
     # A loader refuses another batch sampler, which might contradict its batch_size.
     # This one gives the same batches.
-    vars(loader)['batch_sampler'] = numbered = NumberedBatches(batches, seed)
+    vars(loader)['batch_sampler'] = numbered = NumberedBatches(batches, seed, share)
     return numbered
 
 

@@ -15,6 +15,7 @@ from torch.utils.data import Sampler
 from ..checkpoints.files import SAVED_AT
 from ..compat import accumulative_counts, is_resumed
 from .accumulated_gradients import gather_gradients, set_gradients
+from .data_share import data_share
 from .loop_position import epoch_position, go_on_inside, leave_epoch
 from .numbered_batches import number_batches, sampler_of
 from .random_state import random_state, set_random_state
@@ -78,7 +79,7 @@ class SafeCheckpointHook(CheckpointHook):
         # Otherwise the loader draws its workers' seed from the global generator: in a
         # resumed run once more than in an uninterrupted one.
         runner.train_dataloader.generator = torch.Generator()
-        number_batches(runner.train_dataloader, runner.seed)
+        number_batches(runner.train_dataloader, runner.seed, data_share(runner))
         self._restore_gradients(runner)
 
     def before_train_epoch(self, runner: Runner) -> None:
@@ -137,15 +138,15 @@ class SafeCheckpointHook(CheckpointHook):
         self._is_resumed = True
         self._saved_at = checkpoint['meta'].get(SAVED_AT, 0.0)
         kept = {key: checkpoint.get(key) for key in (_POSITION, _GRADIENTS)}
-        states = checkpoint.get(_RANDOM)
-        if states is not None and len(states) == runner.world_size:
-            kept[_RANDOM] = states[runner.rank]
+        states, share = checkpoint.get(_RANDOM), data_share(runner)
+        if states is not None and len(states) == share.count:
+            kept[_RANDOM] = states[share.index]
         else:
             held = 'none' if states is None else f'those of {len(states)} processes'
             runner.logger.log(
                 logging.WARNING,
                 f'the checkpoint holds random generators: {held}; this run has '
-                f'{runner.world_size} processes. It continues with other random '
+                f'{share.count} processes. It continues with other random '
                 'numbers than the uninterrupted run would have had.',
             )
         self._to_restore = kept
@@ -162,17 +163,20 @@ class SafeCheckpointHook(CheckpointHook):
                 f'{counts} now: gradients of iterations since the last step are lost.',
             )
             return
-        gathered = saved['processes']
-        is_same = len(gathered) == runner.world_size
-        set_gradients(runner.model, gathered, runner.rank if is_same else None)
+        gathered, share = saved['processes'], data_share(runner)
+        is_same = len(gathered) == share.count
+        set_gradients(runner.model, gathered, share.index if is_same else None)
         # The host has just logged that they are lost.
         runner.logger.info('gradients accumulated so far are those of the file.')
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         state = self._state_before_validation or random_state()
         state = {**state, 'sampler_seed': getattr(_sampler(runner), 'seed', None)}
-        self._to_save = {_RANDOM: all_gather_object(state)}
-        if self.save_optimizer and (gradients := gather_gradients(runner.model)):
+        num_shares = data_share(runner).count
+        # Processes that share their images share their random numbers, too.
+        self._to_save = {_RANDOM: all_gather_object(state)[:num_shares]}
+        gradients = gather_gradients(runner.model, num_shares)
+        if self.save_optimizer and gradients:
             self._to_save[_GRADIENTS] = {
                 'accumulative_counts': accumulative_counts(runner.optim_wrapper),
                 'processes': gradients,

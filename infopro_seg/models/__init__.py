@@ -10,6 +10,7 @@ from .heads.reconstruction import (
 )
 from .heads.segmentation import LocalSegmentationHead
 from .local_module import LocalModule
+from .owners import owners_of, tensors_of
 from .segmentor import InfoProEncoderDecoder
 
 __all__ = [
@@ -22,4 +23,6 @@ __all__ = [
     'LocalSegmentationHead',
     'PixelContrastHead',
     'SubpixelReconstructionHead',
+    'owners_of',
+    'tensors_of',
 ]

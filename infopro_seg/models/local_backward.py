@@ -41,7 +41,7 @@ def local_backward(
     total, _ = BaseModel.parse_losses(_NO_MODEL, losses)
     if not isinstance(total, Tensor) or not total.requires_grad:
         # Nothing is trained here: there is no loss, or head and units are frozen.
-        return _without_history(losses)
+        return without_history(losses)
     total = optim_wrapper.scale_loss(total)
     scaler = getattr(optim_wrapper, 'loss_scaler', None)
     if scaler is not None:
@@ -49,10 +49,11 @@ def local_backward(
     # The forward pass runs under autocast; backward must not, as in the runner.
     with torch.autocast(total.device.type, enabled=False):
         total.backward()
-    return _without_history(losses)
+    return without_history(losses)
 
 
-def _without_history(losses: Mapping[str, Tensor | list[Tensor]]) -> Losses:
+def without_history(losses: Mapping[str, Tensor | list[Tensor]]) -> Losses:
+    """The same losses, detached."""
     return {
         name: [part.detach() for part in value]
         if isinstance(value, list)

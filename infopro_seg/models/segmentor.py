@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..settings import LocalSettings, with_cuts
 from ..settings.recompute_mode import DECODE_HEAD, RecomputeMode
+from ..settings.splits import stage_ranges
 from ..units import State, Unit, units_of
 from .build import build_local_heads, require_losses
 from .heads.local_head import LocalHead, Losses
@@ -28,6 +29,7 @@ from .readers import auxiliary_heads, find_readers, stages_of
 from .recompute.run import check_recompute, head_recompute, resolve_recompute
 from .segments import run_segment
 from .splitting import resolve_splits
+from .stage import Stage
 
 
 def head_losses(
@@ -53,6 +55,29 @@ def head_losses(
         ahead = looked_ahead(units_ahead, network.backbone, state).feature_map()
     feature_map = state.feature_map()
     return head.loss(feature_map, images, data_samples, network.train_cfg, ahead)
+
+
+def _refuse_sight_beyond(
+    stages: Sequence[range], cuts: Sequence[int], look_ahead: int
+) -> None:
+    """Refuse a local head that looks into another stage, whose weights it lacks.
+
+    Args:
+        stages: The modules of each stage of a pipeline.
+        cuts: For all modules but the last, the number of units up to its end.
+        look_ahead: How many units a head looks through.
+    """
+    if not look_ahead:
+        return
+    for stage in stages[:-1]:
+        end = cuts[stage[-1]]
+        for index in stage:
+            if cuts[index] + look_ahead > end:
+                raise ValueError(
+                    f'look_ahead={look_ahead} lets the local head of local_{index} '
+                    'look into the next stage of the pipeline, whose weights are in '
+                    'another process: remove look_ahead, or use fewer stages.'
+                )
 
 
 def sum_losses(module: LocalModule, losses: Losses) -> Losses:
@@ -83,7 +108,9 @@ class InfoProEncoderDecoder(EncoderDecoder):
                      lean_loss=True,           # see `use_lean_loss`
                      image_range=None,         # see `known_range`
                      end_to_end_every=None,    # see `LocalSettings`
-                     deep_supervision=False)   # see `LocalSettings`
+                     deep_supervision=False,   # see `LocalSettings`
+                     pipeline=None,            # see `LocalSettings`
+                     random_streams='process') # see `LocalSettings`
 
             Weights are lambda1 and lambda2 of the first module and of the last but
             one, linear in between. Nothing is recomputed unless asked for (see
@@ -105,6 +132,8 @@ class InfoProEncoderDecoder(EncoderDecoder):
     #: Context managers entered while a module runs, including its losses and its local
     #: backward pass.
     watchers: tuple[Callable[[LocalModule], AbstractContextManager], ...] = ()
+    #: What this process trains of the network; a pipeline gives it fewer modules.
+    stage = Stage()
 
     def __init__(self, *args: Any, local: dict, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -114,6 +143,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
         #: like this, `LocalBackwardHook` counts them.
         self.is_end_to_end = settings.end_to_end_every == 1
         self.deep_supervision = settings.deep_supervision
+        self.random_streams = settings.random_streams
         units = units_of(self.backbone)
         self.image_channels = self._count_image_channels()
         probe = self._probed(units)
@@ -128,7 +158,10 @@ class InfoProEncoderDecoder(EncoderDecoder):
         check_recompute(recompute, self.backbone)
         self.head_mode = recompute.get(DECODE_HEAD, RecomputeMode.NOTHING)
         self.local_modules = cut_into_modules(units, splits, recompute)
+        #: The modules of each stage of a pipeline.
+        self.stages = stage_ranges(settings.pipeline or 1, len(self.local_modules))
         cuts = [names.index(split) + 1 for split in splits]
+        _refuse_sight_beyond(self.stages, cuts, settings.look_ahead)
         #: For each local head, the later units that it looks through.
         self._units_ahead = [
             tuple(units[cut : cut + settings.look_ahead]) for cut in cuts
@@ -175,15 +208,21 @@ class InfoProEncoderDecoder(EncoderDecoder):
         if not self._has_trained and self.training and torch.is_grad_enabled():
             self._look_at_first_batch(inputs)
         losses: Losses = {}
-        states = [State(inputs)]
+        states, batch = [self.stage.receive(inputs)], (inputs, data_samples)
         run = self._run_segment if self.is_end_to_end else self._run_local
-        for module in self.local_modules[:-1]:
+        *early, last = self.stage.modules(self.local_modules)
+        for module in early:
             with self._watched(module):
-                losses.update(run(module, states, inputs, data_samples))
-        with self._watched(self.local_modules[-1]):
-            state = self.local_modules[-1].consume(self.backbone, states)
-            losses.update(self.last_losses(state, data_samples))
-        return losses
+                own = self._differentiated(module, run(module, states, *batch))
+                losses.update(own)
+        # Its backward pass is the runner's.
+        with self._watched(last):
+            if last is self.local_modules[-1]:
+                state = last.consume(self.backbone, states)
+                losses.update(self.last_losses(state, data_samples))
+            else:
+                losses.update(run(last, states, *batch))
+        return self.stage.with_earlier(losses)
 
     def reconstruction_target(
         self, inputs: Tensor, data_samples: Sequence = ()
@@ -251,16 +290,16 @@ class InfoProEncoderDecoder(EncoderDecoder):
         still train themselves. With deep supervision there is no wall.
         """
         state = module.consume(self.backbone, states)
+        passed = state if self.deep_supervision else state.detach()
+        states.append(passed.keep(self._read_later[module.index]))
+        self.stage.pass_on(module, states[-1])
         losses: Losses = {}
         if state.requires_grad or not torch.is_grad_enabled():
             losses = self._head_losses(module, state, inputs, data_samples)
         missing = self._num_outputs - len(state.outputs)
         features = (*state.outputs, *[None] * missing)
         losses.update(self._auxiliary_losses(features, data_samples, module.index))
-        if not self.deep_supervision:
-            state = state.detach()
-        states.append(state.keep(self._read_later[module.index]))
-        return losses if self.deep_supervision else self._differentiated(module, losses)
+        return losses
 
     def _run_segment(
         self,
@@ -275,7 +314,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
         if self.local_heads and (state.requires_grad or not torch.is_grad_enabled()):
             losses = self._head_losses(module, state.detach(), inputs, data_samples)
         states.append(state.keep(self._read_ever))
-        return self._differentiated(module, losses)
+        return losses
 
     def _head_losses(
         self, module: LocalModule, state: State, inputs: Tensor, data_samples: list
@@ -291,7 +330,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
         return add_prefix(losses, module.name)
 
     def _differentiated(self, module: LocalModule, losses: Losses) -> Losses:
-        if self.local_backward is None or not losses:
+        if self.local_backward is None or self.deep_supervision or not losses:
             return losses
         return self.local_backward(module, losses)
 
@@ -427,4 +466,5 @@ class InfoProEncoderDecoder(EncoderDecoder):
         state = self.__dict__.copy()
         state.pop('local_backward', None)
         state.pop('watchers', None)
+        state.pop('stage', None)
         return state

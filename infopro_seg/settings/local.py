@@ -25,7 +25,11 @@ _KEYS = (
     'image_range',
     'end_to_end_every',
     'deep_supervision',
+    'pipeline',
+    'random_streams',
 )
+#: Whose random numbers modules draw: one stream for all, or each its own.
+RANDOM_STREAMS = ('process', 'module')
 # lambda1 and lambda2 of the paper's 512x1024, batch 8 setting (Wang et al., ICLR 2021,
 # released segmentation code).
 _DEFAULT_WEIGHTS = {'reconstruction': (1.5, 1.5), 'segmentation': (1.0, 1.0)}
@@ -57,6 +61,11 @@ class LocalSettings:
             with the modules as segments; 1 for all steps, None for none.
         deep_supervision: Whether gradients pass all walls, and those of the local heads
             with them: the control that tells the effect of walls from that of heads.
+        pipeline: How many stages of local modules train at the same time, each in a
+            process of its own, or how many modules each of them has. None, or a single
+            process: modules train one after the other.
+        random_streams: ``process``, as in stock training, or ``module``, see
+            `infopro_seg.engine.RandomStreamsHook`; a pipeline needs ``module``.
     """
 
     splits: tuple[str, ...] | None = None
@@ -71,6 +80,8 @@ class LocalSettings:
     image_range: tuple[float, float] | None = None
     end_to_end_every: int | None = None
     deep_supervision: bool = False
+    pipeline: int | tuple[int, ...] | None = None
+    random_streams: str = 'process'
 
     @classmethod
     def parse(cls, local: Mapping) -> 'LocalSettings':
@@ -104,6 +115,9 @@ class LocalSettings:
         is_supervised = bool(_switch('deep_supervision', local.get('deep_supervision')))
         if is_supervised:
             _refuse_beside_deep_supervision(cut, local)
+        pipeline = _pipeline(local.get('pipeline'))
+        if pipeline is not None:
+            _refuse_beside_pipeline(local)
         return cls(
             **values,
             head=complete_head(local.get('head')),
@@ -113,6 +127,8 @@ class LocalSettings:
             image_range=_range(local.get('image_range')),
             end_to_end_every=_period(local.get('end_to_end_every')),
             deep_supervision=is_supervised,
+            pipeline=pipeline,
+            random_streams=_random_streams(local.get('random_streams'), pipeline),
         )
 
 
@@ -282,6 +298,52 @@ def _refuse_beside_deep_supervision(cut: str, local: Mapping) -> None:
         raise ValueError(
             f'local.{cut} plans the memory of training with walls, which '
             'deep_supervision=True takes away: cut by splits or num_modules.'
+        )
+
+
+def _pipeline(value: Any) -> int | tuple[int, ...] | None:
+    if value is None:
+        return None
+    parts = [value] if isinstance(value, int) else value
+    is_list = isinstance(parts, Sequence) and not isinstance(parts, str)
+    if not is_list or not parts or not all(_is_count(part) for part in parts):
+        raise ValueError(
+            f'local.pipeline={value!r} must be the number of stages, such as 2, or the '
+            'number of local modules of each stage, such as [2, 1, 1].'
+        )
+    return value if isinstance(value, int) else tuple(parts)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _random_streams(value: Any, pipeline: int | tuple[int, ...] | None) -> str:
+    if value not in (None, *RANDOM_STREAMS):
+        raise ValueError(
+            f'local.random_streams={value!r} is unknown; choose one of '
+            f'{", ".join(RANDOM_STREAMS)}.'
+        )
+    if pipeline is None:
+        return value or 'process'
+    if value == 'process':
+        raise ValueError(
+            "local.random_streams='process' is the stream of one process, and a "
+            "pipeline has several: set 'module', or remove it."
+        )
+    return 'module'
+
+
+def _refuse_beside_pipeline(local: Mapping) -> None:
+    if _period(local.get('end_to_end_every')) is not None:
+        raise ValueError(
+            'local.pipeline trains modules at the same time, and end_to_end_every '
+            'passes gradients through all of them in one step: remove one of the two.'
+        )
+    if local.get('deep_supervision'):
+        raise ValueError(
+            'local.pipeline needs walls between its stages, which '
+            'deep_supervision=True takes away: remove one of the two.'
         )
 
 

@@ -123,6 +123,38 @@ def module_ranges(
     )
 
 
+def stage_ranges(pipeline: int | Sequence[int], num_modules: int) -> tuple[range, ...]:
+    """The local modules of each stage of a pipeline.
+
+    Args:
+        pipeline: Number of stages P, which get (nearly) the same number of modules; or
+            the number of modules of each stage.
+        num_modules: K.
+
+    Returns:
+        One range of modules per stage; together they cover all.
+
+    Raises:
+        ValueError: if there are fewer modules than stages, or if their numbers do not
+            add up to K.
+    """
+    if isinstance(pipeline, int):
+        if pipeline > num_modules:
+            raise ValueError(
+                f'local.pipeline={pipeline} needs as many local modules, and the '
+                f'network has {num_modules}: set num_modules={pipeline} or more.'
+            )
+        ends = [round(i * num_modules / pipeline) for i in range(pipeline + 1)]
+    else:
+        ends = [0, *itertools.accumulate(pipeline)]
+        if ends[-1] != num_modules:
+            raise ValueError(
+                f'local.pipeline={list(pipeline)} is for {ends[-1]} local modules, and '
+                f'the network has {num_modules}.'
+            )
+    return tuple(range(start, end) for start, end in itertools.pairwise(ends))
+
+
 def linear_weights(first_last: float | Sequence[float], num: int) -> tuple[float, ...]:
     """Loss weights that change linearly from the first module to the last but one.
 

@@ -107,10 +107,11 @@ def runner_of(
     local_hook=None,
     train_cfg=None,
     param_scheduler=None,
+    cls=Runner,
     **settings,
 ):
     """A runner with checkpoints, momentum, a schedule and an average of weights."""
-    return Runner(
+    return cls(
         model=ConfigDict(copy.deepcopy(settings.pop('model', MODEL))),
         work_dir=str(work_dir),
         train_dataloader=train_dataloader or loader(),

@@ -28,7 +28,7 @@ def grads(model):
 def test_what_is_saved_is_put_back():
     model, other = network(), network()
     fill(model, 2.0, without=['1.bias'])
-    gathered = gather_gradients(model)
+    gathered = gather_gradients(model, 1)
     set_gradients(other, gathered, 0)
     assert grads(other) == grads(model)
     assert grads(other)['1.bias'] is None
@@ -38,7 +38,7 @@ def test_what_is_saved_is_put_back():
 
 
 def test_without_gradients_nothing_is_saved_or_put_back():
-    assert gather_gradients(network()) == []
+    assert gather_gradients(network(), 1) == []
     model = network()
     set_gradients(model, [], 0)
     assert set(grads(model).values()) == {None}
@@ -59,7 +59,7 @@ def rank_main(rank, folder):
     torch.distributed.init_process_group('gloo', store=store, rank=rank, world_size=2)
     model = network()
     fill(model, float(rank + 1), without=['1.bias'] if rank else [])
-    gathered = gather_gradients(model)
+    gathered = gather_gradients(model, 2)
     assert bool(gathered) == (rank == 0)
     gathered = gathered if rank == 0 else None
     box = [gathered]

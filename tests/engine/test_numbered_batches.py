@@ -24,9 +24,12 @@ from torch.utils.data import (
 )
 
 from infopro_seg.engine import SeededSampler
+from infopro_seg.engine.data_share import DataShare
 from infopro_seg.engine.numbered_batches import NumberedBatches, number_batches
 from infopro_seg.engine.random_state import random_numbers_from, random_state
 from tests.engine.runs import Scenes
+
+ALONE = DataShare(0, 1)
 
 
 def draws():
@@ -110,7 +113,7 @@ def load(dataset, num_batches=4, workers=0, sampler=SeededSampler, skip=None, **
         collate_fn=list,
         **loader,
     )
-    batches = number_batches(loader, 0)
+    batches = number_batches(loader, 0, ALONE)
     if skip:
         assert batches.go_to(*skip) == 0
     iterator = iter(loader)
@@ -193,7 +196,7 @@ def test_a_sliced_data_set_of_the_runner_is_seeded_too():
     seen = []
     for _ in range(2):
         loader = Runner.build_dataloader(cfg, seed=5)
-        number_batches(loader, 5)
+        number_batches(loader, 5, ALONE)
         seen.append([s['draws'] for batch in loader for s in batch])
     assert seen[0] == seen[1]
 
@@ -203,7 +206,7 @@ def test_epochs_have_other_numbers_and_any_of_them_can_be_gone_to():
         dataset = scenes()
         sampler = DefaultSampler(dataset, shuffle=True, seed=5)
         loader = DataLoader(dataset, 3, sampler=sampler, collate_fn=list)
-        batches = number_batches(loader, 0)
+        batches = number_batches(loader, 0, ALONE)
         batches.go_to(first, 0)
         return [[s['draws'] for b in loader for s in b] for _ in range(first, 3)]
 
@@ -241,7 +244,7 @@ def test_numbers_are_those_of_the_seeds():
 
 
 def test_going_on_inside_an_epoch_says_what_it_did_not_have():
-    batches = NumberedBatches(BatchSampler(range(7), 2, False), 0)
+    batches = NumberedBatches(BatchSampler(range(7), 2, False), 0, ALONE)
     assert batches.go_to(0, 3) == 0
     assert [[i.index for i in batch] for batch in batches] == [[6]]
     assert batches.go_to(1, 4) == 0
@@ -252,7 +255,7 @@ def test_going_on_inside_an_epoch_says_what_it_did_not_have():
 def test_infinite_samplers_are_not_drawn_from_twice():
     sampler = InfiniteSampler(range(5), shuffle=True, seed=1)
     stream = iter(InfiniteSampler(range(5), shuffle=True, seed=1))
-    batches = NumberedBatches(BatchSampler(sampler, 2, True), 0)
+    batches = NumberedBatches(BatchSampler(sampler, 2, True), 0, ALONE)
     batches.go_to(0, 4)
     expected = [next(stream) for _ in range(12)][8:]
     iterator = iter(batches)
@@ -267,11 +270,11 @@ def test_indices_may_be_anything_and_data_sets_are_pickled_to_workers():
     loader = DataLoader(
         Words(), batch_sampler=[[('a', 1)], [('b', 2), 'c']], collate_fn=list
     )
-    number_batches(loader, 3)
+    number_batches(loader, 3, ALONE)
     assert [i for batch in loader for i, _ in batch] == [('a', 1), ('b', 2), 'c']
     dataset = scenes()
-    number_batches(DataLoader(dataset, 2), 0)
-    number_batches(DataLoader(dataset, 2), 0)
+    number_batches(DataLoader(dataset, 2), 0, ALONE)
+    number_batches(DataLoader(dataset, 2), 0, ALONE)
     assert len(pickle.loads(pickle.dumps(dataset))) == 10
 
 
@@ -286,5 +289,5 @@ def test_what_has_no_batches_of_indices_is_left_alone():
         DataLoader([1, 2], 2),
     ):
         before = dict(vars(loader))
-        assert number_batches(loader, 0) is None
+        assert number_batches(loader, 0, ALONE) is None
         assert vars(loader) == before

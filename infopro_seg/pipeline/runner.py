@@ -1,0 +1,275 @@
+"""A runner whose processes train different local modules of one network."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.hooks import EMAHook, Hook
+from mmengine.model import revert_sync_batchnorm
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+from mmengine.runner.base_loop import BaseLoop
+from torch import nn
+from torch.utils.data import DataLoader
+
+from ..engine.data_share import DataShare
+from ..engine.local_model import find_local_model
+from ..models import InfoProEncoderDecoder, owners_of
+from ..settings import LocalSettings
+from ..settings.localize import is_local
+from .checks import check_config, check_stages, let_share
+from .layout import Layout
+from .processes import Processes
+from .stage import PipelineStage
+from .weights import optimizer_state, put_back, share, taken
+
+#: Batches that may be under way from one stage to the next before the sender waits.
+QUEUE = 2
+# A batch is two messages: what passes the wall, and the losses.
+_MESSAGES = 2
+_TIMEOUT_SECONDS = 1800
+
+
+def num_stages_of(cfg: Config, launcher: str) -> int:
+    """How many stages the processes of a run are divided into: 1 without a pipeline.
+
+    Args:
+        cfg: Config of a run.
+        launcher: As in Runner; ``none`` starts one process.
+
+    Raises:
+        ValueError: if the ``local`` setting is wrong.
+    """
+    model = cfg.get('model')
+    if launcher == 'none' or not is_local(model) or model.get('local') is None:
+        return 1
+    pipeline = LocalSettings.parse(model.local).pipeline or 1
+    return pipeline if isinstance(pipeline, int) else len(pipeline)
+
+
+class PipelineRunner(Runner):
+    """mmengine's Runner, of which each process trains one stage of the network.
+
+    Every process has the whole network, with up-to-date weights and an optimizer state
+    for its own stage alone. Weights are shared before validation. A checkpoint is the
+    file that a single process writes; any number of stages can resume from it.
+
+    Args:
+        args: Positional arguments of Runner.
+        kwargs: Keyword arguments of Runner.
+
+    Raises:
+        ValueError: if the stages do not divide the processes, or if the config asks
+            for what stages cannot do apart, see `check_config`.
+    """
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """Give the network its stage; replicas of a stage average their gradients.
+
+        Args:
+            model_wrapper_cfg: As in Runner.
+            model: A local model. ``env_cfg.dist_cfg.timeout`` of the config is the
+                number of seconds that one process may keep another waiting.
+        """
+        assert isinstance(model, InfoProEncoderDecoder)
+        check_config(self.cfg)
+        layout = Layout.of(len(model.stages), self.world_size)
+        dist_cfg = (self.cfg.get('env_cfg') or {}).get('dist_cfg') or {}
+        timeout = dist_cfg.get('timeout', _TIMEOUT_SECONDS)
+        self.processes = processes = Processes(layout, self.rank, timeout)
+        #: The images of this process, see `infopro_seg.engine.data_share`.
+        self.data_share = DataShare(processes.replica, layout.num_replicas)
+        self._builds_training_data = False
+        self._stages = {
+            name: next(i for i, stage in enumerate(model.stages) if index in stage)
+            for name, index in owners_of(model).items()
+        }
+        self._own_names = {n for n, s in self._stages.items() if s == processes.stage}
+        check_stages(model, self._stages)
+        self._foreign = [
+            parameter
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad and name not in self._own_names
+        ]
+        before = after = None
+        if processes.stage > 0:
+            before = processes.link(processes.stage - 1, QUEUE * _MESSAGES)
+        if not processes.is_last_stage:
+            after = processes.link(processes.stage + 1, QUEUE * _MESSAGES)
+        model.stage = PipelineStage(model.stages[processes.stage], before, after)
+        for parameter in self._foreign:
+            parameter.requires_grad_(False)
+        if self.data_share.count == 1:
+            return revert_sync_batchnorm(model.to(get_device()))
+        wrapper = {
+            'type': 'MMDistributedDataParallel',
+            'broadcast_buffers': False,
+            'find_unused_parameters': True,
+            **(model_wrapper_cfg or {}),
+            'process_group': processes.stage_group,
+        }
+        wrapped = super().wrap_model(wrapper, model)
+        for module in wrapped.modules():
+            if isinstance(module, nn.SyncBatchNorm):
+                module.process_group = processes.stage_group
+        return wrapped
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> OptimWrapper:
+        """Build the optimizer for all parameters, as a single process does.
+
+        Its groups, and so the checkpoint, are those of a single process. Parameters
+        of other stages never get a gradient.
+
+        Args:
+            optim_wrapper: As in Runner.
+        """
+        for parameter in self._foreign:
+            parameter.requires_grad_(True)
+        try:
+            return super().build_optim_wrapper(optim_wrapper)
+        finally:
+            for parameter in self._foreign:
+                parameter.requires_grad_(False)
+
+    def scale_lr(self, optim_wrapper: Any, auto_scale_lr: dict | None = None) -> None:
+        """Scale the learning rate by the number of images per step.
+
+        Args:
+            optim_wrapper: As in Runner.
+            auto_scale_lr: As in Runner.
+        """
+        num_processes = self.world_size
+        self._world_size: int = self.data_share.count
+        super().scale_lr(optim_wrapper, auto_scale_lr)
+        self._world_size = num_processes
+
+    def build_train_loop(self, loop: Any) -> BaseLoop:
+        """Build the loop; its data are the share of this process.
+
+        Args:
+            loop: As in Runner.
+        """
+        self._builds_training_data = True
+        try:
+            return super().build_train_loop(loop)
+        finally:
+            self._builds_training_data = False
+
+    # A method of the class there, but the loops call it on the runner.
+    def build_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
+        """Build a data loader; see Runner."""
+        loader = Runner.build_dataloader(*args, **kwargs)
+        if self._builds_training_data:
+            let_share(loader, self.data_share)
+        return loader
+
+    def train(self) -> nn.Module:
+        """Train, and leave every process with the weights of all stages."""
+        processes = self.processes
+        if processes.is_last_stage:
+            stages = range(processes.layout.num_stages - 1)
+        else:
+            stages = range(processes.layout.num_stages - 1, processes.layout.num_stages)
+        #: For checkpoints: from all other stages, or to the last.
+        self._archive = [processes.cpu_link(stage) for stage in stages]
+        self.register_hook(_ShareWeightsHook())
+        return super().train()
+
+    def share_weights(self) -> None:
+        """Bring the weights of all stages up to date; all processes must call it."""
+        processes = self.processes
+        for model in self._models():
+            share(model, self._stages, processes.sources(), processes.replica_group)
+
+    def finish(self) -> None:
+        """Wait until all that was sent has arrived."""
+        model = find_local_model(self.model)
+        assert model is not None
+        assert isinstance(model.stage, PipelineStage)
+        model.stage.finish()
+        for link in self._archive:
+            link.wait()
+
+    def resume(self, *args: Any, **kwargs: Any) -> None:
+        """Resume as in Runner, with the optimizer's state of this stage alone.
+
+        Args:
+            args: As in Runner.
+            kwargs: As in Runner.
+        """
+        super().resume(*args, **kwargs)
+        self._forget_others()
+
+    def save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """Write the checkpoint of all stages; all processes must call it.
+
+        Other processes go on as soon as they have copied their part.
+
+        Args:
+            args: As in Runner.
+            kwargs: As in Runner.
+        """
+        if self.processes.replica > 0:
+            return
+        if not self.processes.is_last_stage:
+            own = {n: p for n, p in self._parameters().items() if n in self._own_names}
+            self._archive[0].send(
+                (
+                    taken(self._models(), self._own_names),
+                    optimizer_state(self.optim_wrapper.optimizer, own),
+                )
+            )
+            return
+        with self._states_of_others():
+            super().save_checkpoint(*args, **kwargs)
+
+    @contextmanager
+    def _states_of_others(self) -> Iterator[None]:
+        parameters, state = self._parameters(), self.optim_wrapper.optimizer.state
+        for link in self._archive:
+            weights, states = link.receive()
+            put_back(self._models(), weights)
+            state.update({parameters[name]: values for name, values in states.items()})
+        # In the order of a single process.
+        ordered = {p: state[p] for p in parameters.values() if p in state}
+        state.clear()
+        state.update(ordered)
+        yield
+        self._forget_others()
+
+    def _forget_others(self) -> None:
+        for parameter in self._foreign:
+            self.optim_wrapper.optimizer.state.pop(parameter, None)
+
+    def _models(self) -> list[nn.Module]:
+        """The network, and its averages over time."""
+        model = find_local_model(self.model)
+        assert model is not None
+        averages = [
+            hook.ema_model.module
+            for hook in self.hooks
+            if isinstance(hook, EMAHook) and hasattr(hook, 'ema_model')
+        ]
+        return [model, *averages]
+
+    def _parameters(self) -> dict[str, nn.Parameter]:
+        model = find_local_model(self.model)
+        assert model is not None
+        return dict(model.named_parameters())
+
+
+class _ShareWeightsHook(Hook):
+    """Gives every process the weights of all stages, where they are used."""
+
+    priority = 'VERY_HIGH'
+
+    def before_val(self, runner: Runner) -> None:
+        assert isinstance(runner, PipelineRunner)
+        runner.share_weights()
+
+    def after_train(self, runner: Runner) -> None:
+        assert isinstance(runner, PipelineRunner)
+        runner.finish()
+        runner.share_weights()

@@ -1,0 +1,105 @@
+"""Small runs in one process and in pipelines, with all that a run may have."""
+
+import copy
+from contextlib import contextmanager
+
+import torch
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+
+from infopro_seg.pipeline import PipelineRunner
+from tests.backbones import BACKBONES
+from tests.engine.runs import loader, resume, runner_of
+from tests.helpers import deeplabv3, localized, resnet
+from tests.processes import connect
+
+RESNET = deeplabv3(resnet(stem_channels=8, base_channels=8), widths=(8, 16, 32, 64))
+
+
+class Bfloat16Wrapper(OptimWrapper):
+    """The forward pass in bfloat16, as AmpOptimWrapper without a scaler does it."""
+
+    @contextmanager
+    def optim_context(self, model):
+        """Autocast on the CPU."""
+        with super().optim_context(model), torch.autocast('cpu', torch.bfloat16):
+            yield
+
+
+def network(backbone, **kwargs):
+    """A DeepLabV3 on one of the small backbones, without an auxiliary head."""
+    return deeplabv3(BACKBONES[backbone], auxiliary=None, **kwargs)
+
+
+#: By name: the network, its local setting, settings of the run.
+CASES = {
+    'resnet': (RESNET, {'splits': ['layer1.1', 'layer3.0']}, {}),
+    'uneven': (RESNET, {'num_modules': 5, 'pipeline': [1, 4]}, {}),
+    'accumulation': (
+        RESNET,
+        {'num_modules': 2},
+        {'optim_wrapper': {'accumulative_counts': 2}, 'interval': 3},
+    ),
+    'bfloat16': (
+        RESNET,
+        {'num_modules': 2},
+        {'optim_wrapper': {'type': Bfloat16Wrapper}},
+    ),
+    'clipped': (
+        RESNET,
+        {'num_modules': 3},
+        {'hooks': [{'type': 'ClipModuleGradHook', 'max_norm': 0.1}]},
+    ),
+    'epochs': (
+        RESNET,
+        {'num_modules': 2},
+        {
+            'train_dataloader': loader(sampler='DefaultSampler', num_workers=1),
+            'train_cfg': {'type': 'EpochBasedTrainLoop', 'max_epochs': 1},
+        },
+    ),
+}
+
+
+def settings_of(case, num_stages, num_processes):
+    """Arguments of `runner_of` for a case."""
+    model, local, settings = CASES[case]
+    local = {'pipeline': num_stages, 'random_streams': 'module', **local}
+    model = localized(copy.deepcopy(model), **local)
+    hooks = [*settings.get('hooks', ()), {'type': 'RandomStreamsHook'}]
+    wrapper = {
+        'type': 'MMDistributedDataParallel',
+        'device_ids': None,
+        'broadcast_buffers': False,
+        'find_unused_parameters': True,
+    }
+    return {
+        'iterations': 4,
+        **settings,
+        'model': model,
+        'hooks': hooks,
+        'launcher': 'pytorch' if num_processes > 1 else 'none',
+        'cfg': {'model_wrapper_cfg': wrapper},
+    }
+
+
+def train(work_dir, case, num_stages, num_processes=1, **more):
+    """Train a case, in this process and its peers."""
+    is_pipeline = num_processes > 1 and num_stages > 1
+    settings = settings_of(case, num_stages, num_processes) | more
+    cls = PipelineRunner if is_pipeline else Runner
+    runner = runner_of(work_dir, cls=cls, **settings)
+    runner.train()
+    return runner
+
+
+def train_all(rank, folder, cases, num_stages, num_processes):
+    """What each process of a pipeline runs."""
+    connect(rank, folder / 'store', num_processes)
+    for case in cases:
+        runner = train(folder / case, case, num_stages, num_processes)
+        torch.save(runner.model.state_dict(), folder / case / f'{rank}.pth')
+    torch.distributed.destroy_process_group()
+
+
+__all__ = ['CASES', 'resume', 'settings_of', 'train', 'train_all']
