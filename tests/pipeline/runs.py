@@ -102,4 +102,17 @@ def train_all(rank, folder, cases, num_stages, num_processes):
     torch.distributed.destroy_process_group()
 
 
-__all__ = ['CASES', 'resume', 'settings_of', 'train', 'train_all']
+def train_beside(rank, folder, case, num_stages, num_processes):
+    """A case as a pipeline with replicas, or as replicas alone."""
+    connect(rank, folder / 'store', num_processes)
+    train(folder / 'run', case, num_stages, num_processes)
+    torch.distributed.destroy_process_group()
+
+
+def resume_all(rank, folder, case, num_stages, num_processes):
+    """Go on from the checkpoint in the folder."""
+    connect(rank, folder / 'store', num_processes)
+    cls = PipelineRunner if num_stages > 1 else Runner
+    settings = settings_of(case, num_stages, num_processes) | {'cls': cls}
+    resume(folder / 'run', **settings)
+    torch.distributed.destroy_process_group()
