@@ -16,7 +16,9 @@ from ..planner.limits import (
 from ..planner.make import RESERVE_BYTES, Setting, make_plan
 from ..planner.search.decide import ACCURACY, MOST_EXACT_WORK, PREFERENCES
 from ..planner.search.rows import CHOICES, LEAST
+from ..planner.stages import plan_pipeline
 from ..report.measured import read_price_list
+from ..report.pipeline_text import pipeline_report
 from ..report.plan_text import (
     dial_report,
     fits_report,
@@ -36,6 +38,8 @@ EXAMPLE = """examples:
       --gpu-memory 11GiB --num-gpus 2 --out plan.json
   python tools/plan.py mmseg::pspnet/pspnet_r50-d8_4xb2-40k_cityscapes-512x1024.py \\
       --gpu-memory 24GiB --max-batch
+  python tools/plan.py configs/infopro_deeplabv3_r101_cityscapes.py \
+      --pipeline 2 --link 25GB/s --batch-size 8
 
 The exit code is 1 if nothing fits.
 """
@@ -122,19 +126,77 @@ def parse_args() -> argparse.Namespace:
         metavar='KEY=VALUE',
         help='settings of local besides the splits, e.g. head=paper',
     )
+    _add_pipeline_arguments(parser)
     parser.add_argument('--out', help='plan file (.json) to write')
     parser.add_argument('--plot', help='picture of the memory to write')
     parser.add_argument('--force', action='store_true', help='overwrite files')
     args = parser.parse_args()
     is_open = args.gpu_memory is None and args.num_modules is None
-    if is_open and args.recompute != LEAST:
+    if is_open and args.recompute != LEAST and args.pipeline is None:
         parser.error('give --gpu-memory, --num-modules, --recompute least or several')
+    if args.pipeline is not None:
+        _refuse_beside_pipeline(parser, args)
     if args.gpu_memory is None and (args.max_batch or args.max_crop):
         parser.error('--max-batch and --max-crop need --gpu-memory')
     for path in (args.out, args.plot):
         if path and Path(path).exists() and not args.force:
             parser.error(f'{path} exists; pass --force to overwrite it')
     return args
+
+
+def _add_pipeline_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group('pipeline')
+    group.add_argument(
+        '--pipeline',
+        type=int,
+        metavar='P',
+        help='plan a pipeline of P devices, which train P local modules at the same '
+        'time, each on whole batches; with --gpu-memory, that of each device',
+    )
+    group.add_argument(
+        '--link',
+        default='16GB/s',
+        metavar='SPEED',
+        help='from one device to the next, such as 25GB/s; default: 16GB/s',
+    )
+    group.add_argument(
+        '--tflops',
+        type=float,
+        default=20.0,
+        metavar='T',
+        help='TFLOP/s of one device on this network; default: 20',
+    )
+
+
+def _refuse_beside_pipeline(
+    parser: argparse.ArgumentParser, args: argparse.Namespace
+) -> None:
+    others = ('num_modules', 'exact', 'max_batch', 'max_crop', 'out', 'plot')
+    for name in others:
+        if getattr(args, name):
+            parser.error(
+                f'--{name.replace("_", "-")} has no meaning beside --pipeline, which '
+                'cuts into one module for each device'
+            )
+    if args.tflops <= 0:
+        parser.error('--tflops must be above 0')
+
+
+def show_pipeline(args: argparse.Namespace, setting: Setting) -> int:
+    """Plan a pipeline and print it."""
+    budget = None
+    if args.gpu_memory is not None:
+        budget = parse_bytes(args.gpu_memory, '--gpu-memory') - args.reserve
+    plan = plan_pipeline(setting, args.pipeline, budget=budget)
+    if plan is None:
+        print(
+            f'no pipeline of {args.pipeline} devices fits in {args.gpu_memory} each: '
+            'use a smaller batch or crop, or more devices.'
+        )
+        return 1
+    link = parse_bytes(args.link.removesuffix('/s'), '--link')
+    print(pipeline_report(plan, setting.batch_size, link, 1e12 * args.tflops))
+    return 0
 
 
 def find_plan(args: argparse.Namespace, setting: Setting) -> Plan | None:
@@ -165,6 +227,8 @@ def main() -> int:
         amp_dtype='float16' if args.amp else None,
         num_gpus=args.num_gpus,
     )
+    if args.pipeline is not None:
+        return show_pipeline(args, setting)
     plan = find_plan(args, setting)
     if plan is None:
         size = 'batch' if args.max_batch else 'crop'

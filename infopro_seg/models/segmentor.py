@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from ..settings import LocalSettings, with_cuts
 from ..settings.recompute_mode import DECODE_HEAD, RecomputeMode
-from ..settings.splits import stage_ranges
 from ..units import State, Unit, units_of
 from .build import build_local_heads, require_losses
 from .heads.local_head import LocalHead, Losses
@@ -55,29 +54,6 @@ def head_losses(
         ahead = looked_ahead(units_ahead, network.backbone, state).feature_map()
     feature_map = state.feature_map()
     return head.loss(feature_map, images, data_samples, network.train_cfg, ahead)
-
-
-def _refuse_sight_beyond(
-    stages: Sequence[range], cuts: Sequence[int], look_ahead: int
-) -> None:
-    """Refuse a local head that looks into another stage, whose weights it lacks.
-
-    Args:
-        stages: The modules of each stage of a pipeline.
-        cuts: For all modules but the last, the number of units up to its end.
-        look_ahead: How many units a head looks through.
-    """
-    if not look_ahead:
-        return
-    for stage in stages[:-1]:
-        end = cuts[stage[-1]]
-        for index in stage:
-            if cuts[index] + look_ahead > end:
-                raise ValueError(
-                    f'look_ahead={look_ahead} lets the local head of local_{index} '
-                    'look into the next stage of the pipeline, whose weights are in '
-                    'another process: remove look_ahead, or use fewer stages.'
-                )
 
 
 def sum_losses(module: LocalModule, losses: Losses) -> Losses:
@@ -143,6 +119,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
         #: like this, `LocalBackwardHook` counts them.
         self.is_end_to_end = settings.end_to_end_every == 1
         self.deep_supervision = settings.deep_supervision
+        self.pipeline = settings.pipeline
         self.random_streams = settings.random_streams
         units = units_of(self.backbone)
         self.image_channels = self._count_image_channels()
@@ -158,18 +135,15 @@ class InfoProEncoderDecoder(EncoderDecoder):
         check_recompute(recompute, self.backbone)
         self.head_mode = recompute.get(DECODE_HEAD, RecomputeMode.NOTHING)
         self.local_modules = cut_into_modules(units, splits, recompute)
-        #: The modules of each stage of a pipeline.
-        self.stages = stage_ranges(settings.pipeline or 1, len(self.local_modules))
         cuts = [names.index(split) + 1 for split in splits]
-        _refuse_sight_beyond(self.stages, cuts, settings.look_ahead)
         #: For each local head, the later units that it looks through.
-        self._units_ahead = [
+        self.units_ahead = [
             tuple(units[cut : cut + settings.look_ahead]) for cut in cuts
         ]
         ends = [probe.boundaries[cut - 1] for cut in cuts]
         ahead = [
             probe.boundaries[cut - 1 + len(through)]
-            for cut, through in zip(cuts, self._units_ahead, strict=True)
+            for cut, through in zip(cuts, self.units_ahead, strict=True)
         ]
         self.local_heads = self._build_local_heads(settings, ends, ahead)
         self._is_range_given = settings.image_range is not None
@@ -323,7 +297,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
             self,
             self.local_heads[module.index],
             state,
-            self._units_ahead[module.index],
+            self.units_ahead[module.index],
             self.reconstruction_target(inputs, data_samples),
             data_samples,
         )

@@ -1,6 +1,6 @@
 """What stages that train at different times cannot do, refused before training."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
@@ -49,27 +49,34 @@ def check_config(cfg: Config) -> None:
         )
 
 
-def check_stages(model: InfoProEncoderDecoder, stages: Mapping[str, int]) -> None:
-    """Refuse a stage that has nothing to train.
+def check_stages(model: InfoProEncoderDecoder, stages: Sequence[range]) -> None:
+    """Refuse a stage that has nothing to train, or needs weights of another one.
 
     Args:
         model: The whole network.
-        stages: For each parameter and buffer, its stage.
+        stages: The local modules of each stage.
 
     Raises:
-        ValueError: if the last module of a stage is frozen.
+        ValueError: if the last module of a stage is frozen, or if a local head looks
+            into the next stage.
     """
-    for modules in model.stages[:-1]:
+    sizes = [len(stage) for stage in stages]
+    for modules in stages[:-1]:
         last = model.local_modules[modules[-1]]
-        if any(p.requires_grad for p in last.parameters(model.backbone)):
-            continue
-        if last.index in model.auxiliary_module.values():
-            continue
-        sizes = [len(stage) for stage in model.stages]
-        raise ValueError(
-            f'the stage that ends in {last} has nothing to train there, as its weights '
-            f'are frozen: give it more modules. Now local.pipeline={sizes}.'
-        )
+        is_trained = any(p.requires_grad for p in last.parameters(model.backbone))
+        if not is_trained and last.index not in model.auxiliary_module.values():
+            raise ValueError(
+                f'the stage that ends in {last} has nothing to train there, as its '
+                f'weights are frozen: give it more modules. Now local.pipeline={sizes}.'
+            )
+        own = {u.name for i in modules for u in model.local_modules[i].units}
+        for index in modules:
+            if any(unit.name not in own for unit in model.units_ahead[index]):
+                raise ValueError(
+                    f'look_ahead lets the local head of local_{index} look into the '
+                    'next stage of the pipeline, whose weights are in another process: '
+                    f'remove look_ahead, or change local.pipeline={sizes}.'
+                )
 
 
 def let_share(loader: DataLoader, share: DataShare) -> None:

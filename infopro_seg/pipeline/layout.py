@@ -52,6 +52,10 @@ class Layout:
         """The replica of a process: which share of each batch it sees."""
         return rank % self.num_replicas
 
+    def name(self, rank: int) -> str:
+        """What a process is, for messages: ``stage 0 (process 1)``."""
+        return f'stage {self.stage(rank)} (process {rank})'
+
     def ranks_of_stage(self, stage: int) -> list[int]:
         """The processes that train a stage, by replica."""
         return [self.rank(stage, replica) for replica in range(self.num_replicas)]

@@ -59,5 +59,4 @@ class Processes:
 
     def _link(self, stage: int, device: torch.device | str, depth: int) -> Link:
         rank = self.layout.rank(stage, self.replica)
-        name = f'stage {stage} (process {rank})'
-        return Link(rank, name, self._headers, device, depth)
+        return Link(rank, self.layout.name(rank), self._headers, device, depth)

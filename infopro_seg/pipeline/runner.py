@@ -1,6 +1,6 @@
 """A runner whose processes train different local modules of one network."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +20,8 @@ from ..models import InfoProEncoderDecoder, owners_of
 from ..settings import LocalSettings
 from ..settings.localize import is_local
 from .checks import check_config, check_stages, let_share
+from .division import divide
+from .heartbeat import Heartbeat
 from .layout import Layout
 from .processes import Processes
 from .stage import PipelineStage
@@ -75,7 +77,9 @@ class PipelineRunner(Runner):
         """
         assert isinstance(model, InfoProEncoderDecoder)
         check_config(self.cfg)
-        layout = Layout.of(len(model.stages), self.world_size)
+        stages = divide(model, self.cfg)
+        check_stages(model, stages)
+        layout = Layout.of(len(stages), self.world_size)
         dist_cfg = (self.cfg.get('env_cfg') or {}).get('dist_cfg') or {}
         timeout = dist_cfg.get('timeout', _TIMEOUT_SECONDS)
         self.processes = processes = Processes(layout, self.rank, timeout)
@@ -83,11 +87,10 @@ class PipelineRunner(Runner):
         self.data_share = DataShare(processes.replica, layout.num_replicas)
         self._builds_training_data = False
         self._stages = {
-            name: next(i for i, stage in enumerate(model.stages) if index in stage)
+            name: next(i for i, stage in enumerate(stages) if index in stage)
             for name, index in owners_of(model).items()
         }
         self._own_names = {n for n, s in self._stages.items() if s == processes.stage}
-        check_stages(model, self._stages)
         self._foreign = [
             parameter
             for name, parameter in model.named_parameters()
@@ -98,7 +101,8 @@ class PipelineRunner(Runner):
             before = processes.link(processes.stage - 1, QUEUE * _MESSAGES)
         if not processes.is_last_stage:
             after = processes.link(processes.stage + 1, QUEUE * _MESSAGES)
-        model.stage = PipelineStage(model.stages[processes.stage], before, after)
+        model.stage = PipelineStage(stages[processes.stage], before, after)
+        self._tell(model, stages)
         for parameter in self._foreign:
             parameter.requires_grad_(False)
         if self.data_share.count == 1:
@@ -115,6 +119,13 @@ class PipelineRunner(Runner):
             if isinstance(module, nn.SyncBatchNorm):
                 module.process_group = processes.stage_group
         return wrapped
+
+    def _tell(self, model: InfoProEncoderDecoder, stages: Sequence[range]) -> None:
+        """Log which process is which: messages of the launcher name processes."""
+        for index, modules in enumerate(stages):
+            ranks = ', '.join(map(str, self.processes.layout.ranks_of_stage(index)))
+            names = ', '.join(str(model.local_modules[i]) for i in modules)
+            self.logger.info(f'stage {index} (process {ranks}): {names}')
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> OptimWrapper:
         """Build the optimizer for all parameters, as a single process does.
@@ -175,7 +186,12 @@ class PipelineRunner(Runner):
         #: For checkpoints: from all other stages, or to the last.
         self._archive = [processes.cpu_link(stage) for stage in stages]
         self.register_hook(_ShareWeightsHook())
-        return super().train()
+        layout = processes.layout
+        names = {r: layout.name(r) for r in range(self.world_size)}
+        heartbeat = Heartbeat(names, self.rank)
+        model = super().train()
+        heartbeat.stop()
+        return model
 
     def share_weights(self) -> None:
         """Bring the weights of all stages up to date; all processes must call it."""

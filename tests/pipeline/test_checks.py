@@ -103,22 +103,21 @@ def test_stages_must_divide_the_processes():
 def test_a_stage_without_anything_to_train():
     backbone = resnet(stem_channels=8, base_channels=8, frozen_stages=1)
     config = deeplabv3(backbone, widths=(8, 16, 32, 64), auxiliary=None)
-    local = {'splits': ['layer1.1', 'layer3.0'], 'pipeline': 3}
-    model = build(localized(config, **local))
+    model = build(localized(config, splits=['layer1.1', 'layer3.0']))
     with pytest.raises(ValueError, match=r'ends in local_0 .* frozen.*pipeline=\[1, 1'):
-        check_stages(model, owners_of(model))
-    model = build(localized(config, **local | {'pipeline': [2, 1]}))
-    check_stages(model, owners_of(model))
+        check_stages(model, stage_ranges(3, 3))
+    check_stages(model, stage_ranges([2, 1], 3))
 
 
 def test_a_head_that_looks_into_the_next_stage():
     config = deeplabv3(resnet(stem_channels=8, base_channels=8), (8, 16, 32, 64))
     local = {'splits': ['layer1.0', 'layer2.1'], 'head': {'look_ahead': 2}}
-    with pytest.raises(ValueError, match='head of local_0 look into the next stage'):
-        build(localized(config, pipeline=3, **local))
-    build(localized(config, pipeline=1, **local))
-    with pytest.raises(ValueError, match='head of local_1 look into the next stage'):
-        build(localized(config, pipeline=[2, 1], **local))
+    model = build(localized(config, **local))
+    check_stages(model, stage_ranges(1, 3))
+    for index, sizes in enumerate(([1, 2], [2, 1])):
+        told = f'head of local_{index} look into the next stage'
+        with pytest.raises(ValueError, match=told):
+            check_stages(model, stage_ranges(sizes, 3))
 
 
 def test_shared_weights_belong_to_one_module():

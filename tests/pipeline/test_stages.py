@@ -70,7 +70,7 @@ def in_stages(config, data):
     links = [None, *(MemoryLink() for _ in range(2)), None]
     models = [build(config) for _ in range(3)]
     for i, model in enumerate(models):
-        model.stage = PipelineStage(model.stages[i], links[i], links[i + 1])
+        model.stage = PipelineStage(range(i, i + 1), links[i], links[i + 1])
         losses = train_step(model, data)
     return models, losses
 

@@ -24,7 +24,7 @@ def module_peaks(chain: Chain, partition: Partition) -> tuple[int, ...]:
     chain = chain.of(partition)
     if partition.is_exact:
         return segment_peaks(chain, partition)
-    return tuple(_module_peak(chain, partition, i) for i in range(len(partition.ends)))
+    return tuple(peak_of(chain, partition, i) for i in range(len(partition.ends)))
 
 
 def predicted_peak(chain: Chain, partition: Partition) -> int:
@@ -51,17 +51,27 @@ def total_flops(chain: Chain, partition: Partition) -> int:
     chain = chain.of(partition)
     if partition.is_exact:
         return total_flops(chain, chain.whole) + extra_flops(chain, partition)
-    tail = tail_step(chain, partition.starts[-1], partition.tail_mode)
-    return (
-        sum(
-            step.flops
-            for index in range(len(partition.ends))
-            for step in module_steps(chain, partition, index)
-        )
-        + sum(chain.heads[cut - 1].step.flops for cut in partition.heads)
-        + sum(reader.step.flops for reader in chain.auxiliaries)
-        + tail.flops
-    )
+    return sum(module_flops(chain, partition))
+
+
+def module_flops(chain: Chain, partition: Partition) -> tuple[int, ...]:
+    """FLOPs of a training step of each module, heads included, between walls."""
+    chain = chain.of(partition)
+    return tuple(flops_of(chain, partition, i) for i in range(len(partition.ends)))
+
+
+def flops_of(chain: Chain, partition: Partition, index: int) -> int:
+    """FLOPs of a training step of one module."""
+    start, end = partition.starts[index], partition.ends[index]
+    is_last = index == len(partition.ends) - 1
+    if is_last:
+        readers = [r for r in chain.auxiliaries if chain.last_read(r) >= start]
+        head = tail_step(chain, start, partition.tail_mode)
+    else:
+        readers = chain.attached(start, end)
+        head = chain.heads[end - 1].step
+    steps = [*module_steps(chain, partition, index), *(r.step for r in readers), head]
+    return sum(step.flops for step in steps)
 
 
 def extra_flops(chain: Chain, partition: Partition) -> int:
@@ -95,7 +105,8 @@ def module_steps(chain: Chain, partition: Partition, index: int) -> list[Pass]:
     ]
 
 
-def _module_peak(chain: Chain, partition: Partition, index: int) -> int:
+def peak_of(chain: Chain, partition: Partition, index: int) -> int:
+    """Most bytes alive while one module trains between walls."""
     start, end = partition.starts[index], partition.ends[index]
     is_last = index == len(partition.ends) - 1
     room = end_room(chain, start, end, partition.tail_mode if is_last else None)
