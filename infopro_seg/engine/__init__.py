@@ -11,6 +11,7 @@ from .memory_advice_hook import MemoryAdviceHook
 from .random_streams_hook import RandomStreamsHook
 from .safe_checkpoint_hook import SafeCheckpointHook
 from .seeded_sampler import SeededSampler
+from .timeline_hook import TimelineHook
 from .whole_file_backend import WholeFileBackend
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     'RandomStreamsHook',
     'SafeCheckpointHook',
     'SeededSampler',
+    'TimelineHook',
     'WholeFileBackend',
 ]

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 from torch import distributed
-from torch.distributed import TCPStore
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 #: Seconds between two signs of life, and after which a process counts as lost.
 INTERVAL, PATIENCE = 2.0, 60.0

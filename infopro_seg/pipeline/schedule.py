@@ -106,7 +106,8 @@ def summarize(stages: Sequence[StageTimes], queue: int = 2) -> Summary:
     done = simulate(stages, 2 * num_batches, queue)
     seconds = (done[-1][-1].end - done[-1][num_batches - 1].end) / num_batches
     total = sum(times.busy for times in stages)
-    idle = tuple(1 - times.busy / seconds for times in stages)
+    # Rounding may make it a little less than none.
+    idle = tuple(max(0.0, 1 - times.busy / seconds) for times in stages)
     return Summary(seconds, total / seconds, idle)
 
 

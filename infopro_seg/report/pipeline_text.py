@@ -82,7 +82,7 @@ def _comparison(
             f'pipeline of {num}',
             f'{summary.speed_up:.2f}',
             gib(peak),
-            gib(sent),
+            _mib(sent),
             str(batch),
         ),
     ]
@@ -93,8 +93,12 @@ def _comparison(
                 f'data parallel on {num}',
                 f'{seconds / parallel:.2f}',
                 gib(plan.parallel_peak_bytes),
-                gib(plan.gradient_bytes),
+                _mib(plan.gradient_bytes),
                 str(batch // num),
             )
         )
     return rows
+
+
+def _mib(num_bytes: float) -> str:
+    return f'{num_bytes / 2**20:.0f} MiB'

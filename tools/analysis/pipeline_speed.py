@@ -1,0 +1,11 @@
+"""Time a pipeline of two stages against other ways to use two cores."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from _command import run
+
+if __name__ == '__main__':
+    run('pipeline_speed')
