@@ -144,6 +144,17 @@ def complete_training(cfg: Config) -> None:
     _add_run_hook(cfg)
 
 
+def warn_of_idle_pipeline(cfg: Config) -> None:
+    """Warn if a pipeline was asked for, and there is one process to run it."""
+    stages = num_stages_of(cfg, 'any')
+    if cfg.get('launcher', 'none') == 'none' and stages > 1:
+        warnings.warn(
+            'local.pipeline has no effect in one process: its modules train one after '
+            f'the other. Start {stages} with tools/dist_train.sh CONFIG {stages}.',
+            stacklevel=2,
+        )
+
+
 def complete_test(cfg: Config) -> None:
     """Make a test run the stock network with the checks of a local run, in place.
 

@@ -17,6 +17,7 @@ from .config import (
     connected_processes,
     enable_amp,
     load_config,
+    warn_of_idle_pipeline,
 )
 from .run import make_parser, this_command
 
@@ -53,6 +54,7 @@ def main() -> None:
     if args.resume:
         resume_last_checkpoint(cfg, trust_pickle=trust_pickle)
     complete_training(cfg)
+    warn_of_idle_pipeline(cfg)
     check_model(cfg)
     check_data(cfg, loaders=loaders_of(cfg, training=True))
     with connected_processes(cfg), weights_only_loading(trust_pickle=trust_pickle):
