@@ -161,6 +161,8 @@ def test_hooks_and_their_settings():
     for hook, settings in (
         ('LocalTrainingHook', ('on_divergence', 'monitor_interval')),
         ('CheckWeightsHook', ('drop',)),
+        ('ClipModuleGradHook', ('max_norm', 'norm_type')),
+        ('TimelineHook', ('begin', 'end')),
     ):
         arguments = inspect.signature(HOOKS.get(hook).__init__).parameters
         assert [name for name in arguments if name != 'self'] == list(settings)
