@@ -97,7 +97,7 @@ def test_compiled_gradients_are_those_of_end_to_end_training(budget):
     torch.testing.assert_close(own, stock, rtol=1e-4, atol=2e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_compiled_gradients_keep_every_bit_without_a_resize():
     torch.compiler.reset()
     model = deeplabv3(BACKBONES['resnet18-v1c-3-stages'], widths=(16, 32), auxiliary=1)
@@ -111,7 +111,7 @@ def test_compiled_gradients_keep_every_bit_without_a_resize():
         assert_equal(left, right)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_what_is_kept_is_what_is_counted():
     torch.compiler.reset()
     peaks = {}

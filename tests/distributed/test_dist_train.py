@@ -105,7 +105,7 @@ def test_two_processes_train_validate_and_resume(tmp_path):
 
 
 @pytest.mark.dist
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_two_machines_of_one_process_train_as_one_of_two(tmp_path):
     one, *two = folders = [tmp_path / name for name in ('one', 'first', 'second')]
     for folder in folders:
@@ -223,7 +223,7 @@ def test_without_slurm_that_is_said(tmp_path):
 
 
 @pytest.mark.dist
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_two_processes_of_slurm_train_as_those_of_torchs_launcher(tmp_path):
     # On CPUs; on GPUs the host connects the processes of Slurm.
     (tmp_path / 'tiny.py').write_text(CONFIG)

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch import multiprocessing
 
 from tests.distributed.ranks import (
     BAD_ITERATION,
@@ -17,6 +16,7 @@ from tests.distributed.ranks import (
     train,
 )
 from tests.helpers import assert_equal
+from tests.processes import start
 
 pytestmark = pytest.mark.dist
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.dist
 @pytest.fixture(scope='module')
 def weights(tmp_path_factory):
     folder = tmp_path_factory.mktemp('ranks')
-    multiprocessing.spawn(run_rank, args=(str(folder),), nprocs=NUM_RANKS)
+    start(run_rank, (str(folder),), NUM_RANKS)
     return [torch.load(folder / f'rank_{rank}.pth') for rank in range(NUM_RANKS)]
 
 

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from torch import multiprocessing, nn
+from torch import nn
 
 from infopro_seg.engine.accumulated_gradients import gather_gradients, set_gradients
+from tests.processes import start
 
 
 def network():
@@ -72,7 +73,7 @@ def rank_main(rank, folder):
 
 @pytest.mark.dist
 def test_each_process_gets_its_own(tmp_path):
-    multiprocessing.spawn(rank_main, args=(str(tmp_path),), nprocs=2)
+    start(rank_main, (str(tmp_path),), 2)
     for rank in (0, 1):
         saved, restored = torch.load(tmp_path / f'{rank}.pth')
         assert saved == restored

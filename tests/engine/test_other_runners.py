@@ -107,6 +107,7 @@ def test_reentrant_checkpointing_of_the_host_is_refused(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_compiled_training_step_trains_the_same_weights(tmp_path):
     plain = run(tmp_path / 'plain')
     compiled = run(tmp_path / 'compiled', cfg={'compile': {'backend': 'eager'}})

@@ -4,7 +4,6 @@ import os
 
 import pytest
 import torch
-from torch import multiprocessing
 
 from tests.engine.runs import (
     Killed,
@@ -14,6 +13,7 @@ from tests.engine.runs import (
     resume,
     runner_of,
 )
+from tests.processes import start
 
 SETTINGS = {
     'interval': 3,
@@ -56,7 +56,7 @@ def rank_main(rank, folder):
 def test_a_resumed_run_of_two_processes_ends_as_the_undisturbed_one(tmp_path):
     # Epochs of 2 iterations, a checkpoint in the middle of the second one, between
     # two halves of a step: each process has accumulated gradients of its own.
-    multiprocessing.spawn(rank_main, args=(tmp_path,), nprocs=2)
+    start(rank_main, (tmp_path,), 2)
     middle = torch.load(tmp_path / 'whole' / 'iter_3.pth', weights_only=False)
     one, other = middle['gradients']['processes']
     assert not all(torch.equal(one[name], other[name]) for name in one)
