@@ -5,12 +5,20 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 _INCHES = 3.0
+# Of the legend, below each column of pictures.
+_NAMES_PER_COLUMN = 2
 
 
 def save_grid(
-    rows: Sequence[Mapping[str, np.ndarray]], columns: Sequence[str], path: str | Path
+    rows: Sequence[Mapping[str, np.ndarray]],
+    columns: Sequence[str],
+    path: str | Path,
+    *,
+    legend: Sequence[tuple[str, tuple[int, int, int]]] = (),
+    caption: str = '',
 ) -> None:
     """Save pictures as a table: one row per image, one column per kind, named above it.
 
@@ -18,6 +26,8 @@ def save_grid(
         rows: Pictures by kind, (H, W, 3) uint8 RGB of one size.
         columns: Which kinds, from left to right.
         path: PNG to write.
+        legend: (name, (red, green, blue)) of colours, shown below the pictures.
+        caption: A sentence below all.
     """
     height, width = rows[0][columns[0]].shape[:2]
     row_inches = _INCHES * height / width
@@ -32,4 +42,18 @@ def save_grid(
             ax.set_axis_off()
     for column, ax in zip(columns, axes[0], strict=True):
         ax.set_title(column, fontsize=10)
+    if legend:
+        handles = [
+            Patch(color=(r / 255, g / 255, b / 255), label=name)
+            for name, (r, g, b) in legend
+        ]
+        figure.legend(
+            handles=handles,
+            loc='outside lower center',
+            ncols=_NAMES_PER_COLUMN * len(columns),
+            frameon=False,
+            fontsize=9,
+        )
+    if caption:
+        figure.supxlabel(caption, fontsize=10)
     figure.savefig(path, dpi=max(100, width / _INCHES))
