@@ -14,14 +14,14 @@ model = dict(
         stem_channels=32,
         num_stages=3,
         out_indices=(0, 1, 2),
-        strides=(1, 2, 2),
-        dilations=(1, 1, 1)),
+        strides=(1, 2, 1),
+        dilations=(1, 1, 2)),
     decode_head=dict(
         type='DepthwiseSeparableASPPHead',
         in_channels=256,
         in_index=2,
         channels=48,
-        dilations=(1, 2, 4, 6),
+        dilations=(1, 3, 6, 9),
         c1_in_channels=64,
         c1_channels=16,
         loss_decode=dict(class_weight=class_weight)),
@@ -31,7 +31,7 @@ model = dict(
         splits=[],
         head=dict(preset='lean', segmentation=dict(loss_decode=loss))))
 total_batch_size = 4
-max_iters = 850
+max_iters = 500
 optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',
@@ -40,6 +40,7 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, end=40, by_epoch=False),
     dict(type='PolyLR', eta_min=0, power=0.9, begin=40, end=max_iters, by_epoch=False)
 ]
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 custom_imports = dict(imports=['infopro_seg', 'infopro_seg.benchmark.peak_memory_hook'])
 custom_hooks = [dict(type='LocalTrainingHook'), dict(type='PeakMemoryHook')]
 train_pipeline = [

@@ -43,9 +43,8 @@ the same command goes on. When both are finished, it writes page and pictures ag
 """
 _NUM_SAMPLES = 4
 _RECONSTRUCTIONS = (
-    'What the map behind each local module still tells about the image. What is '
-    'blurred or has\nlost its colour is not in the map, and no later module can get it '
-    'back.'
+    'What each local head can still read of the image in the map of its module. Look '
+    'at small things: where they are blurred, the map has little of them left.'
 )
 
 

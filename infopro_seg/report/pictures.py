@@ -1,5 +1,6 @@
 """Pictures side by side in one file."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from matplotlib.patches import Patch
 _INCHES = 3.0
 # Of the legend, below each column of pictures.
 _NAMES_PER_COLUMN = 2
+# Of the caption.
+_LETTERS_PER_INCH = 12
 
 
 def save_grid(
@@ -55,5 +58,7 @@ def save_grid(
             fontsize=9,
         )
     if caption:
-        figure.supxlabel(caption, fontsize=10)
+        width_inches = _INCHES * len(columns)
+        text = textwrap.fill(caption, round(_LETTERS_PER_INCH * width_inches))
+        figure.supxlabel(text, fontsize=10)
     figure.savefig(path, dpi=max(100, width / _INCHES))
