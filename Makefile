@@ -17,7 +17,7 @@ help:  ## list the targets
 		--force-reinstall $$(sed -n 's/^opencv-python==/opencv-python-headless==/p' requirements.txt)
 	touch $@
 
-demo: .venv/installed  ## train, evaluate and draw a small local-module network
+demo: .venv/installed  ## train a small network end-to-end and as local modules, compare
 	$(PY) tools/demo.py
 
 test: .venv/installed  ## run the tests, a sample of the long products among them

@@ -1,4 +1,4 @@
-# python tools/demo.py  (make demo): nothing to download, minutes on two CPU cores.
+# python tools/train.py configs/infopro_deeplabv3_r18_streets.py: nothing to download.
 # K=3 with a narrow ResNet-18 from scratch on drawn street scenes of 128x256.
 _base_ = [
     './_base_/models/infopro_deeplabv3_r50-d8.py', './_base_/datasets/drawn_streets.py',

@@ -120,7 +120,7 @@ def _not_measured(log: RunLog) -> dict[str, str]:
     """Why there is no measured memory, as a sentence."""
     reasons = []
     if 'memory' not in log.series:
-        reasons.append('The log has no measured peak: it is measured on a GPU only.')
+        reasons.append('The log has no measured peak: on a CPU, that takes a hook.')
     if not log.matching('.saved_gib'):
         reasons.append(
             'Memory, time and gradients of each module are measured if '

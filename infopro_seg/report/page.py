@@ -112,16 +112,17 @@ def _data_uri(picture: np.ndarray, *, is_map: bool) -> str:
     return f'data:image/webp;base64,{base64.b64encode(data.tobytes()).decode()}'
 
 
-def _legend(samples: Samples | None) -> list[tuple[str, str]]:
-    """(class, CSS colour) of the classes that are in the pictures."""
-    if samples is None:
-        return []
+def legend_of(samples: Samples) -> list[tuple[str, tuple[int, int, int]]]:
+    """(class, (red, green, blue)) of the classes that are in the pictures."""
     maps = [row[k] for row in samples.rows for k in _MAPS if k in row]
     shown = {
         tuple(map(int, c)) for m in maps for c in np.unique(m.reshape(-1, 3), axis=0)
     }
-    return [
-        (name, 'rgb({}, {}, {})'.format(*colour))
-        for name, colour in samples.classes
-        if tuple(colour) in shown
-    ]
+    return [(name, colour) for name, colour in samples.classes if colour in shown]
+
+
+def _legend(samples: Samples | None) -> list[tuple[str, str]]:
+    """The legend with CSS colours."""
+    if samples is None:
+        return []
+    return [(name, 'rgb({}, {}, {})'.format(*c)) for name, c in legend_of(samples)]

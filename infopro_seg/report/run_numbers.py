@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ..settings.plan import Plan, PlannedModule
@@ -12,6 +12,8 @@ from .run_log import RunLog
 
 #: Begins the names of IoUs of classes in the log.
 _CLASS_PREFIX = 'IoU.'
+# IoU in percent above which a comparison counts a class.
+_LEARNT = 10
 
 
 class Part(NamedTuple):
@@ -100,7 +102,7 @@ def step_seconds(log: RunLog) -> float | None:
 
 
 def measured_peak(log: RunLog) -> float | None:
-    """Most bytes of tensors on the GPU, as the host logs it; None without a GPU."""
+    """Most bytes of tensors, as the log has it; None if it was not measured."""
     values = log.series.get('memory', ([], []))[1]
     return max(values) * 2**20 if values and max(values) > 0 else None
 
@@ -156,6 +158,7 @@ def comparison(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
         ('local modules', [_num_modules(run) for run in runs]),
         ('last mIoU (%)', [_score(last_score(run.log)) for run in runs]),
         ('best mIoU (%)', [_score(best_score(run.log)) for run in runs]),
+        (f'classes above {_LEARNT} % IoU', [_learnt(class_iou(run)) for run in runs]),
         ('measured peak memory', [size(measured_peak(run.log)) for run in runs]),
         ('predicted peak memory', [_predicted(run.plan) for run in runs]),
         ('of end-to-end training', [_share(run.plan) for run in runs]),
@@ -197,7 +200,7 @@ def _memory_tiles(run: Run) -> list[tuple[str, str, str]]:
     found = []
     measured = measured_peak(run.log)
     if measured is not None:
-        found.append(('measured peak memory', size(measured), 'tensors on the GPU'))
+        found.append(('measured peak memory', size(measured), 'all tensors'))
     plan = run.plan
     if plan is not None:
         remark = f'end-to-end: {size(plan.end_to_end_peak_bytes)}'
@@ -256,6 +259,12 @@ def _share(plan: Plan | None) -> str:
 
 def _work(plan: Plan | None) -> str:
     return '' if plan is None else f'{plan.flops_ratio:.2f}'
+
+
+def _learnt(scores: Mapping[str, float]) -> str:
+    """Of the classes that are labelled or predicted, how many have been learnt."""
+    known = [score for score in scores.values() if math.isfinite(score)]
+    return f'{sum(s > _LEARNT for s in known)} of {len(known)}' if known else ''
 
 
 def _score(score: tuple[int, float] | None) -> str:

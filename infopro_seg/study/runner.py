@@ -18,7 +18,9 @@ from .memory import predicted_peak_bytes
 from .rows import Record, drop_unscored, read_rows, write_row
 from .start import write_initial_weights
 
-_LOG, _ATTEMPTS = 'train.log', 'attempts.json'
+#: What a run prints, in its folder.
+LOG = 'train.log'
+_ATTEMPTS = 'attempts.json'
 _POLL_SECONDS = 0.2
 # One thread each: as many runs at a time as there are cores.
 _VARIABLES = {'OMP_NUM_THREADS': '1', 'MKL_NUM_THREADS': '1'}
@@ -37,6 +39,7 @@ def run_jobs(
     *,
     num_processes: int,
     tell: Callable[[Job, Record], None],
+    watch: Callable[[], None] = lambda: None,
 ) -> dict[Job, str]:
     """Train what has no row yet, in this order; a run that was stopped goes on.
 
@@ -45,6 +48,7 @@ def run_jobs(
         places: Where they are.
         num_processes: Runs at a time.
         tell: Called with every run that was finished.
+        watch: Called again and again while runs are going on.
 
     Returns:
         Why runs failed; the others are finished.
@@ -65,6 +69,7 @@ def run_jobs(
                 while waiting and len(running) < num_processes:
                     running.append(_begin(waiting.pop(0), places, lock))
                 pause()
+                watch()
                 for run in [r for r in running if r.process.poll() is not None]:
                     running.remove(run)
                     _note_attempt(run, places)
@@ -97,15 +102,15 @@ def _begin(job: Job, places: Places, lock: int) -> _Running:
         str(folder),
         '--resume',
     ]
-    process = start(command, folder / _LOG, variables=_VARIABLES, inherited=(lock,))
+    process = start(command, folder / LOG, variables=_VARIABLES, inherited=(lock,))
     return _Running(job, process, time.monotonic())
 
 
 def _finish(run: _Running, places: Places) -> Record:
     folder = run.job.folder(places)
     if run.process.returncode:
-        why = last_line(folder / _LOG) or f'exit code {run.process.returncode}'
-        raise ValueError(f'{why} ({folder / _LOG})')
+        why = last_line(folder / LOG) or f'exit code {run.process.returncode}'
+        raise ValueError(f'{why} ({folder / LOG})')
     record = write_row(
         run.job,
         places,

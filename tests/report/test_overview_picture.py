@@ -1,0 +1,59 @@
+import pytest
+from matplotlib import image
+
+from infopro_seg.report.overview_picture import best_methods, draw_overview
+
+BENCHMARK = {
+    'network': 'ResNet 18 + FCNHead',
+    'batch_size': 2,
+    'crop_size': [64, 128],
+    'precision': 'float32',
+    'device': 'CPU, 1 thread',
+    'methods': [
+        {'kind': 'end_to_end', 'num_modules': 1, 'peak_bytes': 2**30},
+        {'kind': 'compile', 'num_modules': 1, 'peak_bytes': 2**30},
+        {'kind': 'local', 'num_modules': 4, 'peak_bytes': 2**29},
+    ],
+}
+
+
+def method(name, local, mean):
+    return {
+        'name': name,
+        'local': local,
+        'seeds': [0],
+        'miou': {'mean': mean, 'deviation': None},
+        'predicted_peak_bytes': 2**20,
+    }
+
+
+STUDY = {
+    'facts': {'about': 'a network', 'iterations': 300, 'scores on': 'val'},
+    'methods': [
+        method('end-to-end, lr 1', {'splits': []}, 30.0),
+        method('end-to-end, lr 2', {'splits': []}, 40.0),
+        method('K=4, lr 1', {'num_modules': 4}, 39.0),
+        method('K=4, lr 2', {'num_modules': 4}, 29.0),
+    ],
+}
+
+
+def test_every_method_is_shown_at_its_best():
+    names = [entry['name'] for entry in best_methods(STUDY['methods'])]
+    assert names == ['end-to-end, lr 2', 'K=4, lr 1']
+
+
+def test_a_bar_of_half_the_memory_is_half_as_long(tmp_path):
+    draw_overview(BENCHMARK, STUDY, tmp_path / 'overview.png')
+    pixels = (image.imread(tmp_path / 'overview.png')[:, :, :3] * 255).round()
+    left = pixels[:, : pixels.shape[1] // 2]
+    grey, blue = (
+        (left == colour).all(axis=2).sum() for colour in ((74, 85, 96), (59, 125, 216))
+    )
+    assert blue == pytest.approx(grey / 2, rel=0.02)
+
+
+def test_what_was_only_predicted_is_refused(tmp_path):
+    predicted = [{**entry, 'peak_bytes': None} for entry in BENCHMARK['methods']]
+    with pytest.raises(ValueError, match='give a benchmark with --steps above 0'):
+        draw_overview({**BENCHMARK, 'methods': predicted}, STUDY, tmp_path / 'a.png')
