@@ -12,7 +12,13 @@ from infopro_seg_command import COMMANDS, main
 
 ROOT = Path(__file__).resolve().parents[2]
 # They measure and draw what the documentation says.
-FOR_DEVELOPERS = {'check_predictions', 'draw_dial', 'draw_overview', 'price_list'}
+FOR_DEVELOPERS = {
+    'check_predictions',
+    'draw_dial',
+    'draw_overview',
+    'pipeline_speed',
+    'price_list',
+}
 
 
 def typed(monkeypatch, *arguments):
