@@ -179,7 +179,7 @@ def check_command(words, folder, monkeypatch):
     program, *arguments = words
     if ' '.join(words) in BY_HAND:
         assert program != 'pip' or parse_pip(arguments)
-    elif program in ('python', 'python3'):
+    elif program in ('python', 'python3', '.venv/bin/python'):
         parse_python(arguments, monkeypatch)
     elif program == PROGRAM:
         parse_program(arguments, monkeypatch)
