@@ -10,9 +10,9 @@ from . import install
 from .version import __version__
 
 install.require_torch(torch.__version__)
+install.import_formatter()  # before mmseg, which imports it as well
 install.require_mmseg()
 install.find_mmseg_configs()
-install.import_formatter()
 
 from . import bundled, compat, datasets, engine, models, units  # noqa: E402
 from .engine import LocalBackwardHook  # noqa: E402

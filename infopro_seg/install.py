@@ -103,7 +103,8 @@ def import_formatter(attempts: int = 20) -> None:
 
     yapf shows its cache file to other processes before the content is written (0.43:
     renamed before it is flushed), and never repairs one that is damaged. The first
-    processes that run side by side in a new environment meet such a file.
+    processes that run side by side in a new environment meet such a file. Where yapf is
+    missing, so is mmengine, and `require_mmseg` says so.
 
     Args:
         attempts: How often the cache is emptied before the error is raised.
@@ -111,6 +112,8 @@ def import_formatter(attempts: int = 20) -> None:
     for left in reversed(range(attempts)):
         try:
             import yapf  # noqa: F401
+        except ModuleNotFoundError:
+            return
         except (EOFError, UnpicklingError):
             if not left:
                 raise

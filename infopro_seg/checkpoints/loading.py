@@ -1,7 +1,9 @@
 """Loading for the command lines: without running code, and the last whole checkpoint.
 
-mmengine (0.10.12) first reads a checkpoint with ``weights_only=True`` and, if that
-fails, without it. With a malicious file the failure is what the attacker wants.
+onedl-mmengine (0.10.12) first reads a checkpoint with ``weights_only=True`` and, if
+that fails, without it. With a malicious file the failure is what the attacker wants.
+mmengine (0.10.7) leaves it to torch, which since 2.6 refuses all but weights, and so
+the checkpoints of mmengine's own runs.
 """
 
 import contextlib
@@ -36,16 +38,21 @@ def weights_only_loading(*, trust_pickle: bool = False) -> Iterator[None]:
     """While active, no checkpoint that is loaded can run code.
 
     Args:
-        trust_pickle: Let the host load as usual; only for files from a source you
+        trust_pickle: Let the host load everything; only for files from a source you
             trust.
     """
+    # The first is also for loaders that pass weights_only=False themselves, the second
+    # for those that do not say. torch refuses to load if both are set.
+    force = _environment('TORCH_FORCE_WEIGHTS_ONLY_LOAD', None if trust_pickle else '1')
+    relax = _environment(
+        'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1' if trust_pickle else None
+    )
     if trust_pickle:
-        yield
+        with force, relax:
+            yield
         return
-    # Also for loaders that pass weights_only=False themselves.
-    force = _environment('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '1')
     allowed = torch.serialization.safe_globals(safe_globals())
-    with loading_schemes() as schemes, force, allowed:
+    with loading_schemes() as schemes, force, relax, allowed:
         for prefix, loader in schemes.items():
             schemes[prefix] = _explained(loader)
         CheckpointLoader.register_scheme('', load_from_local, force=True)
@@ -53,13 +60,15 @@ def weights_only_loading(*, trust_pickle: bool = False) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
+def _environment(name: str, value: str | None) -> Iterator[None]:
+    """Set a variable, or remove it (None), as long as this is active."""
+    before = os.environ.pop(name, None)
+    if value is not None:
+        os.environ[name] = value
     try:
         yield
     finally:
-        os.environ.pop(name)
+        os.environ.pop(name, None)
         if before is not None:
             os.environ[name] = before
 

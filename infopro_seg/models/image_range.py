@@ -10,6 +10,7 @@ from typing import TypeGuard
 
 import torch
 from mmengine.model import ImgDataPreprocessor
+from mmseg.models import SegDataPreProcessor
 from torch import Tensor, nn
 
 Range = tuple[float, float]
@@ -133,10 +134,10 @@ def _is_normalised_twice(
 
 
 def _normalises(data_preprocessor: nn.Module) -> TypeGuard[ImgDataPreprocessor]:
-    """Whether mean and std are mmengine's; in other classes they may mean anything."""
-    return isinstance(data_preprocessor, ImgDataPreprocessor) and hasattr(
-        data_preprocessor, 'mean'
-    )
+    """Whether mean and std are the hosts'; in other classes they may mean anything."""
+    # The second is not derived from the first in mmsegmentation 1.2.2.
+    known = (ImgDataPreprocessor, SegDataPreProcessor)
+    return isinstance(data_preprocessor, known) and hasattr(data_preprocessor, 'mean')
 
 
 def _checked(given: Sequence[float]) -> Range:

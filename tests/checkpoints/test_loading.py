@@ -1,11 +1,14 @@
 """What the tools load, and from where they go on."""
 
+import contextlib
 import os
+import pickle
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
+from mmengine.runner import checkpoint as checkpoint_module
 from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
 
 from infopro_seg.checkpoints.export import find_checkpoint
@@ -13,6 +16,8 @@ from infopro_seg.checkpoints.loading import resume_last_checkpoint, weights_only
 from infopro_seg.settings import LocalSettings
 from infopro_seg.settings.plan import Plan
 from tests.checkpoints.test_files import Payload
+
+FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 
 
 @pytest.fixture
@@ -23,6 +28,10 @@ def stranger(tmp_path):
     return str(path), proof
 
 
+@pytest.mark.skipif(
+    not hasattr(checkpoint_module, '_safe_torch_load'),
+    reason='mmengine 0.10.7 leaves it to torch, which refuses since 2.6',
+)
 def test_the_host_would_run_the_code(stranger):
     path, proof = stranger
     CheckpointLoader.load_checkpoint(path)
@@ -65,6 +74,29 @@ def test_trust_is_explicit(stranger):
     with weights_only_loading(trust_pickle=True):
         CheckpointLoader.load_checkpoint(path)
     assert proof.exists()
+
+
+def test_trust_reaches_loaders_that_leave_the_choice_to_torch(stranger):
+    # As those of mmengine 0.10.7, which no checkpoint of mmengine passes otherwise.
+    path, proof = stranger
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(path)
+    with weights_only_loading(trust_pickle=True):
+        torch.load(path)
+    assert proof.exists()
+
+
+@pytest.mark.parametrize('name', ['TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', FORCE])
+@pytest.mark.parametrize('trust', [False, True])
+def test_what_the_environment_says_does_not_count(stranger, monkeypatch, name, trust):
+    # torch raises an error of its own if both are set.
+    monkeypatch.setenv(name, '1')
+    path, proof = stranger
+    refused = contextlib.nullcontext() if trust else pytest.raises(ValueError)
+    with refused, weights_only_loading(trust_pickle=trust):
+        CheckpointLoader.load_checkpoint(path)
+    assert proof.exists() is trust
+    assert os.environ[name] == '1'
 
 
 def test_loading_is_the_hosts_again_afterwards():

@@ -29,6 +29,11 @@ def test_missing_mmseg_names_both_families(monkeypatch):
         install.require_mmseg()
 
 
+def test_a_missing_formatter_is_left_to_the_check_of_the_host(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'yapf', None)
+    install.import_formatter()
+
+
 def test_configs_inherit_from_the_installed_mmseg(tmp_path):
     path = tmp_path / 'mine.py'
     stock = 'deeplabv3/deeplabv3_r101-d8_4xb2-40k_cityscapes-512x1024.py'

@@ -2,23 +2,21 @@
 
 import importlib
 import os
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 from infopro_seg.units import units_of
+from tests.docs.pages import ROOT, blocks_of
 from tests.helpers import batch, losses_of
 
-PAGE = Path(__file__).parents[2] / 'docs' / 'extending.md'
+BLOCKS = blocks_of('docs/extending.md')
 
 
 def blocks(language):
-    text = PAGE.read_text(encoding='utf-8')
-    return re.findall(rf'```{language}\n(.*?)```', text, flags=re.DOTALL)
+    return [block.text for block in BLOCKS if block.language == language]
 
 
 @pytest.fixture(scope='module')
@@ -38,7 +36,7 @@ def test_the_page_pasted_into_one_file_is_a_script_that_prints_what_it_says(tmp_
     done = subprocess.run(
         [sys.executable, 'ladder.py'],
         cwd=tmp_path,
-        env={**os.environ, 'PYTHONPATH': str(PAGE.parents[1])},
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
         capture_output=True,
         text=True,
     )

@@ -1,18 +1,17 @@
 """docs/own-data.md from its first line to its last, on six small images."""
 
 import os
-import re
-import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / 'docs/own-data.md').read_text(encoding='utf-8')
+from tests.docs.pages import ROOT, blocks_of, commands_of
+
+ALL = blocks_of('docs/own-data.md')
+BLOCKS = [block for block in ALL if block.language != 'bash']
 COLOURS = np.array([[0, 0, 0], [128, 64, 128], [70, 70, 70]], np.uint8)
 # A small network without pretrained weights, two iterations, no workers.
 SMALLER = """
@@ -28,12 +27,6 @@ for loader in (train_dataloader, val_dataloader, test_dataloader):
     loader.update(num_workers=0, persistent_workers=False)
 del loader
 """
-
-
-def blocks():
-    """Language and text of every block that is run, in the order of the page."""
-    found = re.findall(r'```(\w+)\n(.*?)```', PAGE, flags=re.DOTALL)
-    return [(language, text) for language, text in found if language != 'text']
 
 
 def draw(folder):
@@ -62,18 +55,27 @@ def run(folder, *command, **environment):
     return done.stdout
 
 
-def run_tool(folder, line):
+def run_tool(folder, words):
     """A command of the page, with our Python and the iterations that there are."""
-    python, tool, *arguments = shlex.split(line.replace('iter_20000', 'iter_2'))
+    python, tool, *arguments = (w.replace('iter_20000', 'iter_2') for w in words)
     assert python == 'python'
     return run(folder, sys.executable, ROOT / tool, *arguments)
 
 
 @pytest.fixture(scope='module')
 def parts():
-    texts = [text for language, text in blocks() if language == 'python']
+    texts = [block.text for block in BLOCKS if block.language == 'python']
     config = next(i for i, text in enumerate(texts) if '_base_' in text)
     return texts[:config], texts[config], texts[config + 1 :]
+
+
+def test_the_files_of_the_page_are_those_that_its_blocks_read(tmp_path):
+    (text,) = (block.text for block in BLOCKS if block.language == 'text')
+    root, *patterns = text.split()
+    draw(tmp_path)
+    for pattern in patterns:
+        drawn = pattern.replace('ann/', '../my_colours/')
+        assert list((tmp_path / root).glob(drawn)), pattern
 
 
 @pytest.mark.slow
@@ -88,20 +90,32 @@ def test_the_page_runs_as_it_is_written(tmp_path, parts):
     assert out[1].startswith(counted)
     assert '255' in out[1]
     (tmp_path / 'my_config.py').write_text(config + SMALLER)
-    outputs = {}
-    for language, text in blocks():
-        if language == 'bash':
-            for line in text.strip().splitlines():
-                outputs[line] = run_tool(tmp_path, line)
-    assert any('resuming from' in text for text in outputs.values())
+    outputs = [
+        run_tool(tmp_path, words)
+        for block in ALL
+        if block.language == 'bash'
+        for words in commands_of(block.text)
+    ]
+    assert any('resuming from' in text for text in outputs)
     for name in ('plan.json', 'scores.json', 'predictions/0.png', 'my_model.pth'):
         assert (tmp_path / name).exists(), name
+    work_dir = tmp_path / 'work_dirs/my_config'
+    report = (work_dir / 'report.html').read_text()
+    assert '<h3>Samples' in report and 'There are no samples' not in report
+    pictures = work_dir.glob('test/*/vis_data/vis_image/*.png')
+    sizes = [cv2.imread(str(picture)).shape[:2] for picture in pictures]
+    assert sizes == [(80, 2 * 96)] * 2
     assert 'infopro_seg' not in (tmp_path / 'my_model.py').read_text()
     code = '\n'.join(use).replace('512, 512', '64, 64')
     # It must not find this package.
     check = '\nassert labels.shape == (80, 96) and logits.shape == (1, 3, 8, 8)'
     check += '\nimport sys; assert "infopro_seg" not in sys.modules'
     run(tmp_path, sys.executable, '-c', code + check)
+    labelled = (tmp_path / 'labelled').rglob('*.*')
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in labelled) == [
+        *('labelled/pred/00000000_pred.png', 'labelled/pred/00000001_pred.png'),
+        *('labelled/vis/0.jpg', 'labelled/vis/1.jpg'),
+    ]
 
 
 def test_the_config_of_the_page_cuts_and_needs_no_more_than_it_shows(tmp_path, parts):

@@ -2,18 +2,14 @@
 
 import ast
 import re
-from pathlib import Path
 
 import pytest
 from mmseg.registry import VISBACKENDS
 
 from infopro_seg.settings.config import read_config
 from infopro_seg_command import COMMANDS
+from tests.docs.pages import NAMES, PAGES, ROOT, read_blocks
 from tests.helpers import deeplabv3  # noqa: F401  registers mmseg's modules
-
-ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob('*.md'), *(ROOT / 'docs').glob('*.md')])
-NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 
 
 def text_of(name):
@@ -27,9 +23,13 @@ def anchors(text):
     return {re.sub(r'[^\w\- ]', '', h.lower()).replace(' ', '-') for h in headings}
 
 
+def shell_blocks(text):
+    return [b.text for b in read_blocks('', text) if b.language in ('', 'bash')]
+
+
 def commands(text):
     """Commands of the tools here, each with continuation lines joined."""
-    fenced = '\n'.join(re.findall(r'```(?:bash)?\n(.*?)```', text, flags=re.DOTALL))
+    fenced = '\n'.join(shell_blocks(text))
     inline = '\n'.join(re.findall(r'`([^`]+)`', text))
     lines = (fenced + '\n' + inline).replace('\\\n', ' ').splitlines()
     for line in lines:
@@ -109,7 +109,7 @@ def test_files_of_the_code_exist(name):
 def test_a_plan_is_trained_with_the_batch_it_was_made_for(name):
     # The config's own batch may be larger, and is then refused.
     _, text = text_of(name)
-    for block in re.findall(r'```(?:bash)?\n(.*?)```', text, flags=re.DOTALL):
+    for block in shell_blocks(text):
         if 'plan=plan.json' in block:
             for size in re.findall(r'--batch-size (\d+)', block):
                 assert f'--cfg-options total_batch_size={size}' in block

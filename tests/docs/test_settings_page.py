@@ -3,7 +3,6 @@
 import dataclasses
 import inspect
 import re
-from pathlib import Path
 
 import pytest
 from mmseg.registry import HOOKS, MODELS
@@ -13,10 +12,11 @@ from infopro_seg.settings import LocalSettings
 from infopro_seg.settings.config import read_config
 from infopro_seg.settings.heads import PRESETS, complete_head
 from infopro_seg.settings.local import CUTS
+from tests.docs.pages import ROOT, blocks_of
 from tests.helpers import BN, batch, build, deeplabv3, localized, losses_of, resnet
 
-PAGE = (Path(__file__).parents[2] / 'docs/settings.md').read_text(encoding='utf-8')
-BLOCKS = re.findall(r'```python\n(.*?)```', PAGE, flags=re.DOTALL)
+PAGE = (ROOT / 'docs/settings.md').read_text(encoding='utf-8')
+BLOCKS = blocks_of('docs/settings.md')
 WIDTHS = (8, 16, 32, 64)
 
 
@@ -47,15 +47,15 @@ def test_every_key_has_a_section():
 
 def test_the_example_trains():
     values = {}
-    exec(BLOCKS[0], values)  # noqa: S102  our own page
+    exec(BLOCKS[0].text, values)  # noqa: S102  our own page
     model = build(network() | values['model'])
     assert len(model.local_modules) == 4
     model.parse_losses(losses_of(model, batch(num_classes=3)))[0].backward()
 
 
-@pytest.mark.parametrize('block', BLOCKS[1:])
+@pytest.mark.parametrize('block', BLOCKS[1:], ids=str)
 def test_every_head_of_the_page_trains(block):
-    statements = re.split(r'^(?=head = )', block, flags=re.MULTILINE)[1:]
+    statements = re.split(r'^(?=head = )', block.text, flags=re.MULTILINE)[1:]
     assert statements
     for statement in statements:
         values = {}

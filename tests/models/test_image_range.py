@@ -8,6 +8,7 @@ from mmengine.model import BaseDataPreprocessor
 from mmseg.models import SegDataPreProcessor
 from mmseg.registry import MODELS
 
+from infopro_seg.models import image_range
 from infopro_seg.models.image_range import known_range, to_unit_range
 from tests.helpers import MEAN, STD, batch, build, deeplabv3, localized, resnet
 
@@ -101,6 +102,12 @@ def test_the_target_follows_images_of_any_range(mean, std, convert):
     assert ((target == 0) | (target == 1)).float().mean() < 0.05
     assert 0.1 < target.std() < 0.4
     assert 0.4 < target.mean() < 0.6
+
+
+def test_mean_and_std_of_mmseg_count_whatever_its_class_is_derived_from(monkeypatch):
+    # In mmsegmentation 1.2.2 it is not derived from mmengine's ImgDataPreprocessor.
+    monkeypatch.setattr(image_range, 'ImgDataPreprocessor', torch.nn.Identity)
+    assert known_range(preprocessor(MEAN, STD)) == (0, 255)
 
 
 def test_a_given_range_goes_before_the_rule():
