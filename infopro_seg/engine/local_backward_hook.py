@@ -13,7 +13,7 @@ from mmseg.registry import HOOKS
 from ..compat import accumulative_counts
 from ..models import InfoProEncoderDecoder
 from ..models.local_backward import local_backward
-from .local_model import local_model_of
+from .local_model import find_local_model, local_model_of
 from .loss_guard_hook import LossGuardHook
 from .registering import register_missing
 
@@ -31,7 +31,8 @@ class LocalBackwardHook(Hook):
     end-to-end training: every n-th step of the optimizer, counted by the runner's
     iterations, so that a resumed run continues where it was.
 
-    A run that lists it alone gets `LossGuardHook` and `MemoryAdviceHook` beside it.
+    A run that lists it alone gets `LossGuardHook` and `MemoryAdviceHook` beside it, and
+    `RandomStreamsHook` if the model has ``random_streams='module'``.
 
     Args:
         on_divergence: Deprecated; set it in `LocalTrainingHook`.
@@ -53,7 +54,11 @@ class LocalBackwardHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Register what belongs beside early backward passes."""
-        register_missing(runner, {'LossGuardHook': self._guard, 'MemoryAdviceHook': {}})
+        wanted = {'LossGuardHook': self._guard, 'MemoryAdviceHook': {}}
+        model = find_local_model(runner.model)
+        if model is not None and model.random_streams == 'module':
+            wanted['RandomStreamsHook'] = {}
+        register_missing(runner, wanted)
 
     def before_train(self, runner: Runner) -> None:
         """Check the set-up and install the callback.

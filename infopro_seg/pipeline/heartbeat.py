@@ -119,7 +119,7 @@ class Heartbeat:
             except (RuntimeError, OSError) as error:
                 problem = f'process 0, or the network to it, is gone ({error}).'
             if problem is not None and not self._stopped.is_set():
-                print(f'ConnectionError: {problem}', file=sys.stderr, flush=True)
+                print(f'LostStageError: {problem}', file=sys.stderr, flush=True)
                 self._end(1)
 
 

@@ -11,6 +11,10 @@ from torch import Tensor, distributed
 from .messages import pack, rooms_for, unpack
 
 
+class LostStageError(RuntimeError):
+    """Another stage has stopped. No OSError: those are taken for a full disk."""
+
+
 class Link:
     """Sends objects with tensors from one process to another, in order.
 
@@ -51,7 +55,7 @@ class Link:
         Its tensors must not be changed in place afterwards.
 
         Raises:
-            ConnectionError: if the other process is gone.
+            LostStageError: if the other process is gone.
         """
         self.wait(self._depth - 1)
         header, tensors = pack(content)
@@ -71,7 +75,7 @@ class Link:
         """Wait for the next object.
 
         Raises:
-            ConnectionError: if the other process is gone.
+            LostStageError: if the other process is gone.
         """
         with self._explained():
             length = torch.zeros(1, dtype=torch.int64)
@@ -90,7 +94,7 @@ class Link:
         """Wait until at most this many messages are under way.
 
         Raises:
-            ConnectionError: if the other process is gone.
+            LostStageError: if the other process is gone.
         """
         while len(self._under_way) > num_left:
             with self._explained():
@@ -109,7 +113,7 @@ class Link:
         try:
             yield
         except RuntimeError as error:
-            raise ConnectionError(
+            raise LostStageError(
                 f'{self._name} does not answer: it has stopped, or has taken longer '
                 'than env_cfg.dist_cfg.timeout allows. If it has stopped, its own '
                 'message says why.'

@@ -68,10 +68,18 @@ default_hooks = dict(
 LAST = f'iter_{NUM_ITERATIONS}.pth'
 
 
-def start(config: Path, work_dir: Path) -> int:
+def start(
+    config: Path, work_dir: Path, *more: str, variables: dict[str, str] | None = None
+) -> int:
     """Train in a child process, from the last whole checkpoint if there is one.
 
     A fork has everything imported already: a kill hits training, not the import.
+
+    Args:
+        config: Its config.
+        work_dir: Its work dir; the log goes beside it.
+        more: Arguments of tools/train.py.
+        variables: Of its environment.
     """
     pid = os.fork()
     if pid:
@@ -83,7 +91,9 @@ def start(config: Path, work_dir: Path) -> int:
         os.dup2(log, 1)
         os.dup2(log, 2)
         torch.set_num_threads(1)
-        sys.argv = ['train.py', str(config), '--work-dir', str(work_dir), '--resume']
+        os.environ.update(variables or {})
+        command = ['train.py', str(config), '--work-dir', str(work_dir), '--resume']
+        sys.argv = [*command, *more]
         code = run('train')
     except BaseException:
         traceback.print_exc()
