@@ -60,7 +60,8 @@ def start_stages(config: Path, work_dir: Path) -> list[int]:
 
 def kill_one(pids: list[int], work_dir: Path, rng: random.Random) -> dict:
     """Kill a random stage at a random moment, and wait for the others."""
-    num_iterations = rng.randrange(NUM_ITERATIONS - 1)
+    # From the first one on: until then the launcher would have to stop the other.
+    num_iterations = rng.randrange(1, NUM_ITERATIONS - 1)
     while num_logged(work_dir) < num_iterations:
         time.sleep(0.005)
     time.sleep(rng.uniform(0, 0.5))
