@@ -221,7 +221,7 @@ class PipelineRunner(Runner):
     def save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """Write the checkpoint of all stages; all processes must call it.
 
-        Other processes go on as soon as they have copied their part.
+        The others go on while the file is written.
 
         Args:
             args: As in Runner.
