@@ -184,18 +184,13 @@ class InfoProEncoderDecoder(EncoderDecoder):
         losses: Losses = {}
         states, batch = [self.stage.receive(inputs)], (inputs, data_samples)
         run = self._run_segment if self.is_end_to_end else self._run_local
-        *early, last = self.stage.modules(self.local_modules)
-        for module in early:
+        for module in self.stage.modules(self.local_modules):
             with self._watched(module):
-                own = self._differentiated(module, run(module, states, *batch))
-                losses.update(own)
-        # Its backward pass is the runner's.
-        with self._watched(last):
-            if last is self.local_modules[-1]:
-                state = last.consume(self.backbone, states)
-                losses.update(self.last_losses(state, data_samples))
-            else:
-                losses.update(run(last, states, *batch))
+                if module is self.local_modules[-1]:
+                    state = module.consume(self.backbone, states)
+                    losses.update(self.last_losses(state, data_samples))
+                else:
+                    losses.update(run(module, states, *batch))
         return self.stage.with_earlier(losses)
 
     def reconstruction_target(
@@ -273,7 +268,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
         missing = self._num_outputs - len(state.outputs)
         features = (*state.outputs, *[None] * missing)
         losses.update(self._auxiliary_losses(features, data_samples, module.index))
-        return losses
+        return self._differentiated(module, losses)
 
     def _run_segment(
         self,
@@ -288,7 +283,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
         if self.local_heads and (state.requires_grad or not torch.is_grad_enabled()):
             losses = self._head_losses(module, state.detach(), inputs, data_samples)
         states.append(state.keep(self._read_ever))
-        return losses
+        return self._differentiated(module, losses)
 
     def _head_losses(
         self, module: LocalModule, state: State, inputs: Tensor, data_samples: list
@@ -306,6 +301,8 @@ class InfoProEncoderDecoder(EncoderDecoder):
     def _differentiated(self, module: LocalModule, losses: Losses) -> Losses:
         if self.local_backward is None or self.deep_supervision or not losses:
             return losses
+        if module is self.stage.modules(self.local_modules)[-1]:
+            return losses  # its backward pass is the runner's
         return self.local_backward(module, losses)
 
     def last_losses(self, state: State, data_samples: list) -> Losses:

@@ -98,6 +98,7 @@ class Heartbeat:
         self._pulse = Pulse(names, rank, _shared_store(rank), PATIENCE)
         self._pulse.beat()
         distributed.barrier()
+        self._server = names[0]
         self._end = end
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -117,7 +118,7 @@ class Heartbeat:
                 self._pulse.beat()
                 problem = self._pulse.lost(time.monotonic())
             except (RuntimeError, OSError) as error:
-                problem = f'process 0, or the network to it, is gone ({error}).'
+                problem = f'{self._server} is gone, or the network to it ({error}).'
             if problem is not None and not self._stopped.is_set():
                 print(f'LostStageError: {problem}', file=sys.stderr, flush=True)
                 self._end(1)

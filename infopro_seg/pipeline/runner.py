@@ -23,6 +23,7 @@ from .checks import check_config, check_stages, let_share
 from .division import divide
 from .heartbeat import Heartbeat
 from .layout import Layout
+from .link import LostStageError
 from .processes import Processes
 from .stage import PipelineStage
 from .weights import optimizer_state, put_back, share, taken
@@ -189,7 +190,17 @@ class PipelineRunner(Runner):
         layout = processes.layout
         names = {r: layout.name(r) for r in range(self.world_size)}
         heartbeat = Heartbeat(names, self.rank)
-        model = super().train()
+        try:
+            model = super().train()
+        except RuntimeError as error:
+            # Of gloo, in a message to all.
+            if 'Connection closed by peer' not in str(error):
+                raise
+            others = ', '.join(name for r, name in names.items() if r != self.rank)
+            raise LostStageError(
+                f'the connection to another process is lost: {others} has stopped. Its '
+                'own message says why.'
+            ) from error
         heartbeat.stop()
         return model
 

@@ -103,7 +103,15 @@ WRAPPERS = {
 }
 
 
-def load(dataset, num_batches=4, workers=0, sampler=SeededSampler, skip=None, **loader):
+def load(
+    dataset,
+    num_batches=4,
+    workers=0,
+    sampler=SeededSampler,
+    skip=None,
+    share=ALONE,
+    **loader,
+):
     """The samples of so many batches, after others that are left out."""
     loader = DataLoader(
         dataset,
@@ -113,7 +121,7 @@ def load(dataset, num_batches=4, workers=0, sampler=SeededSampler, skip=None, **
         collate_fn=list,
         **loader,
     )
-    batches = number_batches(loader, 0, ALONE)
+    batches = number_batches(loader, 0, share)
     if skip:
         assert batches.go_to(*skip) == 0
     iterator = iter(loader)
@@ -218,12 +226,10 @@ def test_epochs_have_other_numbers_and_any_of_them_can_be_gone_to():
 def test_more_processes_share_the_numbers_of_one(monkeypatch):
     whole = [n for batch in load(scenes(), 4) for n in batch]
     for rank in (0, 1):
-        for where in (
-            'infopro_seg.engine.numbered_batches',
-            'mmengine.dataset.sampler',
-        ):
-            monkeypatch.setattr(f'{where}.get_dist_info', lambda rank=rank: (rank, 2))
-        own = [n for batch in load(scenes(), 2) for n in batch]
+        name = 'mmengine.dataset.sampler.get_dist_info'
+        monkeypatch.setattr(name, lambda rank=rank: (rank, 2))
+        share = DataShare(rank, 2)
+        own = [n for batch in load(scenes(), 2, share=share) for n in batch]
         assert own == whole[rank::2]
 
 
