@@ -26,3 +26,19 @@ def test_killed_runs_end_as_if_nothing_had_happened(tmp_path):
     assert saving['half_written_files'] == 1
     assert truncated['damaged_checkpoints'] == 1
     assert full['fault'].endswith('exit code 1')
+
+
+@pytest.mark.exhaustive
+def test_runs_that_lose_a_stage_end_as_if_nothing_had_happened():
+    script = SCRIPT.with_name('kill_stage.py')
+    done = subprocess.run(
+        [sys.executable, script, '--kills', '2'],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+    results = [json.loads(line) for line in done.stdout.splitlines()[:2]]
+    assert [result['named'] for result in results] == [True, True]
+    # It is the other one that ends by itself.
+    assert all(sorted(result['exit_codes']) == [-9, 1] for result in results)
