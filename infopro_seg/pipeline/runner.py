@@ -33,6 +33,8 @@ QUEUE = 2
 # A batch is two messages: what passes the wall, and the losses.
 _MESSAGES = 2
 _TIMEOUT_SECONDS = 1800
+# In errors of gloo.
+_SIGNS_OF_LOSS = ('closed by peer', 'reset by peer', 'Broken pipe')
 
 
 def num_stages_of(cfg: Config, launcher: str) -> int:
@@ -193,8 +195,7 @@ class PipelineRunner(Runner):
         try:
             model = super().train()
         except RuntimeError as error:
-            # Of gloo, in a message to all.
-            if 'Connection closed by peer' not in str(error):
+            if not any(sign in str(error) for sign in _SIGNS_OF_LOSS):
                 raise
             others = ', '.join(name for r, name in names.items() if r != self.rank)
             raise LostStageError(

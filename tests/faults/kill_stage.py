@@ -113,7 +113,7 @@ def main() -> int:
         for number in range(args.kills):
             results.append(experiment(number, folder, rng))
             print(json.dumps(results[-1]), flush=True)
-            if results[-1]['difference']:
+            if results[-1]['difference'] or not results[-1]['named']:
                 print((folder / f'run_{number}.txt').read_text()[-3000:])
     num_equal = sum(not result['difference'] for result in results)
     print(f'{num_equal} of {len(results)} runs ended bit-equal to one process')
