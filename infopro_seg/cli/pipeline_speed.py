@@ -101,7 +101,7 @@ def main() -> int:
         raise RuntimeError('run it in a checkout, whose tools it starts.')
     rounds: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as name:
-        trial = _Trial(Path(name), args)
+        trial = _Trial(Path(name), CHECKOUT, args)
         for number in range(args.rounds):
             ways = list(trial.ways)
             ways = ways[number % len(ways) :] + ways[: number % len(ways)]
@@ -128,9 +128,9 @@ def main() -> int:
 class _Trial:
     """Starts the runs of all ways in a folder, and reads how long a step took."""
 
-    def __init__(self, folder: Path, args: argparse.Namespace) -> None:
-        assert CHECKOUT is not None
+    def __init__(self, folder: Path, checkout: Path, args: argparse.Namespace) -> None:
         self.folder = folder
+        self._checkout = checkout
         self.ways = {
             'one process': self._one,
             'two alone, side by side': self._side_by_side,
@@ -141,7 +141,7 @@ class _Trial:
         (folder / 'fixed_scenes.py').write_text(_SCENES)
         (folder / 'config.py').write_text(
             _CONFIG.format(
-                config=CHECKOUT / 'configs/infopro_deeplabv3_r18_streets.py',
+                config=checkout / 'configs/infopro_deeplabv3_r18_streets.py',
                 height=height,
                 width=width,
                 splits=[args.split],
@@ -150,7 +150,7 @@ class _Trial:
                 warmup=_WARMUP,
             )
         )
-        self._train = [str(CHECKOUT / 'tools/train.py'), 'config.py', '--work-dir']
+        self._train = [str(checkout / 'tools/train.py'), 'config.py', '--work-dir']
 
     def _one(self) -> float:
         self._wait([self._start('one process')])
@@ -172,7 +172,11 @@ class _Trial:
     ) -> subprocess.Popen:
         separator = ['--'] if launcher else []
         command = [sys.executable, *launcher, *separator, *self._train, name, *more]
-        paths = [str(self.folder), str(CHECKOUT), os.environ.get('PYTHONPATH', '')]
+        paths = [
+            str(self.folder),
+            str(self._checkout),
+            os.environ.get('PYTHONPATH', ''),
+        ]
         variables = {
             'PYTHONPATH': os.pathsep.join(filter(None, paths)),
             'OMP_NUM_THREADS': '1',

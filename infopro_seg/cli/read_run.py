@@ -120,7 +120,9 @@ def _not_measured(log: RunLog) -> dict[str, str]:
     """Why there is no measured memory, as a sentence."""
     reasons = []
     if 'memory' not in log.series:
-        reasons.append('The log has no measured peak: on a CPU, that takes a hook.')
+        reasons.append(
+            'The log has no measured peak: on a CPU it takes PeakMemoryHook.'
+        )
     if not log.matching('.saved_gib'):
         reasons.append(
             'Memory, time and gradients of each module are measured if '

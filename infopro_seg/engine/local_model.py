@@ -1,6 +1,5 @@
 """Finds the local model that a runner trains, inside its wrapper if there is one."""
 
-from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from torch import nn
 
@@ -17,8 +16,8 @@ def find_local_model(model: nn.Module) -> InfoProEncoderDecoder | None:
     return inner if isinstance(inner, InfoProEncoderDecoder) else None
 
 
-def local_model_of(model: nn.Module, hook: Hook) -> InfoProEncoderDecoder:
-    """The model itself, for a hook that needs local modules.
+def local_model_of(model: nn.Module, user: object) -> InfoProEncoderDecoder:
+    """The model itself, for a hook or runner that needs local modules.
 
     Raises:
         TypeError: if there are none.
@@ -27,7 +26,7 @@ def local_model_of(model: nn.Module, hook: Hook) -> InfoProEncoderDecoder:
     if found is None:
         inner = model.module if is_model_wrapper(model) else model
         raise TypeError(
-            f'{type(hook).__name__} needs model.type InfoProEncoderDecoder, got '
-            f'{type(inner).__name__}. Set the type and local=..., or remove the hook.'
+            f'{type(user).__name__} needs model.type InfoProEncoderDecoder, got '
+            f'{type(inner).__name__}. Set the type and local=..., or remove it.'
         )
     return found

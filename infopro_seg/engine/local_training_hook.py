@@ -25,7 +25,6 @@ class LocalTrainingHook(Hook):
     - `CheckLabelsHook`, `DataGuardHook` and `CheckWeightsHook`: label values, files and
       weights that do not fit stop the run.
     - `LocalModuleMonitorHook`, if ``monitor_interval`` is not 0.
-    - `RandomStreamsHook`, if the model has ``random_streams='module'``.
     - The host's CheckpointHook becomes a `SafeCheckpointHook` with the same settings.
 
     A hook that the config lists itself, with settings of its own, is left as it is.
@@ -62,11 +61,8 @@ class LocalTrainingHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Register what is missing."""
         wanted = dict(self._hooks)
-        model = find_local_model(runner.model)
-        if is_training(runner) and model is not None:
+        if is_training(runner) and find_local_model(runner.model) is not None:
             wanted.update(self._local_hooks)
-            if model.random_streams == 'module':
-                wanted['RandomStreamsHook'] = {}
             if any(isinstance(hook, LocalBackwardHook) for hook in runner.hooks):
                 # One that the config lists brings its own.
                 del wanted['LossGuardHook']

@@ -23,7 +23,7 @@ class RandomStreamsHook(Hook):
     runs it and whatever ran before. The stream of the process continues afterwards as
     if no module had drawn from it.
 
-    `LocalTrainingHook` registers it where the model has ``random_streams='module'``.
+    `LocalBackwardHook` registers it where the model has ``random_streams='module'``.
     """
 
     def __init__(self) -> None:

@@ -175,8 +175,9 @@ class SafeCheckpointHook(CheckpointHook):
         num_shares = data_share(runner).count
         # Processes that share their images share their random numbers, too.
         self._to_save = {_RANDOM: all_gather_object(state)[:num_shares]}
-        gradients = gather_gradients(runner.model, num_shares)
-        if self.save_optimizer and gradients:
+        if self.save_optimizer and (
+            gradients := gather_gradients(runner.model, num_shares)
+        ):
             self._to_save[_GRADIENTS] = {
                 'accumulative_counts': accumulative_counts(runner.optim_wrapper),
                 'processes': gradients,

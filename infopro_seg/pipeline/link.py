@@ -46,8 +46,6 @@ class Link:
         self._last_header = b''
         # Each with its tensors, which must not be freed before.
         self._under_way: deque[list[tuple[distributed.Work, Tensor]]] = deque()
-        #: Bytes of tensors sent or received so far.
-        self.num_bytes = 0
 
     def send(self, content: Any) -> None:
         """Send an object, and wait if too many are under way.
@@ -69,7 +67,6 @@ class Link:
                 [(self._start(part, self._headers), part) for part in parts]
                 + [(self._start(part, self._tensors), part) for part in _bytes(tensors)]
             )
-        self.num_bytes += sum(part.nbytes for part in tensors)
 
     def receive(self) -> Any:
         """Wait for the next object.
@@ -87,7 +84,6 @@ class Link:
             tensors = rooms_for(self._last_header, self._device)
             for part in _bytes(tensors):
                 distributed.recv(part, self._peer, group=self._tensors)
-        self.num_bytes += sum(part.nbytes for part in tensors)
         return unpack(self._last_header, tensors)
 
     def wait(self, num_left: int = 0) -> None:
@@ -104,8 +100,8 @@ class Link:
     def _start(
         self, part: Tensor, group: distributed.ProcessGroup | None
     ) -> distributed.Work:
-        work = distributed.isend(part, self._peer, group=group)
-        assert work is not None  # this process is in the group
+        # None only in processes outside of the group.
+        work: Any = distributed.isend(part, self._peer, group=group)
         return work
 
     @contextmanager

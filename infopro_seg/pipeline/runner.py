@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ..engine.data_share import DataShare
-from ..engine.local_model import find_local_model
+from ..engine.local_model import local_model_of
 from ..models import InfoProEncoderDecoder, owners_of
 from ..settings import LocalSettings
 from ..settings.localize import is_local
@@ -78,10 +78,10 @@ class PipelineRunner(Runner):
             model: A local model. ``env_cfg.dist_cfg.timeout`` of the config is the
                 number of seconds that one process may keep another waiting.
         """
-        assert isinstance(model, InfoProEncoderDecoder)
+        network = local_model_of(model, self)
         check_config(self.cfg)
-        stages = divide(model, self.cfg)
-        check_stages(model, stages)
+        stages = divide(network, self.cfg)
+        check_stages(network, stages)
         layout = Layout.of(len(stages), self.world_size)
         dist_cfg = (self.cfg.get('env_cfg') or {}).get('dist_cfg') or {}
         timeout = dist_cfg.get('timeout', _TIMEOUT_SECONDS)
@@ -91,12 +91,12 @@ class PipelineRunner(Runner):
         self._builds_training_data = False
         self._stages = {
             name: next(i for i, stage in enumerate(stages) if index in stage)
-            for name, index in owners_of(model).items()
+            for name, index in owners_of(network).items()
         }
         self._own_names = {n for n, s in self._stages.items() if s == processes.stage}
         self._foreign = [
             parameter
-            for name, parameter in model.named_parameters()
+            for name, parameter in network.named_parameters()
             if parameter.requires_grad and name not in self._own_names
         ]
         before = after = None
@@ -104,8 +104,10 @@ class PipelineRunner(Runner):
             before = processes.link(processes.stage - 1, QUEUE * _MESSAGES)
         if not processes.is_last_stage:
             after = processes.link(processes.stage + 1, QUEUE * _MESSAGES)
-        model.stage = PipelineStage(stages[processes.stage], before, after)
-        self._tell(model, stages)
+        #: What this process trains.
+        self.stage = PipelineStage(stages[processes.stage], before, after)
+        network.stage = self.stage
+        self._tell(network, stages)
         for parameter in self._foreign:
             parameter.requires_grad_(False)
         if self.data_share.count == 1:
@@ -213,10 +215,7 @@ class PipelineRunner(Runner):
 
     def finish(self) -> None:
         """Wait until all that was sent has arrived."""
-        model = find_local_model(self.model)
-        assert model is not None
-        assert isinstance(model.stage, PipelineStage)
-        model.stage.finish()
+        self.stage.finish()
         for link in self._archive:
             link.wait()
 
@@ -273,19 +272,15 @@ class PipelineRunner(Runner):
 
     def _models(self) -> list[nn.Module]:
         """The network, and its averages over time."""
-        model = find_local_model(self.model)
-        assert model is not None
         averages = [
             hook.ema_model.module
             for hook in self.hooks
             if isinstance(hook, EMAHook) and hasattr(hook, 'ema_model')
         ]
-        return [model, *averages]
+        return [local_model_of(self.model, self), *averages]
 
     def _parameters(self) -> dict[str, nn.Parameter]:
-        model = find_local_model(self.model)
-        assert model is not None
-        return dict(model.named_parameters())
+        return dict(local_model_of(self.model, self).named_parameters())
 
 
 class _ShareWeightsHook(Hook):
@@ -293,11 +288,9 @@ class _ShareWeightsHook(Hook):
 
     priority = 'VERY_HIGH'
 
-    def before_val(self, runner: Runner) -> None:
-        assert isinstance(runner, PipelineRunner)
+    def before_val(self, runner: Any) -> None:
         runner.share_weights()
 
-    def after_train(self, runner: Runner) -> None:
-        assert isinstance(runner, PipelineRunner)
+    def after_train(self, runner: Any) -> None:
         runner.finish()
         runner.share_weights()

@@ -134,26 +134,29 @@ def balanced_stages(costs: Sequence[float], num_stages: int) -> tuple[int, ...]:
     for cost in costs:
         sums.append(sums[-1] + cost)
     # best[i]: of the modules before i, with as many stages as rounds so far.
-    best: list[tuple[float, float, tuple[int, ...]] | None] = [(0.0, 0.0, ())]
-    best += [None] * len(costs)
+    best: list[_Division] = [_Division(0.0, 0.0, ())] + [_NONE] * len(costs)
     for _ in range(num_stages):
         best = [_best_end(best, sums, end) for end in range(len(sums))]
-    found = best[-1]
-    assert found is not None
-    return found[2]
+    return best[-1].sizes
 
 
-def _best_end(
-    best: Sequence[tuple[float, float, tuple[int, ...]] | None],
-    sums: Sequence[float],
-    end: int,
-) -> tuple[float, float, tuple[int, ...]] | None:
+class _Division(NamedTuple):
+    """The first modules among some stages: the cost of the slowest, and of all."""
+
+    slowest: float
+    squares: float
+    sizes: tuple[int, ...]
+
+
+_NONE = _Division(float('inf'), float('inf'), ())
+
+
+def _best_end(best: Sequence[_Division], sums: Sequence[float], end: int) -> _Division:
     """The best division of the modules before ``end``, with one stage more."""
     found = []
     for start in range(end):
-        before = best[start]
-        if before is not None:
-            cost = sums[end] - sums[start]
-            slowest, squares, sizes = before
-            found.append((max(slowest, cost), squares + cost**2, (*sizes, end - start)))
-    return min(found, default=None)
+        cost, before = sums[end] - sums[start], best[start]
+        slowest = max(before.slowest, cost)
+        sizes = (*before.sizes, end - start)
+        found.append(_Division(slowest, before.squares + cost**2, sizes))
+    return min(found, default=_NONE)
