@@ -121,7 +121,7 @@ def _not_measured(log: RunLog) -> dict[str, str]:
     reasons = []
     if 'memory' not in log.series:
         reasons.append(
-            'The log has no measured peak: on a CPU it takes PeakMemoryHook.'
+            'The log has no measured peak; on a CPU, PeakMemoryHook adds it.'
         )
     if not log.matching('.saved_gib'):
         reasons.append(

@@ -66,10 +66,12 @@ def test_the_share_is_that_of_the_process_unless_the_runner_says_otherwise():
     assert data_share(runner) == DataShare(1, 2)
 
 
-def test_a_listed_backward_hook_brings_it_where_the_model_asks_for_it(tmp_path):
+@pytest.mark.parametrize('listed', ['LocalBackwardHook', 'LocalTrainingHook'])
+def test_hooks_bring_it_where_the_model_asks_for_it(tmp_path, listed):
     config = deeplabv3(resnet(stem_channels=8, base_channels=8), (8, 16, 32, 64))
     for streams, expected in (('process', 0), ('module', 1)):
         own = build(localized(config, num_modules=2, random_streams=streams))
-        runner = run_training(own, tmp_path / streams, iterations=1)
+        hooks = [{'type': listed}]
+        runner = run_training(own, tmp_path / streams, hooks=hooks, iterations=1)
         hooks = [h for h in runner.hooks if isinstance(h, RandomStreamsHook)]
         assert len(hooks) == expected
