@@ -238,3 +238,29 @@ def test_two_processes_of_slurm_train_as_those_of_torchs_launcher(tmp_path):
     )
     assert list(ours) == list(theirs)
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+@pytest.mark.dist
+@pytest.mark.exhaustive
+def test_a_pipeline_writes_the_weights_of_one_process(tmp_path):
+    config = f'{CONFIG}\nmodel.update(local=dict(pipeline=2))\n'
+    (tmp_path / 'tiny.py').write_text(config)
+    said = dist_train(tmp_path)
+    assert re.search(r'stage 0 \(process 1\): local_0', said)
+    assert re.search(r'Iter\(train\) \[2/2\].*local_0.loss_recon', said)
+    assert re.search(r'Iter\(val\) .*mIoU', said)
+    done = subprocess.run(
+        [sys.executable, ROOT / 'tools/train.py', 'tiny.py', '--work-dir', 'alone'],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(),
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert 'local.pipeline has no effect in one process' in done.stderr
+    paths = ('work_dirs/tiny/iter_2.pth', 'alone/iter_2.pth')
+    stages, alone = (read_checkpoint(tmp_path / path) for path in paths)
+    assert list(stages['state_dict']) == list(alone['state_dict'])
+    for key, value in alone['state_dict'].items():
+        assert torch.equal(stages['state_dict'][key], value), key
