@@ -243,6 +243,7 @@ def test_two_processes_of_slurm_train_as_those_of_torchs_launcher(tmp_path):
 @pytest.mark.dist
 @pytest.mark.exhaustive
 def test_a_pipeline_writes_the_weights_of_one_process(tmp_path):
+    # On one machine, and on two.
     config = f'{CONFIG}\nmodel.update(local=dict(pipeline=2))\n'
     (tmp_path / 'tiny.py').write_text(config)
     said = dist_train(tmp_path)
@@ -259,8 +260,20 @@ def test_a_pipeline_writes_the_weights_of_one_process(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert 'local.pipeline has no effect in one process' in done.stderr
-    paths = ('work_dirs/tiny/iter_2.pth', 'alone/iter_2.pth')
-    stages, alone = (read_checkpoint(tmp_path / path) for path in paths)
-    assert list(stages['state_dict']) == list(alone['state_dict'])
-    for key, value in alone['state_dict'].items():
-        assert torch.equal(stages['state_dict'][key], value), key
+    machines = [tmp_path / 'first', tmp_path / 'second']
+    for folder in machines:
+        folder.mkdir()
+        (folder / 'tiny.py').write_text(config)
+    codes, said = train_on_machines(machines)
+    assert codes == [0, 0], said
+    assert 'stage 0 (process 1): local_0' in said[0]
+    alone = weights_of(tmp_path / 'alone')
+    for folder in (tmp_path, machines[0]):
+        stages = weights_of(folder / 'work_dirs/tiny')
+        assert list(stages) == list(alone)
+        for key, value in alone.items():
+            assert torch.equal(stages[key], value), (folder.name, key)
+
+
+def weights_of(work_dir):
+    return read_checkpoint(work_dir / 'iter_2.pth')['state_dict']

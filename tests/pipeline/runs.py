@@ -8,10 +8,10 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
 from infopro_seg.pipeline import PipelineRunner
-from tests.backbones import BACKBONES
-from tests.engine.runs import loader, resume, runner_of
+from tests.engine.runs import Augment, Scenes, loader, resume, runner_of
 from tests.helpers import deeplabv3, localized, resnet
 from tests.processes import connect
+from tests.units.networks import segmentor
 
 RESNET = deeplabv3(resnet(stem_channels=8, base_channels=8), widths=(8, 16, 32, 64))
 
@@ -26,10 +26,19 @@ class Bfloat16Wrapper(OptimWrapper):
             yield
 
 
-def network(backbone, **kwargs):
-    """A DeepLabV3 on one of the small backbones, without an auxiliary head."""
-    return deeplabv3(BACKBONES[backbone], auxiliary=None, **kwargs)
+class Sizes:
+    """Scenes of which each has another size."""
 
+    def __call__(self, results):
+        """Sizes from 64 x 48 on."""
+        index = int(results['sample_idx'])
+        return Augment((64 + 16 * (index % 3), 48 + 16 * (index % 2)))(results)
+
+
+#: Pads to the largest image of a batch.
+ANY_SIZE = copy.deepcopy(RESNET)
+ANY_SIZE['data_preprocessor'].pop('size')
+ANY_SIZE['data_preprocessor']['size_divisor'] = 16
 
 #: By name: the network, its local setting, settings of the run.
 CASES = {
@@ -58,12 +67,30 @@ CASES = {
             'train_cfg': {'type': 'EpochBasedTrainLoop', 'max_epochs': 1},
         },
     ),
+    # Three batches of other sizes; the last has two images instead of three.
+    'sizes': (
+        ANY_SIZE,
+        {'num_modules': 2},
+        {
+            'train_dataloader': loader(
+                sampler='DefaultSampler',
+                batch_size=3,
+                dataset=Scenes(num=8, pipeline=[Sizes()]),
+            ),
+            'train_cfg': {'type': 'EpochBasedTrainLoop', 'max_epochs': 1},
+            'interval': 3,
+        },
+    ),
+}
+#: The same, for more stages than two.
+FAMILY_CASES = {
+    name: (segmentor(name), {'num_modules': 4}, {}) for name in ('mit', 'hrnet', 'unet')
 }
 
 
 def settings_of(case, num_stages, num_processes):
     """Arguments of `runner_of` for a case."""
-    model, local, settings = CASES[case]
+    model, local, settings = (CASES | FAMILY_CASES)[case]
     local = {'pipeline': num_stages, 'random_streams': 'module', **local}
     model = localized(copy.deepcopy(model), **local)
     hooks = [*settings.get('hooks', ()), {'type': 'RandomStreamsHook'}]

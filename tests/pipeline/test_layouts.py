@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from tests.engine.runs import assert_same_checkpoint
-from tests.pipeline.runs import resume_all, train, train_beside
+from tests.pipeline.runs import FAMILY_CASES, resume_all, train, train_beside
 from tests.processes import start
 
 pytestmark = [pytest.mark.dist, pytest.mark.slow]
@@ -23,6 +23,14 @@ def sequential(tmp_path_factory):
 def test_three_stages_end_as_one_process(sequential, tmp_path):
     start(train_beside, (tmp_path, 'resnet', 3, 3), 3)
     assert_same_checkpoint(sequential / LAST, tmp_path / 'run' / LAST)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize('case', FAMILY_CASES)
+def test_four_stages_end_as_one_process(case, tmp_path):
+    train(tmp_path / 'alone', case, 4)
+    start(train_beside, (tmp_path, case, 4, 4), 4)
+    assert_same_checkpoint(tmp_path / 'alone' / LAST, tmp_path / 'run' / LAST)
 
 
 @pytest.mark.exhaustive
