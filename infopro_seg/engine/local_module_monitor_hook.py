@@ -16,6 +16,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from ..models import InfoProEncoderDecoder, LocalModule
 
 
+_Values = dict[str, float | Tensor]
+
+
 @HOOKS.register_module()
 class LocalModuleMonitorHook(Hook):
     """Logs time, memory and gradient norm of every local module at intervals.
@@ -24,7 +27,7 @@ class LocalModuleMonitorHook(Hook):
     every log backend shows them:
 
     - ``seconds``: forward and backward pass with the module's losses. For the last
-      module: until the end of the iteration, with the optimizer's step.
+      module of a process: until the end of the iteration, with the optimizer's step.
     - ``saved_gib``: what its forward pass keeps for backward, without parameters and
       buffers. Inputs kept by recomputed units are counted only where another operation
       keeps them, too.
@@ -87,7 +90,7 @@ class LocalModuleMonitorHook(Hook):
         """Decide whether this iteration is measured."""
         middle = self._interval // 2
         self._is_on = bool(self._interval) and runner.iter % self._interval == middle
-        self._values: dict[str, float | Tensor] = {}
+        self._values: _Values = {}
         self._clocks: dict[str, _CpuClock | _GpuClock] = {}
 
     def after_train_iter(
@@ -105,7 +108,7 @@ class LocalModuleMonitorHook(Hook):
         self._measure_peak(last)
         for name, clock in self._clocks.items():
             self._values[f'{name}.seconds'] = clock.seconds()
-        for name, value in self._values.items():
+        for name, value in _of_all_stages(runner, self._values).items():
             runner.message_hub.update_scalar(f'train/{name}', value)
         self._is_on = False
 
@@ -201,6 +204,15 @@ def _parameters_of(model: InfoProEncoderDecoder) -> dict[str, list[nn.Parameter]
     taken = {id(p) for parameters in owned.values() for p in parameters}
     owned[last.name] = [p for p in model.parameters() if id(p) not in taken]
     return owned
+
+
+def _of_all_stages(runner: Runner, values: _Values) -> _Values:
+    """In a pipeline, the last stage logs what all of them have measured."""
+    gather = getattr(runner, 'gather', None)
+    if gather is None:
+        return values
+    own = {name: float(value) for name, value in values.items()}
+    return {name: value for part in gather(own) for name, value in part.items()}
 
 
 def _same(tensor: Tensor) -> Tensor:

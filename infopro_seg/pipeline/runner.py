@@ -188,7 +188,7 @@ class PipelineRunner(Runner):
             stages = range(processes.layout.num_stages - 1)
         else:
             stages = range(processes.layout.num_stages - 1, processes.layout.num_stages)
-        #: For checkpoints: from all other stages, or to the last.
+        #: For checkpoints and the log: from all other stages, or to the last.
         self._archive = [processes.cpu_link(stage) for stage in stages]
         self.register_hook(_ShareWeightsHook())
         layout = processes.layout
@@ -212,6 +212,20 @@ class PipelineRunner(Runner):
         processes = self.processes
         for model in self._models():
             share(model, self._stages, processes.sources(), processes.replica_group)
+
+    def gather(self, content: Any) -> list[Any]:
+        """Bring something from every stage to the last; all processes must call it.
+
+        Args:
+            content: Any object, with its tensors on the CPU.
+
+        Returns:
+            In the last stage, that of each stage in order; elsewhere nothing.
+        """
+        if not self.processes.is_last_stage:
+            self._archive[0].send(content)
+            return []
+        return [*(link.receive() for link in self._archive), content]
 
     def finish(self) -> None:
         """Wait until all that was sent has arrived."""
@@ -242,12 +256,8 @@ class PipelineRunner(Runner):
             return
         if not self.processes.is_last_stage:
             own = {n: p for n, p in self._parameters().items() if n in self._own_names}
-            self._archive[0].send(
-                (
-                    taken(self._models(), self._own_names),
-                    optimizer_state(self.optim_wrapper.optimizer, own),
-                )
-            )
+            weights = taken(self._models(), self._own_names)
+            self.gather((weights, optimizer_state(self.optim_wrapper.optimizer, own)))
             return
         with self._states_of_others():
             super().save_checkpoint(*args, **kwargs)
@@ -255,8 +265,7 @@ class PipelineRunner(Runner):
     @contextmanager
     def _states_of_others(self) -> Iterator[None]:
         parameters, state = self._parameters(), self.optim_wrapper.optimizer.state
-        for link in self._archive:
-            weights, states = link.receive()
+        for weights, states in self.gather(None)[:-1]:
             put_back(self._models(), weights)
             state.update({parameters[name]: values for name, values in states.items()})
         # In the order of a single process.

@@ -43,6 +43,11 @@ ANY_SIZE['data_preprocessor']['size_divisor'] = 16
 #: By name: the network, its local setting, settings of the run.
 CASES = {
     'resnet': (RESNET, {'splits': ['layer1.1', 'layer3.0']}, {}),
+    'monitored': (
+        RESNET,
+        {'num_modules': 2},
+        {'hooks': [{'type': 'LocalModuleMonitorHook', 'interval': 2}]},
+    ),
     'uneven': (RESNET, {'num_modules': 5, 'pipeline': [1, 4]}, {}),
     'accumulation': (
         RESNET,
