@@ -15,7 +15,6 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from ..models import InfoProEncoderDecoder, LocalModule
 
-
 _Values = dict[str, float | Tensor]
 
 
