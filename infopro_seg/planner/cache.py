@@ -5,6 +5,7 @@ file a network, batch and crop. ``INFOPRO_SEG_CACHE=off`` switches it off.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -85,13 +86,9 @@ def own_sources() -> list[Path]:
     Heads, losses and backbones of the user's are among them, with whatever they import:
     an edit to any makes a new measurement.
     """
-    files = (getattr(module, '__file__', None) for module in list(sys.modules.values()))
-    paths = {Path(file).resolve() for file in files if file}
-    return sorted(
-        path
-        for path in paths
-        if path.suffix == '.py' and path.is_file() and not _is_installed(path)
-    )
+    files = {getattr(module, '__file__', None) for module in list(sys.modules.values())}
+    paths = {_own_source(file) for file in files if file}
+    return sorted(path for path in paths if path and path.is_file())
 
 
 def has_visible_sources() -> bool:
@@ -100,12 +97,24 @@ def has_visible_sources() -> bool:
     return getattr(main, '__file__', None) is not None or not hasattr(sys, 'ps1')
 
 
-def _is_installed(path: Path) -> bool:
-    """Whether a file belongs to Python, to a package, or to this project's tools."""
+# Thousands of modules are in use, and each is asked about for every network.
+@functools.cache
+def _own_source(file: str) -> Path | None:
+    """A Python file that belongs to no installed package; None if it is another."""
+    path = Path(os.path.realpath(file))
+    is_own = path.suffix == '.py' and not any(
+        path.is_relative_to(folder) for folder in _installed_folders()
+    )
+    return path if is_own else None
+
+
+@functools.cache
+def _installed_folders() -> tuple[Path, ...]:
+    """Folders of Python, of packages, and of this project's tools."""
     paths = map(sysconfig.get_path, ('stdlib', 'purelib', 'platlib'))
     folders = [Path(path) for path in paths if path]
     folders += [_PACKAGE, TOOLS, _PACKAGE.parent / 'infopro_seg_command.py']
-    return any(path.is_relative_to(folder.resolve()) for folder in folders)
+    return tuple({folder.resolve() for folder in folders})
 
 
 def chain_from_json(text: str) -> Chain:
