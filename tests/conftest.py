@@ -1,7 +1,15 @@
 """One seed for every test, one thread for all."""
 
+import gc
+
 import pytest
 import torch
+
+
+def pytest_collection_finish():
+    """Spare the garbage collector what has been imported: the host calls it often."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -1,11 +1,12 @@
 """Time a pipeline of two stages against other ways to use two cores, in one run.
 
-DeepLabV3 on a narrow ResNet-50, one thread a process: one process, two that know
+DeepLabV3 on a narrow ResNet-101, one thread a process: one process, two that know
 nothing of each other, a pipeline of two stages and two data parallel processes, in
 turns. Scenes are drawn once.
 """
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -34,7 +35,7 @@ _base_ = '{config}'
 custom_imports = dict(imports=['infopro_seg', 'fixed_scenes'])
 model = dict(
     data_preprocessor=dict(size=({height}, {width})),
-    backbone=dict(depth=50, base_channels=16),
+    backbone=dict(depth=101, base_channels=16),
     decode_head=dict(in_channels=512, channels=32),
     auxiliary_head=dict(in_channels=256, channels=32),
     local=dict(splits={splits}, random_streams='module'))
@@ -86,7 +87,7 @@ def parse_args() -> argparse.Namespace:
         help='of the images; default: 128 256',
     )
     parser.add_argument(
-        '--split', default='layer3.5', help='last unit of stage 0; default: layer3.5'
+        '--split', default='layer3.12', help='last unit of stage 0; default: layer3.12'
     )
     parser.add_argument('--json', type=Path, help='file to write the numbers to')
     parser.add_argument('--picture', type=Path, help='schedule of the last round')
@@ -203,9 +204,9 @@ class _Trial:
 
 
 def seconds_per_step(spans: Sequence[Span]) -> float:
-    """Mean time between the ends of two iterations."""
+    """Median time between the ends of two iterations."""
     ends = sorted(span.end for span in spans if span.what == 'iteration')
-    return (ends[-1] - ends[0]) / (len(ends) - 1)
+    return statistics.median(after - end for end, after in itertools.pairwise(ends))
 
 
 def stages_of_one(spans: Sequence[Span]) -> list[StageTimes]:
@@ -216,16 +217,16 @@ def stages_of_one(spans: Sequence[Span]) -> list[StageTimes]:
     """
     names = ['local_0', 'local_0 backward', 'local_1', 'step', 'send', 'iteration']
     by_name = {name: [s for s in spans if s.what == name] for name in names}
-    mean = {
-        name: statistics.mean(s.end - s.start for s in found)
+    usual = {
+        name: statistics.median(s.end - s.start for s in found)
         for name, found in by_name.items()
     }
     starts = zip(by_name['local_0'], by_name['send'], strict=True)
-    to_wall = statistics.mean(sent.start - module.start for module, sent in starts)
+    to_wall = statistics.median(sent.start - module.start for module, sent in starts)
     # Loading and preparing the batch, which both do.
-    rest = mean['iteration'] - mean['local_0'] - mean['local_1'] - mean['step']
-    first = StageTimes(rest + to_wall, mean['local_0'] - to_wall)
-    return [first, StageTimes(rest + mean['local_1'], mean['step'])]
+    rest = usual['iteration'] - usual['local_0'] - usual['local_1'] - usual['step']
+    first = StageTimes(rest + to_wall, usual['local_0'] - to_wall)
+    return [first, StageTimes(rest + usual['local_1'], usual['step'])]
 
 
 def _record(

@@ -167,7 +167,7 @@ def test_training_lowers_the_losses(tmp_path):
             assert after[key] < before[key], key
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize('name', CASCADES)
 def test_the_planner_predicts_a_cascade(name):
     config = local_cascade(name)

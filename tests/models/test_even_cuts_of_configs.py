@@ -26,20 +26,14 @@ NAMES = [
         ('_b12', '_k3', '_640x1280', '_769x769', '_camvid', '_exact', '_every4')
     )
 ]
-FAST = ('infopro_pspnet_r50_from-mmseg.py',)
 MORE = {
     # Attention grows faster than the area, from 512x512 to this config's 1024x1024.
     ('infopro_segformer_mit-b2_cityscapes.py', 2): 1.11,
 }
 
 
-def params():
-    for name in NAMES:
-        mark = pytest.mark.slow if name in FAST else pytest.mark.exhaustive
-        yield pytest.param(name, marks=mark, id=Path(name).stem)
-
-
-@pytest.mark.parametrize('name', params())
+@pytest.mark.exhaustive
+@pytest.mark.parametrize('name', NAMES, ids=lambda name: Path(name).stem)
 def test_the_largest_module_is_within_a_tenth_of_the_best(name, tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     path = CONFIGS[0].parent / name

@@ -11,6 +11,7 @@ from infopro_seg.units import units_of
 from tests.helpers import build, deeplabv3, localized, resnet
 from tests.models.cascades import CASCADES
 from tests.models.test_cascade import local_cascade
+from tests.samples import some_of
 
 SMALL = deeplabv3(resnet(base_channels=8, stem_channels=8), (8, 16, 32, 64))
 
@@ -33,7 +34,9 @@ def test_neither_crop_nor_precision_nor_weights_nor_sync_bn_matter():
         assert MODELS.build(model).local['splits'] == expected
 
 
-@pytest.mark.parametrize('name', [n for n in CASCADES if n != 'pointrend'])
+@pytest.mark.parametrize(
+    'name', some_of((n for n in CASCADES if n != 'pointrend'), 'ocrnet-resnet')
+)
 def test_every_build_cuts_at_the_same_places(name):
     found = []
     for i in range(6):
@@ -86,6 +89,7 @@ def test_the_measured_bytes_count_a_shared_map_once():
     assert kept[2, 3] == 10
 
 
+@pytest.mark.exhaustive
 def test_the_table_of_bytes_is_the_same_in_every_build(monkeypatch):
     tables = []
     original = even_modules._Measurement.module_bytes

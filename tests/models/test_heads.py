@@ -17,6 +17,10 @@ from tests.helpers import (
 )
 from tests.models.cascades import point_sample
 from tests.models.heads import HEADS
+from tests.samples import some_of
+
+#: Tried by `make test`.
+SAMPLE = ('ASPP', 'UPer', 'four auxiliary heads')
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +43,7 @@ def test_one_module_is_the_stock_segmentor_bit_for_bit(name):
     assert list(ours[0]) == list(stock[0])
 
 
-@pytest.mark.parametrize('name', HEADS)
+@pytest.mark.parametrize('name', some_of(HEADS, *SAMPLE))
 def test_early_backward_gives_the_gradients_of_the_summed_losses(name):
     late = build(local_form(name, num_modules=3))
     early = copy.deepcopy(late)
@@ -55,7 +59,9 @@ def test_early_backward_gives_the_gradients_of_the_summed_losses(name):
 
 
 # The others draw random points or bases, after the draws of local heads.
-@pytest.mark.parametrize('name', sorted(HEADS.keys() - {'pointrend', 'LightHam'}))
+@pytest.mark.parametrize(
+    'name', some_of(sorted(HEADS.keys() - {'pointrend', 'LightHam'}), *SAMPLE)
+)
 def test_walls_change_gradients_and_not_the_losses_of_the_network(name):
     local = {'num_modules': 2, 'lean_loss': False}
     cut, stock = build(local_form(name, **local)), build(HEADS[name])

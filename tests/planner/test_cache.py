@@ -15,6 +15,7 @@ from infopro_seg.planner.search.costs import (
     Variants,
 )
 from infopro_seg.settings.recompute_mode import RecomputeMode
+from tests.samples import some_of
 
 STEP = Pass(1, 2, -3, 4, 5, 6, 7, 8)
 THREE = (STEP, STEP, STEP)
@@ -102,7 +103,9 @@ def test_json_keeps_kinds():
     assert chain.tail.modes() == [RecomputeMode.NOTHING, RecomputeMode.STEPWISE]
 
 
-@pytest.mark.parametrize('edited', ['my_head.py', 'my_parts/width.py'])
+@pytest.mark.parametrize(
+    'edited', some_of(['my_head.py', 'my_parts/width.py'], 'my_parts/width.py')
+)
 def test_an_edit_to_code_of_the_users_is_measured_again(tmp_path, monkeypatch, edited):
     # A head, and what it imports from a package beside it.
     (tmp_path / 'my_parts').mkdir()

@@ -16,6 +16,7 @@ from infopro_seg.planner.limits import (
 )
 from infopro_seg.planner.make import Setting, make_plan
 from tests.planner.networks import tiny
+from tests.samples import some_of
 
 BATCH, CROP = 2, (64, 96)
 SETTING = Setting(tiny(), BATCH, CROP)
@@ -70,7 +71,9 @@ def lie(monkeypatch, measured_once):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('largest', [largest_batch, largest_crop])
+@pytest.mark.parametrize(
+    'largest', some_of([largest_batch, largest_crop], largest_crop)
+)
 def test_the_largest_size_shrinks_to_one_whose_step_fits(lie, whole_peak, largest):
     memory = 4 * whole_peak
     honest = largest(SETTING, memory, **WHOLE)
@@ -123,7 +126,7 @@ def test_a_card_below_the_reserve_fits_nothing(monkeypatch):
     assert what_fits(SETTING, CARD) == [limits.Fit(8, False, False)]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_one_image_is_checked_although_batch_norm_refuses_it():
     one, two, three = (
         dataclasses.replace(SETTING, batch_size=n).tracked_peak((), ())

@@ -145,7 +145,7 @@ def test_costs_are_linear_in_the_batch(chains):
         )
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_one_image_is_measured_although_batch_norm_refuses_it():
     # With SyncBN over several GPUs it can be trained.
     setting = Setting(tiny(), 1, CROP)

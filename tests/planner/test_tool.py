@@ -1,8 +1,5 @@
 import json
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -11,9 +8,8 @@ from infopro_seg.planner.make import RESERVE_BYTES, make_plan
 from infopro_seg.settings import LocalSettings
 from infopro_seg.settings.config import read_config
 from infopro_seg.settings.plan import Plan
+from tests.commands import run_tool
 from tests.planner.networks import BATCH, CROP, tiny
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope='module')
@@ -33,11 +29,7 @@ def config(tmp_path_factory):
 
 
 def run(*args, tool='plan.py'):
-    return subprocess.run(
-        [sys.executable, str(ROOT / 'tools' / tool), *map(str, args)],
-        capture_output=True,
-        text=True,
-    )
+    return run_tool(tool, *args)
 
 
 @pytest.mark.slow
@@ -103,7 +95,7 @@ def test_wrong_arguments_are_told(config, arguments, message):
     assert message in result.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_predictions_are_checked_against_whole_steps(config):
     arguments = ('--batch-size', BATCH, '--crop-size', *CROP, '--num-modules', 3)
     result = run(config, *arguments, tool='analysis/check_predictions.py')

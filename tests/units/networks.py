@@ -17,6 +17,8 @@ TRAINED = [
     if name.split('-')[0] not in ('resnet18', 'resnext50')
     and name not in ('mobilenet_v2-bare', 'mobilenet_v3-large', 'swin-frozen')
 ]
+#: Those that `make test` tries where a test takes long.
+SAMPLE = ('swin', 'hrnet', 'unet', 'stdc')
 _HEAD = {
     'channels': 8,
     'num_classes': 5,

@@ -18,7 +18,8 @@ from tests.helpers import (
     localized,
     losses_of,
 )
-from tests.units.networks import TRAINED, segmentor
+from tests.samples import some_of
+from tests.units.networks import SAMPLE, TRAINED, segmentor
 
 HEADS = {
     'lean': {'preset': 'lean'},
@@ -72,7 +73,7 @@ def test_the_probe_sees_what_really_crosses_each_boundary(name):
 
 
 @pytest.mark.parametrize('preset', HEADS)
-@pytest.mark.parametrize('name', TRAINED)
+@pytest.mark.parametrize('name', some_of(TRAINED, *SAMPLE))
 def test_early_backward_gives_the_gradients_of_the_summed_losses(name, preset):
     # An in-place operation behind a wall would change what the local head in front of
     # it has saved; autograd then refuses the late backward.
@@ -88,7 +89,7 @@ def test_early_backward_gives_the_gradients_of_the_summed_losses(name, preset):
     assert all(loss.isfinite().all() for loss in losses.values())
 
 
-@pytest.mark.parametrize('name', TRAINED)
+@pytest.mark.parametrize('name', some_of(TRAINED, *SAMPLE))
 def test_a_loss_reaches_its_own_module_only(name):
     model = cut_everywhere(name)
     losses = losses_of(model, batch(size=SIZE))
@@ -116,7 +117,7 @@ def test_a_loss_reaches_its_own_module_only(name):
             assert gradient is None or owner_of(model, key, owned) == index, key
 
 
-@pytest.mark.parametrize('name', TRAINED)
+@pytest.mark.parametrize('name', some_of(TRAINED, *SAMPLE))
 def test_every_parameter_is_trained_by_some_module(name):
     model = build(localized(segmentor(name), num_modules=3))
     stock = build(segmentor(name))

@@ -22,7 +22,8 @@ from tests.helpers import (
     localized,
     losses_of,
 )
-from tests.units.networks import TRAINED, segmentor
+from tests.samples import some_of
+from tests.units.networks import SAMPLE, TRAINED, segmentor
 
 
 @pytest.mark.parametrize('name', TRAINED)
@@ -35,7 +36,7 @@ def test_one_module_is_the_stock_segmentor_bit_for_bit(name):
     assert list(ours[0]) == list(stock[0])
 
 
-@pytest.mark.parametrize('name', TRAINED)
+@pytest.mark.parametrize('name', some_of(TRAINED, *SAMPLE))
 def test_a_few_steps_with_early_backward_lower_the_loss_of_every_module(name):
     config = segmentor(name)
     names = [unit.name for unit in units_of(build(config).backbone)]
@@ -66,7 +67,7 @@ def test_a_few_steps_with_early_backward_lower_the_loss_of_every_module(name):
 @pytest.mark.parametrize(
     'copied', [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))]
 )
-@pytest.mark.parametrize('name', TRAINED)
+@pytest.mark.parametrize('name', some_of(TRAINED, *SAMPLE))
 def test_a_copy_trains_itself(name, copied):
     model = build(localized(segmentor(name), num_modules=3))
     before = {key: value.clone() for key, value in model.state_dict().items()}
@@ -80,7 +81,7 @@ def test_a_copy_trains_itself(name, copied):
         assert_equal(left, right)
 
 
-@pytest.mark.parametrize('name', TRAINED)
+@pytest.mark.parametrize('name', some_of(TRAINED, *SAMPLE))
 def test_the_exported_segmentor_is_a_stock_one(name, tmp_path):
     config = ConfigDict(localized(segmentor(name), num_modules=3))
     weights = build(config).state_dict()
@@ -95,7 +96,7 @@ def test_the_exported_segmentor_is_a_stock_one(name, tmp_path):
 
 
 @pytest.mark.parametrize('size', [(65, 97), (72, 100)])
-@pytest.mark.parametrize('name', TRAINED)
+@pytest.mark.parametrize('name', some_of(TRAINED, *SAMPLE))
 def test_local_heads_fit_whatever_image_the_network_takes(name, size):
     model = segmentor(name)
     model['data_preprocessor']['size'] = size

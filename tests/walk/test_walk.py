@@ -100,7 +100,7 @@ REST = [
 
 def _params():
     for name, way in DEFAULT:
-        yield pytest.param(name, way, id=Path(name).stem, marks=pytest.mark.slow)
+        yield pytest.param(name, way, id=Path(name).stem, marks=pytest.mark.exhaustive)
     for name, way in REST:
         yield pytest.param(name, way, id=Path(name).stem, marks=pytest.mark.exhaustive)
 
