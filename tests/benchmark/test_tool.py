@@ -1,15 +1,11 @@
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 from infopro_seg.benchmark.facts import require_device
+from tests.commands import run_tool
 from tests.planner.networks import tiny
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope='module')
@@ -27,20 +23,12 @@ def config(tmp_path_factory):
     return path
 
 
-def run(tool, *args):
-    return subprocess.run(
-        [sys.executable, str(ROOT / 'tools' / tool), *map(str, args)],
-        capture_output=True,
-        text=True,
-    )
-
-
 @pytest.mark.exhaustive
 def test_numbers_are_printed_written_and_drawn(config, tmp_path):
     out, picture = tmp_path / 'b.json', tmp_path / 'b.png'
     arguments = (config, '--num-modules', 2, '--steps', 2, '--warmup', 2)
     arguments += ('--gpu-memory', '1GiB', '--reserve', '1MiB', '--json', out)
-    result = run('benchmark.py', *arguments)
+    result = run_tool('benchmark.py', *arguments)
     assert result.returncode == 0, result.stderr
     assert 'local+recompute K=2' in result.stdout
     assert 'best plan' in result.stdout
@@ -48,10 +36,10 @@ def test_numbers_are_printed_written_and_drawn(config, tmp_path):
     assert [len(m['seconds']) for m in numbers['methods']] == [2] * 4
     assert numbers['seed'] == 0
     assert numbers['command'].startswith('python tools/benchmark.py')
-    again = run('benchmark.py', *arguments)
+    again = run_tool('benchmark.py', *arguments)
     assert again.returncode == 2
     assert 'pass --force to overwrite' in again.stderr
-    drawn = run('analysis/plot_benchmark.py', out, picture)
+    drawn = run_tool('analysis/plot_benchmark.py', out, picture)
     assert drawn.returncode == 0, drawn.stderr
     assert picture.read_bytes().startswith(b'\x89PNG')
 

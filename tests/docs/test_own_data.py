@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.docs.pages import ROOT, blocks_of, commands_of
+from tests.commands import run_tool
+from tests.docs.pages import blocks_of, commands_of
 
 ALL = blocks_of('docs/own-data.md')
 BLOCKS = [block for block in ALL if block.language != 'bash']
@@ -55,11 +56,13 @@ def run(folder, *command, **environment):
     return done.stdout
 
 
-def run_tool(folder, words):
+def run_line(folder, words):
     """A command of the page, with our Python and the iterations that there are."""
     python, tool, *arguments = (w.replace('iter_20000', 'iter_2') for w in words)
     assert python == 'python'
-    return run(folder, sys.executable, ROOT / tool, *arguments)
+    done = run_tool(tool.removeprefix('tools/'), *arguments, cwd=folder)
+    assert done.returncode == 0, f'{words}:\n{done.stdout[-2000:]}{done.stderr}'
+    return done.stdout
 
 
 @pytest.fixture(scope='module')
@@ -78,7 +81,7 @@ def test_the_files_of_the_page_are_those_that_its_blocks_read(tmp_path):
         assert list((tmp_path / root).glob(drawn)), pattern
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_page_runs_as_it_is_written(tmp_path, parts):
     labels, config, use = parts
     draw(tmp_path)
@@ -91,7 +94,7 @@ def test_the_page_runs_as_it_is_written(tmp_path, parts):
     assert '255' in out[1]
     (tmp_path / 'my_config.py').write_text(config + SMALLER)
     outputs = [
-        run_tool(tmp_path, words)
+        run_line(tmp_path, words)
         for block in ALL
         if block.language == 'bash'
         for words in commands_of(block.text)

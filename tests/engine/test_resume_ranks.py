@@ -52,7 +52,7 @@ def rank_main(rank, folder):
 
 
 @pytest.mark.dist
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_resumed_run_of_two_processes_ends_as_the_undisturbed_one(tmp_path):
     # Epochs of 2 iterations, a checkpoint in the middle of the second one, between
     # two halves of a step: each process has accumulated gradients of its own.

@@ -1,8 +1,6 @@
 import importlib
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +8,7 @@ import pytest
 from PIL import Image
 
 from infopro_seg.evaluation import cityscapes_scores as scoring
+from tests.commands import run_tool
 from tests.fakes.cityscapes import write_cityscapes
 
 TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'evaluate_cityscapes.py'
@@ -319,7 +318,7 @@ def test_scores_agree_with_the_metric_whose_files_are_read(root, predicted, tmp_
 
 @pytest.mark.slow
 def test_the_tool_runs_from_any_folder(root, folder, tmp_path):
-    command = [sys.executable, TOOL, 'cityscapes', 'predictions', '--json', 's.json']
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    arguments = ('cityscapes', 'predictions', '--json', 's.json')
+    result = run_tool(TOOL.name, *arguments, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert json.loads((tmp_path / 's.json').read_text())['split'] == 'val'

@@ -54,7 +54,7 @@ test_the_choices_are_those_of_brute_force = on_random_chains(100, 3)
 test_the_choices_of_many_units = on_random_chains(
     30, 8, min_units=5, policies=st.sampled_from(['never', 'always'])
 )
-test_the_choices_of_four_units = pytest.mark.slow(on_random_chains(150, 4))
+test_the_choices_of_four_units = pytest.mark.exhaustive(on_random_chains(150, 4))
 
 
 @settings(max_examples=60, deadline=None)
@@ -73,7 +73,7 @@ def test_one_segment_is_end_to_end_training(chain):
     assert total_flops(chain, alone) == total_flops(chain, whole)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(chain=chains(max_units=4), data=st.data())
 def test_the_least_memory_is_that_of_the_better_kind(chain, data):
     least, _ = decide(chain, Wish(recompute='least'), 0)

@@ -2,14 +2,14 @@
 
 import json
 import re
-import subprocess
-import sys
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.commands import run_tool
 from tests.fakes.cityscapes import write_cityscapes, write_zips
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,18 +67,10 @@ def commands():
 
 def run(folder, command, *args, fails=False):
     """Run a command line and return what it said."""
-    done = subprocess.run(
-        ['bash', '-c', ' '.join([command.partition('#')[0], *args])],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env={
-            'OMP_NUM_THREADS': '1',
-            'PATH': f'{Path(sys.executable).parent}:/usr/bin:/bin',
-            'HOME': str(folder),
-        },
-        check=False,
-    )
+    python, tool, *words = shlex.split(command, comments=True)
+    assert python == 'python'
+    words += [word for text in args for word in shlex.split(text)]
+    done = run_tool(tool.removeprefix('tools/'), *words, cwd=folder)
     said = done.stdout + done.stderr
     assert (done.returncode != 0) == fails, said[-3000:]
     return said

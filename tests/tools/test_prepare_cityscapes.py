@@ -1,7 +1,5 @@
 import importlib
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import pytest
 from PIL import Image
 
 from infopro_seg.datasets import cityscapes_labels as labels
+from tests.commands import run_tool
 from tests.fakes.cityscapes import KINDS, write_cityscapes
 
 TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'prepare_cityscapes.py'
@@ -217,22 +216,13 @@ def test_files_of_macos_archives_are_no_annotations(root):
 
 
 def test_help_holds_an_example(tmp_path):
-    environment = {x: y for x, y in os.environ.items() if x != 'PYTHONPATH'}
-    help_text = subprocess.run(
-        [sys.executable, TOOL, '--help'],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    help_text = run_tool(TOOL.name, '--help', cwd=tmp_path).stdout
     assert 'python tools/prepare_cityscapes.py data/cityscapes' in help_text
 
 
 @pytest.mark.slow
 def test_the_tool_runs_from_any_folder(root, tmp_path):
-    command = [sys.executable, TOOL, 'cityscapes', '--num-workers', '2']
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    result = run_tool(TOOL.name, 'cityscapes', '--num-workers', 2, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert 'ready for training' in result.stdout
     assert len(train_id_files(root)) == 3

@@ -99,10 +99,10 @@ REST = [
 
 
 def _params():
-    for name, way in DEFAULT:
-        yield pytest.param(name, way, id=Path(name).stem, marks=pytest.mark.exhaustive)
-    for name, way in REST:
-        yield pytest.param(name, way, id=Path(name).stem, marks=pytest.mark.exhaustive)
+    for name, way in (*DEFAULT, *REST):
+        is_short = 'mit-b0' in name
+        mark = pytest.mark.slow if is_short else pytest.mark.exhaustive
+        yield pytest.param(name, way, id=Path(name).stem, marks=mark)
 
 
 class Server:
