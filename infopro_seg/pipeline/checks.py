@@ -49,6 +49,27 @@ def check_config(cfg: Config) -> None:
         )
 
 
+def check_backend(backends: str, device: str) -> None:
+    """Refuse a backend that cannot send from device to device.
+
+    Args:
+        backends: As `torch.distributed.get_backend_config` spells them:
+            ``cpu:gloo,cuda:nccl``.
+        device: Where the network is.
+
+    Raises:
+        ValueError: if maps cannot be sent from there.
+    """
+    needed = {'cuda': 'nccl', 'cpu': 'gloo'}.get(device)
+    used = dict(pair.split(':') for pair in backends.split(','))
+    if needed is not None and used.get(device) != needed:
+        raise ValueError(
+            f'the stages of a pipeline on {device} devices send with {needed}, which '
+            f'env_cfg.dist_cfg.backend does not start (it has {backends}): set '
+            f"env_cfg.dist_cfg.backend='{needed}'."
+        )
+
+
 def check_stages(model: InfoProEncoderDecoder, stages: Sequence[range]) -> None:
     """Refuse a stage that has nothing to train, or needs weights of another one.
 

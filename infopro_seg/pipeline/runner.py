@@ -11,7 +11,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
-from torch import nn
+from torch import distributed, nn
 from torch.utils.data import DataLoader
 
 from ..engine.data_share import DataShare
@@ -19,7 +19,7 @@ from ..engine.local_model import local_model_of
 from ..models import InfoProEncoderDecoder, owners_of
 from ..settings import LocalSettings
 from ..settings.localize import is_local
-from .checks import check_config, check_stages, let_share
+from .checks import check_backend, check_config, check_stages, let_share
 from .division import divide
 from .heartbeat import Heartbeat
 from .layout import Layout
@@ -80,6 +80,7 @@ class PipelineRunner(Runner):
         """
         network = local_model_of(model, self)
         check_config(self.cfg)
+        check_backend(distributed.get_backend_config(), get_device())
         stages = divide(network, self.cfg)
         check_stages(network, stages)
         layout = Layout.of(len(stages), self.world_size)

@@ -20,12 +20,12 @@ from tests.helpers import (
     losses_of,
     resnet,
 )
+from tests.samples import some_of
 from tests.units.networks import TRAINED, segmentor
 
 NARROW = resnet(stem_channels=8, base_channels=8)
 STOCK = deeplabv3(NARROW, widths=(8, 16, 32, 64), auxiliary=None)
 SPLITS = ['layer1.1', 'layer3.0']
-SAMPLE = ('resnet50', 'mit', 'hrnet', 'unet')
 
 
 def looking(model=STOCK, look_ahead=2, **local):
@@ -83,13 +83,7 @@ def _module_losses(model, losses, index):
     return model.parse_losses(found)[0]
 
 
-@pytest.mark.parametrize(
-    'name',
-    [
-        pytest.param(name, marks=[] if name in SAMPLE else pytest.mark.exhaustive)
-        for name in TRAINED
-    ],
-)
+@pytest.mark.parametrize('name', some_of(TRAINED, 'resnet50', 'hrnet'))
 def test_other_modules_statistics_and_weights_are_left_alone(name):
     stock = segmentor(name)
     local = {'num_modules': 3}
@@ -145,7 +139,9 @@ def test_an_exact_step_trains_the_heads_alone():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', ['resnet18', 'mit', 'hrnet', 'unet'])
+@pytest.mark.parametrize(
+    'name', some_of(['resnet18', 'mit', 'hrnet', 'unet'], 'resnet18')
+)
 def test_the_planner_knows_what_it_costs(name):
     stock = STOCK if name == 'resnet18' else segmentor(name)
     setting = Setting(looking(stock), 2, (64, 96))

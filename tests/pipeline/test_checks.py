@@ -10,7 +10,12 @@ from torch.utils.data import DataLoader, IterableDataset, SequentialSampler
 from infopro_seg.engine.data_share import DataShare
 from infopro_seg.models import owners_of
 from infopro_seg.pipeline import Layout, num_stages_of
-from infopro_seg.pipeline.checks import check_config, check_stages, let_share
+from infopro_seg.pipeline.checks import (
+    check_backend,
+    check_config,
+    check_stages,
+    let_share,
+)
 from infopro_seg.settings import LocalSettings
 from infopro_seg.settings.splits import stage_ranges
 from tests.helpers import build, deeplabv3, localized, resnet
@@ -43,6 +48,25 @@ def test_settings_that_do_not_are_taken():
     wrapper = {'type': 'AmpOptimWrapper', 'loss_scale': {'enabled': False}}
     hooks = [{'type': 'LocalTrainingHook', 'on_divergence': 'stop'}]
     check_config(Config({'optim_wrapper': wrapper, 'custom_hooks': hooks}))
+
+
+@pytest.mark.parametrize(
+    ('backends', 'device', 'told'),
+    [
+        ('cpu:gloo,cuda:gloo', 'cuda', "set env_cfg.dist_cfg.backend='nccl'"),
+        ('cuda:nccl', 'cpu', "set env_cfg.dist_cfg.backend='gloo'"),
+        ('cpu:mpi,cuda:mpi', 'cpu', 'it has cpu:mpi,cuda:mpi'),
+    ],
+)
+def test_wrong_backends(backends, device, told):
+    with pytest.raises(ValueError, match=re.escape(told)):
+        check_backend(backends, device)
+
+
+def test_right_backends():
+    check_backend('cpu:gloo,cuda:nccl', 'cpu')
+    check_backend('cpu:gloo,cuda:nccl', 'cuda')
+    check_backend('cuda:nccl', 'cuda')
 
 
 @pytest.mark.parametrize(
