@@ -12,7 +12,8 @@ from infopro_seg.units import units_of
 from tests.backbones import SIZE
 from tests.helpers import batch, build, localized
 from tests.models.heads import HEADS
-from tests.units.networks import TRAINED, segmentor
+from tests.samples import some_of
+from tests.units.networks import SAMPLE, TRAINED, segmentor
 
 
 def preprocessed(network, *, training):
@@ -23,7 +24,9 @@ def preprocessed(network, *, training):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', [*TRAINED, 'KNet', 'ocrnet-resnet'])
+@pytest.mark.parametrize(
+    'name', some_of([*TRAINED, 'KNet', 'ocrnet-resnet'], *SAMPLE, 'ocrnet-resnet')
+)
 def test_a_family_is_probed(name):
     config = HEADS[name] if name in HEADS else segmentor(name)
     config['data_preprocessor']['size'] = SIZE

@@ -129,6 +129,7 @@ def test_a_study_of_the_package_is_read(command, tmp_path):
 
 
 @pytest.mark.dist
+@pytest.mark.exhaustive
 def test_several_processes_train(command, tmp_path):
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))

@@ -20,7 +20,8 @@ from tests.helpers import (
     localized,
 )
 from tests.models.cascades import ocrnet_resnet
-from tests.units.networks import TRAINED, segmentor
+from tests.samples import some_of
+from tests.units.networks import SAMPLE, TRAINED, segmentor
 
 
 class MemoryLink:
@@ -79,7 +80,7 @@ def in_stages(config, data):
 FAMILIES = [*(name for name in TRAINED if name != 'hrnet-frozen'), 'ocrnet']
 
 
-@pytest.mark.parametrize('name', FAMILIES)
+@pytest.mark.parametrize('name', some_of(FAMILIES, *SAMPLE, 'ocrnet'))
 def test_every_family_takes_the_step_of_one_process(name):
     config = ocrnet_resnet() if name == 'ocrnet' else segmentor(name)
     config = three_stages(config)

@@ -130,7 +130,7 @@ def test_numbers_of_two_jobs_are_not_mixed(job, tmp_path):
         run_parts(other, tmp_path, seconds=0)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_part_that_fails_takes_nothing_with_it(job, tmp_path):
     broken = Job(**{**vars(job), 'config': str(tmp_path / 'missing.py')})
     states = run_parts(broken, tmp_path / 'out', seconds=600)

@@ -139,7 +139,7 @@ def test_a_part_is_stopped_with_what_it_has_started():
     assert process.stdout.read() == b''
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_run_on_camvid_gets_a_score_and_goes_on(job, tmp_path, monkeypatch):
     write_camvid(tmp_path / 'data')
     monkeypatch.setattr(camvid_module, 'NUM_MODULES', (2,))
