@@ -88,7 +88,7 @@ def train_on_machines(folders, *args):
 
 
 @pytest.mark.dist
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_two_processes_train_validate_and_resume(tmp_path):
     (tmp_path / 'tiny.py').write_text(CONFIG)
     # torch's launcher takes --local for one of its own options, unless told otherwise.
