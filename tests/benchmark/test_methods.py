@@ -41,6 +41,7 @@ def test_checkpointing_is_the_stock_setting(compared):
     assert model['backbone']['with_cp'] is True
 
 
+@pytest.mark.exhaustive
 def test_an_optimizer_that_goes_one_by_one_is_not_counted():
     setting = Setting(tiny(), BATCH, CROP)
     (at_once,) = methods(setting, ['local'], [3])
@@ -50,6 +51,7 @@ def test_an_optimizer_that_goes_one_by_one_is_not_counted():
     assert one_by_one.predicted_peak_bytes <= at_once.predicted_peak_bytes
 
 
+@pytest.mark.exhaustive
 def test_checkpointing_without_the_stock_setting_is_recompute():
     model = localized(
         deeplabv3(BACKBONES['erfnet'], widths=(4,), auxiliary=0), splits=[]

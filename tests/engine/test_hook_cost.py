@@ -10,7 +10,7 @@ import pytest
 SCRIPT = Path(__file__).with_name('hook_cost.py')
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_it_tells_the_cost_of_the_monitor_and_of_the_loss_guard():
     done = subprocess.run(
         [sys.executable, SCRIPT, '--pairs', '2'],

@@ -23,6 +23,7 @@ from tests.engine.runs import (
     runner_of,
 )
 from tests.engine.test_loss_guard_hook import PoisonHook
+from tests.samples import some_of
 
 
 @DATA_SAMPLERS.register_module()
@@ -54,7 +55,7 @@ def interrupt(work_dir, after, **settings):
         {'optim_wrapper': {'type': CpuAmpOptimWrapper}},
         VALIDATION,
         {'train_dataloader': loader(sampler='InfiniteSampler')},
-        pytest.param({'train_dataloader': loader(2)}, marks=pytest.mark.slow),
+        pytest.param({'train_dataloader': loader(2)}, marks=pytest.mark.exhaustive),
     ],
     ids=['plain', 'accumulation', 'scaler', 'validation', 'stock sampler', 'workers'],
 )
@@ -118,7 +119,7 @@ def said(monkeypatch):
     return texts
 
 
-@pytest.mark.parametrize('wrapper', [{}, {'type': CpuAmpOptimWrapper}])
+@pytest.mark.parametrize('wrapper', some_of([{}, {'type': CpuAmpOptimWrapper}], {}))
 def test_a_checkpoint_in_the_middle_of_accumulation_holds_the_gradients(
     tmp_path, wrapper
 ):
@@ -138,6 +139,7 @@ def test_gradients_of_another_accumulation_are_left_out(tmp_path, said):
     assert any('accumulative_counts was 3 and is 1 now' in text for text in said)
 
 
+@pytest.mark.exhaustive
 def test_a_step_that_is_to_be_skipped_is_skipped_after_resuming_too(tmp_path):
     # The bad loss is the first of three, the checkpoint behind the second.
     settings = {
@@ -157,6 +159,7 @@ def test_a_step_that_is_to_be_skipped_is_skipped_after_resuming_too(tmp_path):
     )
 
 
+@pytest.mark.exhaustive
 def test_an_epoch_is_finished_where_it_was_left(tmp_path):
     batches = []
 
@@ -181,6 +184,7 @@ def test_a_checkpoint_at_the_end_of_an_epoch_goes_on_with_the_next(tmp_path):
     assert_goes_on(tmp_path, 'iter_4.pth', 7, 'iter_8.pth', **settings)
 
 
+@pytest.mark.exhaustive
 def test_epochs_with_validation_and_a_best_checkpoint(tmp_path):
     settings = {
         **epochs(3),
@@ -196,6 +200,7 @@ def test_epochs_with_validation_and_a_best_checkpoint(tmp_path):
     assert best[0] == best[1] != []
 
 
+@pytest.mark.exhaustive
 def test_a_run_may_be_killed_twice(tmp_path):
     settings = {**epochs(), 'interval': 3, 'optim_wrapper': {'accumulative_counts': 2}}
     runner_of(tmp_path / 'whole', **settings).train()
@@ -208,6 +213,7 @@ def test_a_run_may_be_killed_twice(tmp_path):
     )
 
 
+@pytest.mark.exhaustive
 def test_iterations_over_a_sampler_with_epochs(tmp_path, monkeypatch):
     monkeypatch.setattr(loops.time, 'sleep', lambda seconds: None)
     data = loader(sampler='DefaultSampler', dataset=Scenes(5, pipeline=[Augment()]))
@@ -217,7 +223,7 @@ def test_iterations_over_a_sampler_with_epochs(tmp_path, monkeypatch):
     assert_goes_on(tmp_path, 'iter_6.pth', 7, 'iter_8.pth', **settings)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize('persistent', [True, False])
 def test_workers_go_on_inside_an_epoch(tmp_path, persistent):
     settings = {**epochs(num_workers=2), 'interval': 3}
@@ -295,6 +301,7 @@ def test_nothing_is_said_where_all_is_known(tmp_path, said):
     assert not [text for text in said if 'resuming' in text]
 
 
+@pytest.mark.exhaustive
 def test_another_number_of_processes_is_said_and_goes_on(tmp_path, said):
     interrupt(tmp_path, after=3, interval=2, optim_wrapper={'accumulative_counts': 3})
     path = tmp_path / 'iter_2.pth'

@@ -138,7 +138,7 @@ def test_an_exact_step_trains_the_heads_alone():
     assert_equal(_buffers(ours), _buffers(stock))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     'name', some_of(['resnet18', 'mit', 'hrnet', 'unet'], 'resnet18')
 )

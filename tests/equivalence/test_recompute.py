@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import itertools
 import pickle
 import weakref
 
@@ -27,6 +28,7 @@ from tests.helpers import (
     losses_of,
 )
 from tests.runs import run_training
+from tests.samples import some_of
 
 EVERYTHING = ['all', 'decode_head']
 STEPWISE = ['all:stepwise', 'decode_head:stepwise']
@@ -58,8 +60,10 @@ def count_runs(module):
     return runs
 
 
-@pytest.mark.parametrize('early', [True, False], ids=['early backward', 'summed'])
-@pytest.mark.parametrize('num_modules', [1, 3])
+@pytest.mark.parametrize(
+    ('num_modules', 'early'),
+    some_of(itertools.product([1, 3], [True, False]), (3, True)),
+)
 @pytest.mark.parametrize('recompute', [EVERYTHING, STEPWISE], ids=['whole', 'stepwise'])
 @pytest.mark.parametrize('name', MODELS)
 def test_losses_gradients_and_buffers_keep_every_bit(

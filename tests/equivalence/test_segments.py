@@ -21,7 +21,8 @@ from tests.helpers import (
     losses_of,
 )
 from tests.models.cascades import ocrnet_resnet
-from tests.units.networks import TRAINED, segmentor
+from tests.samples import some_of
+from tests.units.networks import SAMPLE, TRAINED, segmentor
 
 RECOMPUTE = {
     'nothing': None,
@@ -61,7 +62,7 @@ def assert_same_step(ours, stock):
         assert_equal(left, right)
 
 
-@pytest.mark.parametrize('name', TRAINED)
+@pytest.mark.parametrize('name', some_of(TRAINED, *SAMPLE))
 def test_every_family_trains_like_stock(name):
     model = segmentor(name)
     stock = {**copy.deepcopy(model), 'type': 'EncoderDecoder'}
@@ -108,7 +109,7 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize('dtype', [None, torch.bfloat16], ids=['float32', 'bfloat16'])
+@pytest.mark.parametrize('dtype', some_of([None, torch.bfloat16], None))
 @pytest.mark.parametrize('recompute', RECOMPUTE)
 @pytest.mark.parametrize('name', SETTINGS)
 def test_heads_necks_and_frozen_stages_train_like_stock(name, recompute, dtype):

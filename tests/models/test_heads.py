@@ -75,7 +75,7 @@ def test_walls_change_gradients_and_not_the_losses_of_the_network(name):
     assert_equal({key: ours[key] for key in theirs}, theirs)
 
 
-@pytest.mark.parametrize('name', HEADS)
+@pytest.mark.parametrize('name', some_of(HEADS, *SAMPLE))
 def test_the_exported_model_is_a_stock_one(name, tmp_path):
     config = ConfigDict(local_form(name, num_modules=3))
     weights = build(config).state_dict()

@@ -102,6 +102,7 @@ def test_it_brings_all_configs_and_tools(environment, name):
     assert files(environment / 'infopro_seg/.mim' / name) == files(ROOT / name)
 
 
+@pytest.mark.exhaustive
 def test_every_config_is_found_by_its_name(environment, command, tmp_path):
     said = run(command.with_name('python'), '-c', RESOLVE, cwd=tmp_path)
     expected = {
@@ -123,6 +124,7 @@ def test_a_config_of_the_package_trains_by_its_name(command, tmp_path):
     assert (work_dir / 'iter_2.pth').is_file()
 
 
+@pytest.mark.exhaustive
 def test_a_study_of_the_package_is_read(command, tmp_path):
     study = 'infopro_seg::studies/streets_r18.yaml'
     assert 'InfoPro K=8' in run(command, 'study', study, '--dry-run', cwd=tmp_path)

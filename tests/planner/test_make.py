@@ -335,6 +335,7 @@ def test_the_memory_of_a_config_means_exact_training_where_it_fits(
     assert not build(cfg.model).local_heads
 
 
+@pytest.mark.exhaustive
 def test_every_nth_step_is_planned_with_its_local_heads(whole):
     model = {
         **SETTING.model,
@@ -394,7 +395,7 @@ def test_a_plan_without_walls_suits_every_period(tmp_path):
         assert not build(cfg.model).local_heads
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_largest_batch_that_trains_exactly(whole):
     memory = 2 * whole.end_to_end_peak_bytes
     settings = {'reserve': 0, 'recompute': 'never'}
@@ -428,7 +429,7 @@ def test_the_largest_batch_fits_and_one_more_does_not(whole):
     assert largest_batch(SETTING, 10**5, **settings) is None
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_largest_crop_fits_and_keeps_its_shape(whole):
     memory = 2 * whole.end_to_end_peak_bytes
     plan = largest_crop(SETTING, memory, recompute='never', reserve=0)

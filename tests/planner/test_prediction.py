@@ -21,6 +21,7 @@ from infopro_seg.planner.search.totals import (
 from infopro_seg.settings.recompute_mode import RecomputeMode
 from tests.helpers import build, gradients
 from tests.planner.networks import BATCH, CROP, tiny
+from tests.samples import some_of
 
 OPTIMIZERS = {
     'sgd': {'type': 'SGD', 'lr': 0.1},
@@ -129,7 +130,7 @@ def test_every_module_is_at_most_the_peak(chains):
     assert max(peaks) <= predicted_peak(chains[None], partition)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_costs_are_linear_in_the_batch(chains):
     twice, thrice = (
         profile_chain(tiny(), batch_size=n * BATCH, crop_size=CROP) for n in (2, 3)
@@ -145,6 +146,7 @@ def test_costs_are_linear_in_the_batch(chains):
         )
 
 
+@pytest.mark.exhaustive
 @pytest.mark.exhaustive
 def test_one_image_is_measured_although_batch_norm_refuses_it():
     # With SyncBN over several GPUs it can be trained.
@@ -179,7 +181,7 @@ def test_measuring_leaves_everything_as_it_was():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('head', ['lean', 'paper'])
+@pytest.mark.parametrize('head', some_of(['lean', 'paper'], 'lean'))
 def test_the_peak_with_each_local_head_and_the_lean_loss(head):
     model = tiny(head=head, lean_loss=True)
     chain = profile_chain(model, batch_size=BATCH, crop_size=CROP)

@@ -10,6 +10,7 @@ from tests.planner.test_prediction import OPTIMIZERS, check, with_factors
 from tests.planner.test_prediction_product import BATCH as SMALL_BATCH
 from tests.planner.test_prediction_product import CROP as SMALL_CROP
 from tests.planner.test_prediction_product import network
+from tests.samples import some_of
 
 
 def reading_two_maps():
@@ -42,8 +43,8 @@ def test_each_map_from_before_a_wall_saves_work(two_maps):
 
 
 # STDC's fusion reads three skips through convolutions.
-@pytest.mark.slow
-@pytest.mark.parametrize('dtype', [None, torch.bfloat16])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize('dtype', some_of([None, torch.bfloat16], None))
 def test_a_unit_takes_skips_from_before_the_wall(dtype):
     model, names = network('stdc-context')
     setting = {'batch_size': SMALL_BATCH, 'crop_size': SMALL_CROP, 'amp_dtype': dtype}

@@ -13,6 +13,7 @@ from infopro_seg.planner.profile.simulation import SimulationError
 from tests.helpers import build, losses_of
 from tests.planner.networks import tiny
 from tests.planner.stubborn import stubborn
+from tests.samples import some_of
 
 CROP = (32, 64)
 WHERE = r'line \d+ of .*stubborn\.py'
@@ -41,7 +42,7 @@ def plan(model, optimizer='SGD'):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('act', CULPRITS)
+@pytest.mark.parametrize('act', some_of(CULPRITS, list(CULPRITS)[0]))
 def test_a_module_that_cannot_be_simulated_is_named(act):
     with pytest.raises(SimulationError) as caught:
         plan(stubborn(act))
@@ -96,7 +97,7 @@ def test_so_it_is_of_an_optimizer():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('tool', ['plan', 'benchmark', 'train'])
+@pytest.mark.parametrize('tool', some_of(['plan', 'benchmark', 'train'], 'plan'))
 def test_a_tool_ends_with_the_culprit(tool, tmp_path, monkeypatch, capsys):
     model = stubborn('NumpyForwardAct')
     model['data_preprocessor'] = {**model['data_preprocessor'], 'size': CROP}

@@ -49,7 +49,7 @@ def test_a_plan_is_printed_written_and_drawn(config, tmp_path):
     assert 'pass --force to overwrite' in again.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_localize_writes_what_the_planner_chose(config, tmp_path):
     out, none = tmp_path / 'mine.py', tmp_path / 'none.py'
     memory = RESERVE_BYTES + 150 * 2**20
@@ -107,7 +107,7 @@ def test_predictions_are_checked_against_whole_steps(config):
     assert all(-1 < float(error) < 3 for error in found.values())
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_prediction_of_one_plan_is_checked(config):
     arguments = ('--batch-size', BATCH, '--crop-size', *CROP, '--splits', 'layer2.0')
     arguments = (*arguments, '--local', 'head=paper', 'lean_loss=False')
@@ -117,7 +117,7 @@ def test_the_prediction_of_one_plan_is_checked(config):
     assert predicted == needs
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_table_shows_the_plans_of_a_network(config):
     arguments = ('--batch-size', BATCH, '--crop-size', *CROP, '--num-modules', 1, 3)
     result = run(config, *arguments, tool='analysis/plan_table.py')

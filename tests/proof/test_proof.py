@@ -57,6 +57,7 @@ def test_parts_of_most_worth_come_first():
     assert list(parts(Job('any', device='cpu'))) == on_cpu
 
 
+@pytest.mark.exhaustive
 def test_stock_training_local_modules_and_plans_for_cards_are_compared(job):
     whole, *_ = compared(job, 'float32')
     card = (RESERVE_BYTES + 0.9 * whole.predicted_peak_bytes) / GIB

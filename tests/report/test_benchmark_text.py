@@ -42,6 +42,7 @@ def test_without_steps_there_are_predictions_only(compared):
     assert 'out of memory' not in report
 
 
+@pytest.mark.exhaustive
 def test_the_largest_batch_fits_and_one_more_does_not(compared):
     card = 3 * compared[0].predicted_peak_bytes
     for method, found in zip(compared, largest_sizes(compared, [card], 0), strict=True):

@@ -65,7 +65,10 @@ def test_the_written_config_is_the_localized_one(tmp_path):
         STOCK,
         # Rates of stochastic depth are computed on the way: they need real numbers.
         'mmseg::segformer/segformer_mit-b0_8xb1-160k_cityscapes-1024x1024.py',
-        'mmseg::ocrnet/ocrnet_hr18_4xb2-40k_cityscapes-512x1024.py',
+        pytest.param(
+            'mmseg::ocrnet/ocrnet_hr18_4xb2-40k_cityscapes-512x1024.py',
+            marks=pytest.mark.exhaustive,
+        ),
     ],
 )
 def test_the_tool_names_the_modules_of_what_it_writes(stock):

@@ -117,7 +117,7 @@ def test_weights_are_asked_for_where_they_are_used_and_only_there(
         check_jobs(study, Places(tmp_path, tmp_path), check_model)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize('path', STUDIES, ids=lambda path: path.stem)
 def test_the_studies_of_the_package_have_right_settings(path, tmp_path):
     study = read_study(path)

@@ -26,7 +26,7 @@ from tests.samples import some_of
 from tests.units.networks import SAMPLE, TRAINED, segmentor
 
 
-@pytest.mark.parametrize('name', TRAINED)
+@pytest.mark.parametrize('name', some_of(TRAINED, *SAMPLE))
 def test_one_module_is_the_stock_segmentor_bit_for_bit(name):
     data = batch(size=SIZE)
     stock = step(build(segmentor(name)), data)

@@ -64,7 +64,7 @@ def test_numbers_are_those_of_the_planner(tmp_path):
     assert not less.fits or less.flops_overhead > memory_table.MOST_EXACT_WORK
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize('name', some_of(['mit', 'hrnet', 'cascade'], 'cascade'))
 def test_other_families_have_numbers_too(tmp_path, name):
     model = ocrnet_resnet() if name == 'cascade' else segmentor(name)
@@ -78,7 +78,7 @@ def test_other_families_have_numbers_too(tmp_path, name):
     assert abs(row['prediction_error']) < 0.05
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_more_modules_than_units_are_as_many_as_there_are_units(tmp_path):
     config = write_config(tmp_path / 'tiny.py', tiny())
     row = memory_table.measure(
