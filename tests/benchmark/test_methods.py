@@ -8,6 +8,7 @@ from infopro_seg.planner.search.totals import predicted_peak
 from tests.backbones import BACKBONES
 from tests.helpers import build, deeplabv3, localized
 from tests.planner.networks import tiny
+from tests.samples import some_of
 
 BATCH, CROP = 2, (256, 384)
 
@@ -76,6 +77,7 @@ def test_local_methods_have_the_cuts_of_the_planner(compared):
     assert less.predicted_peak_bytes < plain.predicted_peak_bytes
 
 
+@pytest.mark.exhaustive
 def test_local_methods_can_do_without_auxiliary_heads():
     setting = Setting(tiny(auxiliary=1), BATCH, CROP)
     whole, local = methods(
@@ -93,7 +95,10 @@ def test_an_unknown_method_is_refused():
 
 
 @pytest.mark.parametrize(
-    'cut', [{'splits': ['layer2.1', 'layer3.1']}, {'num_modules': 3}]
+    'cut',
+    some_of(
+        [{'splits': ['layer2.1', 'layer3.1']}, {'num_modules': 3}], {'num_modules': 3}
+    ),
 )
 def test_exact_training_is_a_method_where_the_config_asks_for_it(cut):
     model = localized(tiny(), **cut, recompute=['decode_head'], end_to_end_every=1)

@@ -86,7 +86,7 @@ def _sum(outputs):
     return sum(_sum(output) for output in outputs)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize('budget', BUDGETS)
 def test_compiled_gradients_are_those_of_end_to_end_training(budget):
     torch.compiler.reset()

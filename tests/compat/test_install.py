@@ -8,6 +8,7 @@ import pytest
 from mmengine.config import Config
 
 from infopro_seg import install
+from tests.samples import some_of
 
 
 @pytest.mark.parametrize('version', ['2.6.0', '2.14.1+cu130', '3.0.0a0'])
@@ -51,7 +52,9 @@ def test_import_prints_nothing():
     assert done.stdout == ''
 
 
-@pytest.mark.parametrize('content', [b'', b'\x80\x05\x95'], ids=['empty', 'cut off'])
+@pytest.mark.parametrize(
+    'content', some_of([b'', b'\x80\x05\x95'], b''), ids=['empty', 'cut off']
+)
 def test_formatter_is_imported_past_a_damaged_cache(tmp_path, content):
     def run(code):
         env = {**os.environ, 'XDG_CACHE_HOME': str(tmp_path)}

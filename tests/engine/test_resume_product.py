@@ -85,7 +85,7 @@ def check(undisturbed, work_dir, combination, after):
 @pytest.mark.parametrize(
     ('combination', 'after'),
     # Kills spread over the epochs and accumulations.
-    [(c, 7 * i % NUM_ITERATIONS + 4) for i, c in enumerate(COMBINATIONS)][::3],
+    [(c, 7 * i % NUM_ITERATIONS + 4) for i, c in enumerate(COMBINATIONS)][::6],
 )
 def test_sample(undisturbed, tmp_path, combination, after):
     check(undisturbed, tmp_path, combination, min(after, NUM_ITERATIONS))

@@ -14,7 +14,7 @@ WIDTHS = (8, 16, 32, 64)
     'optim_wrapper',
     [
         {},
-        {'accumulative_counts': 2},
+        pytest.param({'accumulative_counts': 2}, marks=pytest.mark.exhaustive),
         # 5 iterations do not divide by 2: the last factor differs.
         {'accumulative_counts': 3, 'clip_grad': {'max_norm': 0.1}},
     ],

@@ -45,7 +45,7 @@ def numbers(kind='information'):
     return json.loads(Path(f'out/{kind}.json').read_text())
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_networks_side_by_side(tool, capsys):
     # Neither auxiliary nor local heads matter here.
     weights = tool.network.state_dict()

@@ -72,6 +72,7 @@ def test_a_network_that_cannot_be_measured_is_cut_evenly_and_that_is_said(monkey
     assert max(sizes) - min(sizes) <= 1
 
 
+@pytest.mark.exhaustive
 def test_a_heavier_head_moves_the_cuts_but_stays_in_range():
     units = units_of(build(SMALL['backbone']))
     for count in range(1, len(units) + 2):

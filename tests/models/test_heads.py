@@ -34,7 +34,7 @@ def local_form(name, **local):
     return {**model, 'type': local_type(model['type']), 'local': local}
 
 
-@pytest.mark.parametrize('name', HEADS)
+@pytest.mark.parametrize('name', some_of(HEADS, *SAMPLE))
 def test_one_module_is_the_stock_segmentor_bit_for_bit(name):
     stock = step(build(HEADS[name]))
     ours = step(build(local_form(name, splits=[])))

@@ -118,6 +118,7 @@ def test_every_config_is_found_by_its_name(environment, command, tmp_path):
     assert Path(where.strip()).is_relative_to(environment)
 
 
+@pytest.mark.exhaustive
 def test_a_config_of_the_package_trains_by_its_name(command, tmp_path):
     run(command, 'train', STREETS, '--cfg-options', *SMALL, cwd=tmp_path)
     work_dir = tmp_path / 'work_dirs/infopro_deeplabv3_r18_streets'

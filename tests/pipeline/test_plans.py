@@ -68,6 +68,7 @@ def test_more_stages_than_units(chain):
         balanced_partition(chain, num + 1)
 
 
+@pytest.mark.exhaustive
 def test_the_report_shows_both_ways(setting):
     plan = plan_pipeline(setting, 2)
     text = pipeline_report(plan, 4, link=1e9, speed=1e12)

@@ -16,7 +16,6 @@ from infopro_seg.planner.limits import (
 )
 from infopro_seg.planner.make import Setting, make_plan
 from tests.planner.networks import tiny
-from tests.samples import some_of
 
 BATCH, CROP = 2, (64, 96)
 SETTING = Setting(tiny(), BATCH, CROP)
@@ -70,10 +69,8 @@ def lie(monkeypatch, measured_once):
     return start
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    'largest', some_of([largest_batch, largest_crop], largest_crop)
-)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize('largest', [largest_batch, largest_crop])
 def test_the_largest_size_shrinks_to_one_whose_step_fits(lie, whole_peak, largest):
     memory = 4 * whole_peak
     honest = largest(SETTING, memory, **WHOLE)

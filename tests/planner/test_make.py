@@ -306,6 +306,7 @@ def test_the_plans_along_the_dial_are_side_by_side(whole):
     assert 'not measured' in text
 
 
+@pytest.mark.exhaustive
 def test_smaller_heads_are_told_with_the_setting_that_gets_them(whole):
     wish = {'gpu_memory': int(0.85 * whole.end_to_end_peak_bytes), 'reserve': 0}
     local = {**SETTING.model['local'], 'head': {'preset': 'paper'}}
@@ -417,7 +418,7 @@ def test_cards_are_answered_for():
     assert 'none fits' in fits_report(nothing, 2**30)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_largest_batch_fits_and_one_more_does_not(whole):
     settings = {'num_modules': 2, 'recompute': 'never', 'reserve': 0}
     memory = 2 * whole.end_to_end_peak_bytes

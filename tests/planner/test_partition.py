@@ -37,7 +37,7 @@ def equal_the_cheapest(chain, recompute, data):
         assert predicted_peak(chain, found) <= budget
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(chain=chains(max_units=3), recompute=POLICIES, data=st.data())
 def test_a_given_number_of_modules_is_kept(chain, recompute, data):
     num_modules = data.draw(st.integers(1, len(chain.units) + 1))
@@ -71,7 +71,7 @@ def equal_the_smallest(chain, recompute, data):
     assert num_modules in (None, len(found.ends))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(chain=chains(max_units=3, max_state=3), data=st.data())
 def test_with_weights_in_local_heads_what_is_found_fits(chain, data):
     partitions = list(all_partitions(chain))

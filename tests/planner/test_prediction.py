@@ -83,14 +83,14 @@ RECOMPUTE = {
 }
 
 
-@pytest.mark.parametrize('recompute', RECOMPUTE)
+@pytest.mark.parametrize('recompute', some_of(RECOMPUTE, 'nothing', 'both'))
 @pytest.mark.parametrize('splits', SPLITS, ids=lambda splits: f'K={len(splits) + 1}')
 def test_the_peak_of_a_step(chains, splits, recompute):
     chain = with_factors(chains[None], OPTIMIZERS['momentum'])
     check(chain, tiny(), splits, RECOMPUTE[recompute])
 
 
-@pytest.mark.parametrize('recompute', ['nothing', 'units', 'both'])
+@pytest.mark.parametrize('recompute', some_of(['nothing', 'units', 'both'], 'both'))
 @pytest.mark.parametrize(
     'splits', SPLITS[::2], ids=lambda splits: f'K={len(splits) + 1}'
 )

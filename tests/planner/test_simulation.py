@@ -90,7 +90,7 @@ def test_who_reads_a_value_is_said_with_the_plan():
     assert 'optimizer' not in said
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_so_it_is_of_an_optimizer():
     said = '\n'.join(plan(tiny(), 'NormReadingSGD').assumptions)
     assert re.search(rf'read by optimizer NormReadingSGD in update, {WHERE}', said)

@@ -71,7 +71,7 @@ def test_localize_writes_what_the_planner_chose(config, tmp_path):
     assert not none.exists()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_exit_code_says_that_nothing_fits(config, tmp_path):
     result = run(
         config, '--gpu-memory', '1MB', '--reserve', '1B', '--out', tmp_path / 'p.json'

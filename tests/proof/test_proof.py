@@ -101,6 +101,7 @@ def test_a_part_goes_on_behind_what_it_has_written(job, tmp_path, monkeypatch):
     assert {record['name'] for record in again} == set(records)
 
 
+@pytest.mark.exhaustive
 def test_out_of_memory_is_a_result(job, tmp_path, monkeypatch):
     class Failing:
         def __init__(self, *_):

@@ -39,6 +39,7 @@ def flat(text):
     return re.sub(' +', ' ', text)
 
 
+@pytest.mark.exhaustive
 def test_a_rival_that_fails_takes_no_other_with_it(job, tmp_path, monkeypatch):
     taken = []
 
@@ -63,6 +64,7 @@ def test_a_rival_that_fails_takes_no_other_with_it(job, tmp_path, monkeypatch):
     assert names == ['end_to_end', 'selective', *others[-2:]]
 
 
+@pytest.mark.exhaustive
 def test_networks_have_their_own_sizes_and_missing_packages_a_reason(job, tmp_path):
     convnext = next(name for name in NETWORKS if 'convnext' in name)
     job = dataclasses.replace(job, networks=(convnext, *job.networks), batch_size=7)

@@ -48,7 +48,7 @@ def cells(text, label):
     return re.split(r'\s{2,}', line.strip())
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_both_methods_are_compared_on_the_terminal_and_on_the_page(
     run_demo, monkeypatch, capsys
 ):

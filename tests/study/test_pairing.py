@@ -56,7 +56,7 @@ def trained(job, places):
     return witness, copied(runner.model)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_methods_share_weights_and_data_of_a_seed(content, write, tmp_path):
     content.update(rows=METHODS, seeds=[5], iterations=3, validation_interval=3)
     content.update(checkpoint_interval=3)

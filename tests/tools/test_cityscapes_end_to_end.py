@@ -76,7 +76,7 @@ def run(folder, command, *args, fails=False):
     return said
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_prepare_train_resume_test_export_evaluate(folder):
     typed = commands()
     assert list(typed) == [

@@ -18,7 +18,7 @@ TRAINED = [
     and name not in ('mobilenet_v2-bare', 'mobilenet_v3-large', 'swin-frozen')
 ]
 #: Those that `make test` tries where a test takes long.
-SAMPLE = ('swin', 'hrnet', 'unet')
+SAMPLE = ('swin', 'unet')
 _HEAD = {
     'channels': 8,
     'num_classes': 5,

@@ -54,7 +54,7 @@ def owner_of(model, name, owned):
     return len(model.local_modules) - 1
 
 
-@pytest.mark.parametrize('name', TRAINED)
+@pytest.mark.parametrize('name', some_of(TRAINED, *SAMPLE))
 def test_the_probe_sees_what_really_crosses_each_boundary(name):
     backbone = build(BACKBONES[name])
     backbone.eval()

@@ -37,6 +37,7 @@ def small(path, model):
     return write_config(path, model), ['--crop-size', '64', '96', '--batch-size', '2']
 
 
+@pytest.mark.exhaustive
 def test_numbers_are_those_of_the_planner(tmp_path):
     config = write_config(tmp_path / 'tiny.py', tiny())
     sizes = {'batch_size': BATCH, 'crop_size': CROP}
