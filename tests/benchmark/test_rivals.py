@@ -39,6 +39,7 @@ def trained(method):
     return gradients(network), dict(network.named_buffers())
 
 
+@pytest.mark.exhaustive
 def test_each_is_a_method_of_the_stock_model():
     assert list(compared()) == [
         'end_to_end',

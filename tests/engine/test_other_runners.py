@@ -43,6 +43,7 @@ def run(work_dir, runner=Runner, hooks=EARLY, checkpoint=None, **settings):
     return runner
 
 
+@pytest.mark.exhaustive
 def test_a_flexible_runner_on_one_device_trains_the_same_weights(tmp_path):
     stock = run(tmp_path / 'stock')
     flexible = run(tmp_path / 'flexible', FlexibleRunner)

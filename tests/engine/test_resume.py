@@ -52,10 +52,15 @@ def interrupt(work_dir, after, **settings):
     [
         {},
         {'optim_wrapper': {'accumulative_counts': 2}},
-        {'optim_wrapper': {'type': CpuAmpOptimWrapper}},
-        VALIDATION,
-        {'train_dataloader': loader(sampler='InfiniteSampler')},
-        pytest.param({'train_dataloader': loader(2)}, marks=pytest.mark.exhaustive),
+        *(
+            pytest.param(settings, marks=pytest.mark.exhaustive)
+            for settings in (
+                {'optim_wrapper': {'type': CpuAmpOptimWrapper}},
+                VALIDATION,
+                {'train_dataloader': loader(sampler='InfiniteSampler')},
+                {'train_dataloader': loader(2)},
+            )
+        ),
     ],
     ids=['plain', 'accumulation', 'scaler', 'validation', 'stock sampler', 'workers'],
 )

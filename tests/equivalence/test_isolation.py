@@ -31,7 +31,9 @@ def local_gradients(model, skip=None):
     'local',
     [
         {'num_modules': 4},
-        {'splits': ['layer3.1', 'layer4.1']},
+        pytest.param(
+            {'splits': ['layer3.1', 'layer4.1']}, marks=pytest.mark.exhaustive
+        ),
         {'splits': ['layer1.0', 'layer3.0'], 'head': {'preset': 'paper'}},
     ],
     ids=str,

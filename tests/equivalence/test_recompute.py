@@ -65,7 +65,7 @@ def count_runs(module):
     some_of(itertools.product([1, 3], [True, False]), (3, True)),
 )
 @pytest.mark.parametrize('recompute', [EVERYTHING, STEPWISE], ids=['whole', 'stepwise'])
-@pytest.mark.parametrize('name', MODELS)
+@pytest.mark.parametrize('name', some_of(MODELS, 'resnet18', 'mobilenet_v2'))
 def test_losses_gradients_and_buffers_keep_every_bit(
     name, recompute, num_modules, early
 ):

@@ -52,6 +52,7 @@ def half_of(run, folder):
     shutil.copy(run / 'iter_2.pth', folder / 'run')
 
 
+@pytest.mark.exhaustive
 def test_a_run_goes_on_in_two_stages_as_in_one_process(sequential, tmp_path):
     half_of(sequential, tmp_path)
     start(resume_all, (tmp_path, 'resnet', 2, 2), 2)

@@ -38,7 +38,6 @@ PLANNED = ('least', 'cheaper', 'exact', 'every fourth')
 #: What `make test` tries.
 SAMPLE = [
     ('mobilenet_v3', 'float32', 'stepwise'),
-    ('stdc-context', 'bfloat16', 'nothing'),
 ]
 
 

@@ -100,9 +100,7 @@ REST = [
 
 def _params():
     for name, way in (*DEFAULT, *REST):
-        is_short = 'mit-b0' in name
-        mark = pytest.mark.slow if is_short else pytest.mark.exhaustive
-        yield pytest.param(name, way, id=Path(name).stem, marks=mark)
+        yield pytest.param(name, way, id=Path(name).stem)
 
 
 class Server:
@@ -255,6 +253,7 @@ def test_every_ready_made_config_is_walked():
     }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(('name', 'way'), _params())
 def test_walk(name, way, tmp_path, servers):
     tools, stock = servers
