@@ -33,7 +33,7 @@ def call(monkeypatch, command, *args):
     command.main()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_run_of_the_train_command_is_reported(tmp_path, monkeypatch, request):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
     config = tmp_path / 'small.py'
