@@ -21,7 +21,7 @@ demo: .venv/installed  ## train a small network end-to-end and as local modules,
 	$(PY) tools/demo.py
 
 test: .venv/installed  ## run the tests, a sample of the long products among them
-	$(PY) -m pytest --numprocesses auto --dist loadfile -m 'not exhaustive'
+	$(PY) -m pytest --numprocesses auto --dist worksteal -m 'not exhaustive'
 
 test-all: .venv/installed  ## run every test
 	$(PY) -m pytest --numprocesses auto

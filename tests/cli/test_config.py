@@ -209,7 +209,7 @@ def test_tta_without_a_pipeline_is_refused():
         enable_tta(cfg, flip=True)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_gpu_memory_is_planned_for_the_batch_of_the_config(monkeypatch, tmp_path):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     cfg = Config(

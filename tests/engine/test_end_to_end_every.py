@@ -1,7 +1,6 @@
 """The dial: which steps are exact end-to-end training, and what trains in them."""
 
 import copy
-import itertools
 
 import pytest
 import torch
@@ -11,7 +10,6 @@ from infopro_seg.checkpoints.files import last_whole_checkpoint
 from tests.engine.runs import MODEL, Killed, KillHook, runner_of
 from tests.helpers import assert_equal, build, gradients, losses_of
 from tests.runs import run_training
-from tests.samples import some_of
 
 SPLITS = MODEL['local']['splits']
 STOCK = {k: v for k, v in MODEL.items() if k != 'local'} | {'type': 'EncoderDecoder'}
@@ -116,9 +114,9 @@ def test_local_heads_do_not_change_an_exact_run(tmp_path):
         assert_equal(ours.model.state_dict(), stock.model.state_dict())
 
 
-@pytest.mark.parametrize(
-    ('counts', 'killed_after'), some_of(itertools.product([1, 2], [3, 4, 5]), (2, 4))
-)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize('counts', [1, 2])
+@pytest.mark.parametrize('killed_after', [3, 4, 5])
 def test_a_resumed_run_goes_on_within_the_cycle(tmp_path, counts, killed_after):
     settings = {
         'model': dialled(3),

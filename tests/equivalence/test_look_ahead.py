@@ -20,7 +20,6 @@ from tests.helpers import (
     losses_of,
     resnet,
 )
-from tests.samples import some_of
 from tests.units.networks import TRAINED, segmentor
 
 NARROW = resnet(stem_channels=8, base_channels=8)
@@ -83,7 +82,8 @@ def _module_losses(model, losses, index):
     return model.parse_losses(found)[0]
 
 
-@pytest.mark.parametrize('name', some_of(TRAINED, 'resnet50'))
+@pytest.mark.exhaustive
+@pytest.mark.parametrize('name', TRAINED)
 def test_other_modules_statistics_and_weights_are_left_alone(name):
     stock = segmentor(name)
     local = {'num_modules': 3}
@@ -139,9 +139,7 @@ def test_an_exact_step_trains_the_heads_alone():
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize(
-    'name', some_of(['resnet18', 'mit', 'hrnet', 'unet'], 'resnet18')
-)
+@pytest.mark.parametrize('name', ['resnet18', 'mit', 'hrnet', 'unet'])
 def test_the_planner_knows_what_it_costs(name):
     stock = STOCK if name == 'resnet18' else segmentor(name)
     setting = Setting(looking(stock), 2, (64, 96))

@@ -86,7 +86,7 @@ def test_networks_side_by_side(tool, capsys):
     assert len(numbers()['methods']) == 3
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_gradients_of_trained_and_of_given_heads(tool):
     gradients = ('--gradients', '--batches', '2')
     tool('new=a.pth', *gradients, '--local', 'num_modules=3')

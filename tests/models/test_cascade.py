@@ -145,6 +145,7 @@ def test_an_exported_cascade_is_a_stock_one(name, tmp_path):
     assert torch.equal(left.seg_logits.data, right.seg_logits.data)
 
 
+@pytest.mark.exhaustive
 def test_the_stock_config_is_found_again():
     config = Config({'model': CASCADES['ocrnet-hrnet']()})
     settings = localize(config, {'num_modules': 2})

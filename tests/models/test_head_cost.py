@@ -77,7 +77,7 @@ def test_a_lean_head_costs_at_most_a_few_percent_at_any_boundary(name):
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize('name', some_of(REAL_TIME, REAL_TIME[0]))
+@pytest.mark.parametrize('name', REAL_TIME)
 def test_real_time_networks_can_take_thinner_heads(name):
     assert max(head_shares(name)) <= 0.18
     assert max(head_shares(name, THIN)) <= 0.05

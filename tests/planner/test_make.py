@@ -233,6 +233,7 @@ def test_what_is_missing_to_plan_is_said():
         settle_cuts(cfg)
 
 
+@pytest.mark.exhaustive
 def test_a_stock_config_can_be_planned():
     model = tiny()
     del model['local']

@@ -35,10 +35,6 @@ RECOMPUTE = {
     'stepwise': ['all:stepwise', 'decode_head:stepwise'],
 }
 PLANNED = ('least', 'cheaper', 'exact', 'every fourth')
-#: What `make test` tries.
-SAMPLE = [
-    ('mobilenet_v3', 'float32', 'stepwise'),
-]
 
 
 @functools.cache
@@ -137,14 +133,6 @@ def errors(name, dtype, recompute):
 def outside(found):
     """The errors that break the promise."""
     return {plan: f'{e:+.2%}' for plan, e in found.items() if not -0.01 <= e <= 0.03}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(('name', 'dtype', 'recompute'), SAMPLE)
-def test_a_sample_of_the_product(name, dtype, recompute):
-    found = errors(name, dtype, recompute)
-    assert found
-    assert not outside(found)
 
 
 @pytest.mark.exhaustive

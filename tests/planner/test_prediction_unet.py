@@ -28,7 +28,7 @@ CASES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('case', some_of(CASES, *list(CASES)[:3]))
+@pytest.mark.parametrize('case', some_of(CASES, list(CASES)[0]))
 def test_every_module_of_unet_is_predicted(case):
     splits, recompute = CASES[case]
     chain = measured('unet', 'float32')
@@ -42,7 +42,7 @@ def test_every_module_of_unet_is_predicted(case):
 
 # The map at a wall that is a skip, too, is taken for kept: up to 2.5% too much.
 @pytest.mark.exhaustive
-@pytest.mark.parametrize('recompute', some_of([[], ['all']], []))
+@pytest.mark.parametrize('recompute', [[], ['all']])
 def test_every_module_behind_every_cut_is_within_the_promise(recompute):
     model, names = network('unet')
     chain = measured('unet', 'float32')
