@@ -24,7 +24,7 @@ test: .venv/installed  ## run the tests, a sample of the long products among the
 	$(PY) -m pytest --numprocesses auto --dist worksteal -m 'not exhaustive'
 
 test-all: .venv/installed  ## run every test
-	$(PY) -m pytest --numprocesses auto
+	$(PY) -m pytest --numprocesses auto --dist worksteal
 
 test-gpu: .venv/installed  ## run the tests that need a CUDA device
 	$(PY) -m pytest tests/gpu -rs
