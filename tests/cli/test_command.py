@@ -16,6 +16,7 @@ FOR_DEVELOPERS = {
     'check_predictions',
     'draw_dial',
     'draw_overview',
+    'pipeline_batch',
     'pipeline_speed',
     'price_list',
 }
