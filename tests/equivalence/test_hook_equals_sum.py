@@ -5,15 +5,15 @@ import pytest
 from tests.helpers import assert_equal, deeplabv3, localized, resnet
 from tests.runs import run_training
 
-MODEL = localized(deeplabv3(), num_modules=3)
 NARROW = resnet(stem_channels=8, base_channels=8)
 WIDTHS = (8, 16, 32, 64)
+MODEL = localized(deeplabv3(NARROW, WIDTHS), num_modules=3)
 
 
 @pytest.mark.parametrize(
     'optim_wrapper',
     [
-        {},
+        pytest.param({}, marks=pytest.mark.exhaustive),
         pytest.param({'accumulative_counts': 2}, marks=pytest.mark.exhaustive),
         # 5 iterations do not divide by 2: the last factor differs.
         {'accumulative_counts': 3, 'clip_grad': {'max_norm': 0.1}},
@@ -84,9 +84,8 @@ def test_learning_rates_by_part_of_the_network(tmp_path):
             'paramwise_cfg': LEARNING_RATES,
         },
     }
-    config = localized(deeplabv3(NARROW, WIDTHS), num_modules=3)
-    early = run_training(config, tmp_path / 'early', **settings)
-    late = run_training(config, tmp_path / 'late', hooks=(), **settings)
+    early = run_training(MODEL, tmp_path / 'early', **settings)
+    late = run_training(MODEL, tmp_path / 'late', hooks=(), **settings)
     assert_equal(early.model.state_dict(), late.model.state_dict())
     names = {id(p): (name, p) for name, p in early.model.named_parameters()}
     for group in early.optim_wrapper.optimizer.param_groups:
@@ -96,7 +95,7 @@ def test_learning_rates_by_part_of_the_network(tmp_path):
             assert given == pytest.approx(expected_group(name, parameter)), name
     assert not names
     flat = {**settings, 'optim_wrapper': {}}
-    other = run_training(config, tmp_path / 'flat', **flat).model.state_dict()
+    other = run_training(MODEL, tmp_path / 'flat', **flat).model.state_dict()
     for prefix in ('backbone.layer1', 'decode_head', 'local_heads.0'):
         name = next(n for n in other if n.startswith(prefix) and n.endswith('weight'))
         assert not other[name].equal(early.model.state_dict()[name]), name

@@ -3,7 +3,10 @@
 import pytest
 import torch
 
-from tests.helpers import build, deeplabv3, gradients, localized, losses_of
+from tests.helpers import build, deeplabv3, gradients, localized, losses_of, resnet
+
+NARROW = resnet(stem_channels=8, base_channels=8)
+WIDTHS = (8, 16, 32, 64)
 
 
 def local_gradients(model, skip=None):
@@ -39,7 +42,7 @@ def local_gradients(model, skip=None):
     ids=str,
 )
 def test_a_module_is_trained_by_its_own_losses_only(local):
-    model_config = localized(deeplabv3(), **local)
+    model_config = localized(deeplabv3(NARROW, WIDTHS), **local)
     reference = local_gradients(build(model_config))
     model = build(model_config)
     for skip in range(len(model.local_modules)):

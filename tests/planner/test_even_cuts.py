@@ -70,7 +70,7 @@ def test_even_cuts_that_cost_memory_are_not_taken():
     assert predicted_peak(chain, even) == 100
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(chain=chains(max_units=4), data=st.data())
 def test_squares_are_those_of_brute_force(chain, data):
     num_modules = data.draw(st.integers(1, len(chain.units) + 1))

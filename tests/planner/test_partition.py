@@ -71,7 +71,7 @@ def equal_the_smallest(chain, recompute, data):
     assert num_modules in (None, len(found.ends))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(chain=chains(max_units=3, max_state=3), data=st.data())
 def test_with_weights_in_local_heads_what_is_found_fits(chain, data):
     partitions = list(all_partitions(chain))
@@ -107,10 +107,10 @@ def on_random_chains(body, max_examples, max_units, min_units=1, policies=POLICI
 
 
 test_the_cheapest_partition_is_that_of_brute_force = on_random_chains(
-    equal_the_cheapest, 30, 3
+    equal_the_cheapest, 20, 3
 )
 test_the_smallest_partition_is_that_of_brute_force = on_random_chains(
-    equal_the_smallest, 30, 3
+    equal_the_smallest, 20, 3
 )
 test_the_cheapest_of_thousands = pytest.mark.exhaustive(
     on_random_chains(equal_the_cheapest, 1000, 4)
@@ -123,14 +123,14 @@ ONE_MODE = st.sampled_from(['never', 'always'])
 # More units: all ways to cut them, and for fewer of them all ways to recompute, too.
 test_the_cheapest_of_many_units = on_random_chains(
     equal_the_cheapest,
-    15,
+    8,
     8,
     min_units=5,
     policies=ONE_MODE,
 )
 test_the_smallest_of_many_units = on_random_chains(
     equal_the_smallest,
-    15,
+    8,
     8,
     min_units=5,
     policies=ONE_MODE,
