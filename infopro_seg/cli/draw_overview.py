@@ -9,7 +9,7 @@ from .run import make_parser
 
 EXAMPLE = """example:
   python tools/analysis/draw_overview.py results/benchmark.json \\
-      results/mobilenetv2_tuning.json docs/overview.png
+      results/mobilenetv2.json docs/overview.png
 """
 
 

@@ -97,14 +97,10 @@ def _draw_accuracy(
         f'{value:.1f}  ({method["predicted_peak_bytes"] / 2**20:.0f} MiB predicted)'
         for value, method in zip(values, methods, strict=True)
     ]
-    is_local = [method['local'].get('splits') != [] for method in methods]
+    is_local = [_has_walls(method['local']) for method in methods]
     names = [method['name'] for method in methods]
-    _draw_bars(axes, names, values, labels, is_local, num_bars)
     errors = [method['miou']['deviation'] or 0 for method in methods]
-    if any(errors):
-        axes.errorbar(
-            values, range(len(values)), xerr=errors, fmt='none', color='#1f2933'
-        )
+    _draw_bars(axes, names, values, labels, is_local, num_bars, errors)
     seeds = sorted({len(method['seeds']) for method in methods})
     counts = ' to '.join(map(str, seeds))
     noun = 'seed' if seeds == [1] else 'seeds'
@@ -123,9 +119,17 @@ def _draw_bars(
     labels: Sequence[str],
     is_local: Sequence[bool],
     num_bars: int,
+    errors: Sequence[float] = (),
 ) -> None:
     colours = [_LOCAL if local else _END_TO_END for local in is_local]
-    bars = axes.barh(range(len(values)), values, color=colours, height=0.65)
+    bars = axes.barh(
+        range(len(values)),
+        values,
+        xerr=errors if any(errors) else None,
+        ecolor='#1f2933',
+        color=colours,
+        height=0.65,
+    )
     axes.set_yticks(range(len(values)), names)
     axes.bar_label(bars, labels, padding=4, fontsize=9)
     # Bars of both halves are equally thick.
@@ -134,6 +138,14 @@ def _draw_bars(
     axes.set_xticks([])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
+
+
+def _has_walls(local: Mapping[str, Any]) -> bool:
+    return (
+        local.get('splits') != []
+        and not local.get('deep_supervision')
+        and local.get('end_to_end_every') != 1
+    )
 
 
 def _describe(axes: Axes, title: str, facts: str) -> None:

@@ -53,6 +53,24 @@ def test_a_bar_of_half_the_memory_is_half_as_long(tmp_path):
     assert blue == pytest.approx(grey / 2, rel=0.02)
 
 
+@pytest.mark.parametrize(
+    ('more', 'is_blue'),
+    [({}, True), ({'end_to_end_every': 4}, True), ({'end_to_end_every': 1}, False)]
+    + [({'deep_supervision': True}, False)],
+)
+def test_what_has_walls_is_blue_with_its_deviation_on_it(tmp_path, more, is_blue):
+    entry = method('a row', {'num_modules': 4, **more}, 40.0)
+    entry['miou']['deviation'] = 8.0
+    study = {**STUDY, 'methods': [entry]}
+    draw_overview(BENCHMARK, study, tmp_path / 'overview.png')
+    pixels = (image.imread(tmp_path / 'overview.png')[:, :, :3] * 255).round()
+    right = pixels[:, pixels.shape[1] // 2 :]
+    blue, dark = (
+        (right == colour).all(axis=2).any() for colour in ((59, 125, 216), (31, 41, 51))
+    )
+    assert blue == is_blue and dark
+
+
 def test_what_was_only_predicted_is_refused(tmp_path):
     predicted = [{**entry, 'peak_bytes': None} for entry in BENCHMARK['methods']]
     with pytest.raises(ValueError, match='give a benchmark with --steps above 0'):
