@@ -4,6 +4,8 @@ import gc
 
 import pytest
 import torch
+from mmengine.logging import MMLogger
+from mmengine.visualization import Visualizer
 
 
 def pytest_collection_finish():
@@ -16,3 +18,11 @@ def pytest_collection_finish():
 def _reproducible():
     torch.set_num_threads(1)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _own_log_files():
+    """A run that starts in the second of an earlier one would write into its files."""
+    yield
+    for kind in (MMLogger, Visualizer, *Visualizer.__subclasses__()):
+        kind._instance_dict.clear()

@@ -87,7 +87,7 @@ def parse_args() -> argparse.Namespace:
         help='of the images; default: 128 256',
     )
     parser.add_argument(
-        '--split', default='layer3.12', help='last unit of stage 0; default: layer3.12'
+        '--split', default='layer3.14', help='last unit of stage 0; default: layer3.14'
     )
     parser.add_argument('--json', type=Path, help='file to write the numbers to')
     parser.add_argument('--picture', type=Path, help='schedule of the last round')
