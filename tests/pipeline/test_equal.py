@@ -14,7 +14,6 @@ from tests.samples import some_of
 
 pytestmark = pytest.mark.dist
 
-
 #: Tried by `make test`; all processes of a list are started once.
 SAMPLE = ('accumulation', 'monitored', 'sizes')
 
@@ -34,15 +33,15 @@ def pipelined(tmp_path_factory):
 @pytest.mark.parametrize('case', some_of(CASES, *SAMPLE))
 def test_two_stages_write_the_checkpoints_of_one_process(pipelined, case, tmp_path):
     runner = train(tmp_path / 'run', case, 2)
-    pipelined = pipelined(case)
+    stages = pipelined(case)
     files = sorted(path.name for path in (tmp_path / 'run').glob('*.pth'))
-    assert files == sorted(path.name for path in (pipelined).glob('iter_*.pth'))
+    assert files == sorted(path.name for path in stages.glob('iter_*.pth'))
     assert files
     for name in files:
-        assert_same_checkpoint(tmp_path / 'run' / name, pipelined / name)
+        assert_same_checkpoint(tmp_path / 'run' / name, stages / name)
         logs = [
             read_checkpoint(path / name)['message_hub']['log_scalars']
-            for path in (tmp_path / 'run', pipelined)
+            for path in (tmp_path / 'run', stages)
         ]
         assert logs[0].keys() == logs[1].keys()
         for key, values in logs[0].items():
@@ -50,6 +49,6 @@ def test_two_stages_write_the_checkpoints_of_one_process(pipelined, case, tmp_pa
                 assert np.array_equal(values.data, logs[1][key].data), key
     # In the end every process has the whole network.
     for rank in range(2):
-        weights = torch.load(pipelined / f'{rank}.pth')
+        weights = torch.load(stages / f'{rank}.pth')
         for name, value in runner.model.state_dict().items():
             assert torch.equal(weights[name], value), (rank, name)
