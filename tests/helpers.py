@@ -39,6 +39,11 @@ def resnet(depth=18, cls='ResNetV1c', **kwargs):
     }
 
 
+#: A backbone of an eighth of the usual width, and the channels of its stages.
+NARROW = resnet(stem_channels=8, base_channels=8)
+WIDTHS = (8, 16, 32, 64)
+
+
 def deeplabv3(backbone=None, widths=(64, 128, 256, 512), auxiliary=2, **kwargs):
     """A stock DeepLabV3 config with narrow heads; ``auxiliary`` is an index or None."""
     head = {

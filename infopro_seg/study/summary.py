@@ -64,15 +64,16 @@ def mean_and_deviation(values: Sequence[float]) -> dict[str, float | None]:
 
 
 def paired_difference(
-    scores: Mapping[int, float], baseline: Mapping[int, float]
+    scores: Mapping[int, float], baseline: Mapping[int, float], level: float = _LEVEL
 ) -> dict[str, Any] | None:
-    """Mean difference over the seeds that both have, with its 95% interval.
+    """Mean difference over the seeds that both have, with its interval.
 
     The interval is that of Student's t for the mean of the differences.
 
     Args:
         scores: By seed.
         baseline: By seed.
+        level: Of confidence, below 1.
 
     Returns:
         ``seeds``, ``mean``, ``low`` and ``high``; the last two are None for one seed.
@@ -85,7 +86,7 @@ def paired_difference(
     mean, low, high = float(values.mean()), None, None
     if len(seeds) > 1:
         error = float(values.std(ddof=1)) / math.sqrt(len(seeds))
-        half = float(stats.t.ppf((1 + _LEVEL) / 2, len(seeds) - 1)) * error
+        half = float(stats.t.ppf((1 + level) / 2, len(seeds) - 1)) * error
         low, high = mean - half, mean + half
     return {'seeds': seeds, 'mean': mean, 'low': low, 'high': high}
 

@@ -2,11 +2,9 @@
 
 import pytest
 
-from tests.helpers import assert_equal, deeplabv3, localized, resnet
+from tests.helpers import NARROW, WIDTHS, assert_equal, deeplabv3, localized
 from tests.runs import run_training
 
-NARROW = resnet(stem_channels=8, base_channels=8)
-WIDTHS = (8, 16, 32, 64)
 MODEL = localized(deeplabv3(NARROW, WIDTHS), num_modules=3)
 
 

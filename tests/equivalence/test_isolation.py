@@ -3,10 +3,15 @@
 import pytest
 import torch
 
-from tests.helpers import build, deeplabv3, gradients, localized, losses_of, resnet
-
-NARROW = resnet(stem_channels=8, base_channels=8)
-WIDTHS = (8, 16, 32, 64)
+from tests.helpers import (
+    NARROW,
+    WIDTHS,
+    build,
+    deeplabv3,
+    gradients,
+    localized,
+    losses_of,
+)
 
 
 def local_gradients(model, skip=None):

@@ -1,0 +1,71 @@
+"""Compare rows of a study with each other, over the seeds that both have."""
+
+import argparse
+import json
+from pathlib import Path
+
+from ..report.tables import text_table
+from ..study.summary import paired_difference
+from .run import make_parser
+
+EXAMPLE = """example:
+  python tools/analysis/compare_rows.py results/mobilenetv2/rows \\
+      --pair 'InfoPro K=4' 'greedy K=4' --pair 'InfoPro K=8' 'greedy K=8'
+"""
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Read the command line; None means that of the process."""
+    parser = make_parser(__doc__, EXAMPLE)
+    parser.add_argument('folder', type=Path, help='rows that tools/study.py wrote')
+    parser.add_argument(
+        '--pair',
+        nargs=2,
+        action='append',
+        required=True,
+        metavar=('ROW', 'LESS'),
+        help='names of two rows; may be given several times',
+    )
+    parser.add_argument(
+        '--comparisons',
+        type=int,
+        default=1,
+        metavar='N',
+        help='N intervals hold together with 95%% (Bonferroni); default: 1',
+    )
+    args = parser.parse_args(argv)
+    if args.comparisons < 1:
+        parser.error(f'--comparisons {args.comparisons} must be 1 or more')
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Read, compare, print.
+
+    Raises:
+        ValueError: if a row is not there, or two rows have fewer than two seeds in
+            common.
+    """
+    args = parse_args(argv)
+    scores: dict[str, dict[int, float]] = {}
+    for path in sorted(args.folder.glob('*.json')):
+        record = json.loads(path.read_text(encoding='utf-8'))
+        scores.setdefault(record['name'], {})[record['seed']] = record['miou']
+    lines = [('', 'seeds', 'mIoU', 'low', 'high')]
+    for pair in args.pair:
+        for name in pair:
+            if name not in scores:
+                raise ValueError(
+                    f'{args.folder} has no row {name!r}; it has: '
+                    f'{", ".join(scores) or "none"}.'
+                )
+        found = paired_difference(
+            *(scores[name] for name in pair), level=1 - 0.05 / args.comparisons
+        )
+        if found is None or found['low'] is None:
+            raise ValueError(
+                f'{pair[0]!r} and {pair[1]!r} have fewer than two seeds in common.'
+            )
+        numbers = (f'{found[key]:+.2f}' for key in ('mean', 'low', 'high'))
+        lines.append((' less '.join(pair), str(len(found['seeds'])), *numbers))
+    print(text_table(lines))

@@ -1,0 +1,58 @@
+"""Rows of a study against each other, on the command line."""
+
+import json
+
+import numpy as np
+import pytest
+
+from infopro_seg.cli.compare_rows import main
+
+DIFFERENCES = np.array([1.0, 2.0, 0.5, 1.5, 3.0, -1.0])
+# Student's t with five degrees of freedom, two-sided, from printed tables: 95%, and
+# 99%, which is 95% for five comparisons.
+QUANTILES = {1: 2.571, 5: 4.032}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    def write(name, seed, score):
+        row = {'name': name, 'seed': seed, 'miou': score}
+        (tmp_path / f'{name}_{seed}.json').write_text(json.dumps(row))
+
+    for seed, difference in enumerate(DIFFERENCES):
+        write('base', seed, 40.0 + seed)
+        write('other', seed, 40.0 + seed + difference)
+    write('other', 6, 90.0)  # without a partner
+    write('short', 0, 1.0)
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize('number', QUANTILES)
+def test_the_interval_is_that_of_paired_differences(folder, capsys, number):
+    main([folder, '--pair', 'other', 'base', '--comparisons', str(number)])
+    line = capsys.readouterr().out.splitlines()[1].split()
+    half = QUANTILES[number] * DIFFERENCES.std(ddof=1) / np.sqrt(6)
+    mean = DIFFERENCES.mean()
+    assert line[:4] == ['other', 'less', 'base', '6']
+    assert [float(x) for x in line[4:]] == pytest.approx(
+        [mean, mean - half, mean + half], abs=0.006
+    )
+
+
+@pytest.mark.parametrize(
+    ('pair', 'message'),
+    [
+        (('other', 'bose'), "has no row 'bose'; it has: base, other, short."),
+        (('short', 'base'), "'short' and 'base' have fewer than two seeds in common."),
+    ],
+)
+def test_what_cannot_be_compared_is_one_sentence(folder, pair, message):
+    with pytest.raises(ValueError) as error:
+        main([folder, '--pair', *pair])
+    assert message in str(error.value)
+
+
+def test_no_comparison_is_refused(folder, capsys):
+    with pytest.raises(SystemExit):
+        main([folder, '--pair', 'other', 'base', '--comparisons', '0'])
+    assert '--comparisons 0 must be 1 or more' in capsys.readouterr().err
