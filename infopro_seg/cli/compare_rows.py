@@ -51,21 +51,20 @@ def main(argv: list[str] | None = None) -> None:
     for path in sorted(args.folder.glob('*.json')):
         record = json.loads(path.read_text(encoding='utf-8'))
         scores.setdefault(record['name'], {})[record['seed']] = record['miou']
-    lines = [('', 'seeds', 'mIoU', 'low', 'high')]
-    for pair in args.pair:
-        for name in pair:
+    lines: list[tuple[str, ...]] = [('', 'seeds', 'mIoU', 'low', 'high')]
+    for row, less in args.pair:
+        for name in (row, less):
             if name not in scores:
                 raise ValueError(
                     f'{args.folder} has no row {name!r}; it has: '
                     f'{", ".join(scores) or "none"}.'
                 )
-        found = paired_difference(
-            *(scores[name] for name in pair), level=1 - 0.05 / args.comparisons
-        )
+        level = 1 - 0.05 / args.comparisons
+        found = paired_difference(scores[row], scores[less], level)
         if found is None or found['low'] is None:
             raise ValueError(
-                f'{pair[0]!r} and {pair[1]!r} have fewer than two seeds in common.'
+                f'{row!r} and {less!r} have fewer than two seeds in common.'
             )
         numbers = (f'{found[key]:+.2f}' for key in ('mean', 'low', 'high'))
-        lines.append((' less '.join(pair), str(len(found['seeds'])), *numbers))
+        lines.append((f'{row} less {less}', str(len(found['seeds'])), *numbers))
     print(text_table(lines))
