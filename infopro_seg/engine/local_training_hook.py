@@ -24,6 +24,7 @@ class LocalTrainingHook(Hook):
       local modules and is trained.
     - `CheckLabelsHook`, `DataGuardHook` and `CheckWeightsHook`: label values, files and
       weights that do not fit stop the run.
+    - `FinalValidationHook`: a resumed run ends with a score.
     - `LocalModuleMonitorHook`, if ``monitor_interval`` is not 0.
     - The host's CheckpointHook becomes a `SafeCheckpointHook` with the same settings.
 
@@ -45,6 +46,7 @@ class LocalTrainingHook(Hook):
             'CheckLabelsHook': {},
             'DataGuardHook': {},
             'CheckWeightsHook': {},
+            'FinalValidationHook': {},
         }
         self._local_hooks: dict[str, dict[str, Any]] = {
             'LocalBackwardHook': {},

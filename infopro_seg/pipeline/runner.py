@@ -87,6 +87,7 @@ class PipelineRunner(Runner):
         dist_cfg = (self.cfg.get('env_cfg') or {}).get('dist_cfg') or {}
         timeout = dist_cfg.get('timeout', _TIMEOUT_SECONDS)
         self.processes = processes = Processes(layout, self.rank, timeout)
+        self._heartbeat = Heartbeat(self._process_names(), self.rank)
         #: The images of this process, see `infopro_seg.engine.data_share`.
         self.data_share = DataShare(processes.replica, layout.num_replicas)
         self._builds_training_data = False
@@ -192,21 +193,22 @@ class PipelineRunner(Runner):
         #: For checkpoints and the log: from all other stages, or to the last.
         self._archive = [processes.cpu_link(stage) for stage in stages]
         self.register_hook(_ShareWeightsHook())
-        layout = processes.layout
-        names = {r: layout.name(r) for r in range(self.world_size)}
-        heartbeat = Heartbeat(names, self.rank)
         try:
             model = super().train()
         except RuntimeError as error:
             if not any(sign in str(error) for sign in _SIGNS_OF_LOSS):
                 raise
-            others = ', '.join(name for r, name in names.items() if r != self.rank)
+            names = self._process_names().items()
+            others = ', '.join(name for rank, name in names if rank != self.rank)
             raise LostStageError(
                 f'the connection to another process is lost: {others} has stopped. Its '
                 'own message says why.'
             ) from error
-        heartbeat.stop()
+        self._heartbeat.stop()
         return model
+
+    def _process_names(self) -> dict[int, str]:
+        return {r: self.processes.layout.name(r) for r in range(self.world_size)}
 
     def share_weights(self) -> None:
         """Bring the weights of all stages up to date; all processes must call it."""

@@ -1,16 +1,19 @@
 """Contract: interrupted and resumed equals uninterrupted, bit for bit."""
 
 import shutil
+from collections import Counter
 
 import pytest
 import torch
 from mmengine.dataset import DefaultSampler
+from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
-from mmengine.runner import EpochBasedTrainLoop, loops
+from mmengine.runner import EpochBasedTrainLoop, loops, set_random_seed
 from mmengine.runner.base_loop import BaseLoop
 from mmseg.registry import DATA_SAMPLERS
 
 from infopro_seg.checkpoints.files import read_checkpoint
+from infopro_seg.report.run_log import read_run
 from tests.engine.runs import (
     Augment,
     CpuAmpOptimWrapper,
@@ -77,6 +80,60 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(tmp_path, settings):
         middle['random_states'][0]['torch'], end['random_states'][0]['torch']
     )
     assert {'state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers'} <= set(end)
+
+
+class KillValidationHook(Hook):
+    """Ends the run in the validation after some iterations."""
+
+    def __init__(self, after):
+        self.after = after
+
+    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter == self.after:
+            raise Killed
+
+
+class Repeatable(Augment):
+    """The same for an image whenever it is read, as data to validate on are."""
+
+    def __call__(self, results):
+        set_random_seed(int(results['sample_idx']))
+        return super().__call__(results)
+
+
+class CountValidationsHook(Hook):
+    """Counts validations that ran to their end."""
+
+    def __init__(self, counts):
+        self.counts = counts
+
+    def after_val(self, runner):
+        self.counts['validations'] += 1
+
+
+@pytest.mark.parametrize('kind', ['iterations', 'epochs', 'iterations of an epoch'])
+def test_a_run_stopped_in_its_last_validation_ends_with_its_score(tmp_path, kind):
+    scenes = Scenes(pipeline=[Repeatable()])
+    data = {'val_dataloader': loader(sampler='DefaultSampler', dataset=scenes)}
+    settings, last = {**VALIDATION, **data, 'iterations': 4}, 'iter_4.pth'
+    if kind != 'iterations':
+        settings |= epochs(1)
+    if kind == 'epochs':
+        settings['checkpoint'] = {'by_epoch': True, 'interval': 1}
+        last = 'epoch_1.pth'
+    counts = Counter()
+    final = [{'type': 'FinalValidationHook'}, CountValidationsHook(counts)]
+    runner_of(tmp_path / 'whole', hooks=final, **settings).train()
+    num_validations = 2 if kind == 'iterations' else 1
+    assert counts['validations'] == num_validations
+    with pytest.raises(Killed):
+        hooks = [KillValidationHook(after=4), *final]
+        runner_of(tmp_path / 'killed', hooks=hooks, **settings).train()
+    resume(tmp_path / 'killed', hooks=final, **settings)
+    assert counts['validations'] == 2 * num_validations
+    scores = [read_run(tmp_path / run).series['mIoU'] for run in ('whole', 'killed')]
+    assert scores[0] == scores[1]
+    assert_same_checkpoint(tmp_path / 'whole' / last, tmp_path / 'killed' / last)
 
 
 @pytest.mark.exhaustive

@@ -1,10 +1,11 @@
-"""Kill one stage of a pipeline at a random moment, resume, compare with one process.
+"""Stop one stage of a pipeline at a random moment, resume, compare with one process.
 
-    python tests/faults/kill_stage.py --kills 10
+    python tests/faults/kill_stage.py --kills 10 --freezes 5
 
-Nobody stops the other stage: it must end by itself, and say which stage is gone. Both
-are started again with --resume, and everything in the last checkpoint must be bit-equal
-to that of an undisturbed run of one process. The exit code is 0 if all are. Linux, CPU.
+A stage is killed, or frozen. Nobody stops the other one: it must end by itself, and say
+which stage is gone. Both are started again with --resume, and everything in the last
+checkpoint must be bit-equal to that of an undisturbed run of one process. The exit code
+is 0 if all are. Linux, CPU.
 """
 
 import argparse
@@ -58,31 +59,42 @@ def start_stages(config: Path, work_dir: Path) -> list[int]:
     ]
 
 
-def kill_one(pids: list[int], work_dir: Path, rng: random.Random) -> dict:
-    """Kill a random stage at a random moment, and wait for the others."""
-    # From the first one on: until then the launcher would have to stop the other.
-    num_iterations = rng.randrange(1, NUM_ITERATIONS - 1)
-    while num_logged(work_dir) < num_iterations:
+def stop_one(
+    pids: list[int], work_dir: Path, rng: random.Random, *, freeze: bool
+) -> dict:
+    """Kill or freeze a random stage at a random moment, and wait for the others."""
+    # From the stages' first words on: until then the launcher would have to stop the
+    # other, or the timeout.
+    num_iterations = rng.randrange(NUM_ITERATIONS - 1)
+    while num_logged(work_dir) < num_iterations or not _are_stages(work_dir):
         time.sleep(0.005)
     time.sleep(rng.uniform(0, 0.5))
     rank = rng.randrange(NUM_STAGES)
-    os.kill(pids[rank], signal.SIGKILL)
+    os.kill(pids[rank], signal.SIGSTOP if freeze else signal.SIGKILL)
     begin = time.monotonic()
-    codes = [finish(pid) for pid in pids]
+    codes = [finish(pid) for i, pid in enumerate(pids) if i != rank]
+    if freeze:
+        os.kill(pids[rank], signal.SIGKILL)
+    finish(pids[rank])
     return {
-        'killed': _NAMES[rank],
+        'frozen' if freeze else 'killed': _NAMES[rank],
         'after_iterations': num_logged(work_dir),
-        'seconds_until_all_ended': round(time.monotonic() - begin, 1),
-        'exit_codes': codes,
+        'seconds_until_others_ended': round(time.monotonic() - begin, 1),
+        'exit_codes_of_others': codes,
         'named': _NAMES[rank] in Path(f'{work_dir}.txt').read_text()[-3000:],
     }
 
 
-def experiment(number: int, folder: Path, rng: random.Random) -> dict:
+def _are_stages(work_dir: Path) -> bool:
+    log = Path(f'{work_dir}.txt')
+    return log.exists() and all(name in log.read_text() for name in _NAMES)
+
+
+def experiment(number: int, folder: Path, rng: random.Random, *, freeze: bool) -> dict:
     """One run that loses a stage and is resumed; what happened."""
     work_dir = folder / f'run_{number}'
     config = folder / 'pipeline.py'
-    result = kill_one(start_stages(config, work_dir), work_dir, rng)
+    result = stop_one(start_stages(config, work_dir), work_dir, rng, freeze=freeze)
     codes = [finish(pid) for pid in start_stages(config, work_dir)]
     difference = '' if not any(codes) else f'exit codes {codes}'
     try:
@@ -98,6 +110,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--kills', type=int, default=10)
+    parser.add_argument('--freezes', type=int, default=0)
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args()
     rng = random.Random(args.seed)
@@ -110,8 +123,9 @@ def main() -> int:
             print((folder / 'whole.txt').read_text()[-3000:])
             return 1
         results = []
-        for number in range(args.kills):
-            results.append(experiment(number, folder, rng))
+        for number in range(args.kills + args.freezes):
+            freeze = number >= args.kills
+            results.append(experiment(number, folder, rng, freeze=freeze))
             print(json.dumps(results[-1]), flush=True)
             if results[-1]['difference'] or not results[-1]['named']:
                 print((folder / f'run_{number}.txt').read_text()[-3000:])
