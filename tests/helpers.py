@@ -63,7 +63,7 @@ def deeplabv3(backbone=None, widths=(64, 128, 256, 512), auxiliary=2, **kwargs):
             'seg_pad_val': 255,
             'size': (64, 64),
         },
-        'backbone': backbone or resnet(),
+        'backbone': copy.deepcopy(backbone) or resnet(),
         'decode_head': {
             'type': 'ASPPHead',
             'in_channels': widths[-1],

@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
         found = paired_difference(scores[row], scores[less], level)
         if found is None or found['low'] is None:
             raise ValueError(
-                f'{row!r} and {less!r} have fewer than two seeds in common.'
+                f'{row!r} and {less!r} have fewer than three seeds in common.'
             )
         numbers = (f'{found[key]:+.2f}' for key in ('mean', 'low', 'high'))
         lines.append((f'{row} less {less}', str(len(found['seeds'])), *numbers))

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 #: Written by ``tools/analysis/price_list.py`` from the results of studies.
 PRICE_LIST = Path(__file__).with_name('price_list.json')
-# Fewer seeds give no interval that is worth the name.
-_LEAST_SEEDS = 3
+#: Fewer pairs of seeds give no interval that is worth the name.
+LEAST_SEEDS = 3
 # Of a row that trains as plans do: with the default heads and weights.
 _PLANNED = {'num_modules', 'end_to_end_every'}
 
@@ -64,7 +64,7 @@ def price_list(studies: Iterable[Mapping[str, Any]]) -> list[Measured]:
         and method['local'].keys() <= _PLANNED
         and method['local'].get('end_to_end_every') != 1
         and method['difference'] is not None
-        and len(method['difference']['seeds']) >= _LEAST_SEEDS
+        and len(method['difference']['seeds']) >= LEAST_SEEDS
     ]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from ..report.measured import LEAST_SEEDS
 from .matrix import Study
 from .rows import Record
 
@@ -76,15 +77,16 @@ def paired_difference(
         level: Of confidence, below 1.
 
     Returns:
-        ``seeds``, ``mean``, ``low`` and ``high``; the last two are None for one seed.
-        None if there is no common seed.
+        ``seeds``, ``mean``, ``low`` and ``high``; the last two are None for fewer than
+        three seeds, of which two may differ by the same by chance. None if there is no
+        common seed.
     """
     seeds = sorted(scores.keys() & baseline.keys())
     if not seeds:
         return None
     values = np.array([scores[seed] - baseline[seed] for seed in seeds])
     mean, low, high = float(values.mean()), None, None
-    if len(seeds) > 1:
+    if len(seeds) >= LEAST_SEEDS:
         error = float(values.std(ddof=1)) / math.sqrt(len(seeds))
         half = float(stats.t.ppf((1 + level) / 2, len(seeds) - 1)) * error
         low, high = mean - half, mean + half

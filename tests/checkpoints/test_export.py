@@ -13,7 +13,7 @@ from infopro_seg.checkpoints.export import (
 )
 from infopro_seg.datasets import CamVidDataset
 from infopro_seg.engine import LocalTrainingHook, SafeCheckpointHook
-from tests.helpers import build, deeplabv3, localized, resnet
+from tests.helpers import WIDTHS, build, deeplabv3, localized, resnet
 
 
 def local_config(**settings):
@@ -66,9 +66,7 @@ def test_hooks_of_the_users_stay_and_ours_go(hooks):
 
 def trained(tmp_path, **settings):
     """A config and a checkpoint that belong together."""
-    model = localized(
-        deeplabv3(resnet(base_channels=8), (8, 16, 32, 64)), splits=['layer2.1']
-    )
+    model = localized(deeplabv3(resnet(base_channels=8), WIDTHS), splits=['layer2.1'])
     weights = build(model).state_dict()
     torch.save({'state_dict': weights, **settings}, tmp_path / 'iter_1.pth')
     return Config({'model': model}), weights

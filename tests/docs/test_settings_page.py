@@ -13,16 +13,24 @@ from infopro_seg.settings.config import read_config
 from infopro_seg.settings.heads import PRESETS, complete_head
 from infopro_seg.settings.local import CUTS
 from tests.docs.pages import ROOT, blocks_of
-from tests.helpers import BN, batch, build, deeplabv3, localized, losses_of, resnet
+from tests.helpers import (
+    BN,
+    NARROW,
+    WIDTHS,
+    batch,
+    build,
+    deeplabv3,
+    localized,
+    losses_of,
+)
 
 PAGE = (ROOT / 'docs/settings.md').read_text(encoding='utf-8')
 BLOCKS = blocks_of('docs/settings.md')
-WIDTHS = (8, 16, 32, 64)
 
 
 def network(**head):
     """Three classes; the decode head is an FCNHead with these settings."""
-    config = deeplabv3(resnet(base_channels=8, stem_channels=8), WIDTHS, auxiliary=None)
+    config = deeplabv3(NARROW, WIDTHS, auxiliary=None)
     plain = {**config['decode_head'], 'type': 'FCNHead', 'num_convs': 1}
     del plain['dilations']
     config['decode_head'] = {**plain, 'num_classes': 3, **head}

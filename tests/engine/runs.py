@@ -12,12 +12,9 @@ from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.runner import Runner
 
 from infopro_seg.checkpoints.files import last_whole_checkpoint, read_checkpoint
-from tests.helpers import batch, deeplabv3, localized, resnet
+from tests.helpers import NARROW, WIDTHS, batch, deeplabv3, localized
 
-BACKBONE = resnet(stem_channels=8, base_channels=8)
-MODEL = localized(
-    deeplabv3(BACKBONE, widths=(8, 16, 32, 64)), splits=['layer1.1', 'layer3.0']
-)
+MODEL = localized(deeplabv3(NARROW, WIDTHS), splits=['layer1.1', 'layer3.0'])
 
 
 class Killed(BaseException):

@@ -10,8 +10,8 @@ from mmengine.runner.base_loop import BaseLoop
 from mmseg.registry import MODELS as SEGMENTORS
 
 from infopro_seg.engine import CheckWeightsHook
-from tests.engine.runs import BACKBONE, MODEL
-from tests.helpers import build, deeplabv3, localized, resnet
+from tests.engine.runs import MODEL
+from tests.helpers import NARROW, WIDTHS, build, deeplabv3, localized, resnet
 from tests.samples import some_of
 
 
@@ -24,7 +24,6 @@ class Loop(BaseLoop):
 
 
 MODEL = build(MODEL)
-WIDTHS = (8, 16, 32, 64)
 
 
 def runner_of(model, trains, resume, said=None):
@@ -101,7 +100,7 @@ def test_a_bare_state_dict_is_looked_at():
 
 
 def other(depth):
-    backbone = {**BACKBONE, 'depth': depth}
+    backbone = {**NARROW, 'depth': depth}
     return build(
         localized(deeplabv3(backbone, widths=WIDTHS), splits=['layer1.1', 'layer3.0'])
     )
@@ -118,12 +117,12 @@ def test_a_deeper_network_is_not_tested_as_a_shallower_one():
 
 def test_a_test_needs_no_heads_that_only_train():
     load(weights('auxiliary_head.', 'local_heads.'))
-    plain = build(deeplabv3(BACKBONE, widths=WIDTHS, auxiliary=None))
+    plain = build(deeplabv3(NARROW, widths=WIDTHS, auxiliary=None))
     load(weights('nothing'), model=plain)
 
 
 def test_a_run_is_not_resumed_with_other_local_heads():
-    plain = build(deeplabv3(BACKBONE, widths=WIDTHS))
+    plain = build(deeplabv3(NARROW, widths=WIDTHS))
     with pytest.raises(ValueError, match=r'local_heads.0\S+ is in the checkpoint and'):
         load(weights('nothing'), model=plain, trains=True, resume=True)
     with pytest.raises(ValueError, match=r'local_heads.0\S+ is missing in the check'):
@@ -132,7 +131,7 @@ def test_a_run_is_not_resumed_with_other_local_heads():
 
 def test_other_cuts_start_with_the_network_and_new_local_heads():
     cut = build(
-        localized(deeplabv3(BACKBONE, widths=WIDTHS), splits=['layer2.1', 'layer3.0'])
+        localized(deeplabv3(NARROW, widths=WIDTHS), splits=['layer2.1', 'layer3.0'])
     )
     said = []
     state_dict = weights('nothing')

@@ -8,7 +8,7 @@ from mmengine.optim import OptimWrapper
 
 from infopro_seg.engine import ClipModuleGradHook
 from infopro_seg.models import owners_of
-from tests.helpers import build, deeplabv3, localized, resnet
+from tests.helpers import NARROW, WIDTHS, build, deeplabv3, localized
 
 
 def norms(model):
@@ -20,7 +20,7 @@ def norms(model):
 
 
 def test_modules_above_the_norm_are_scaled_and_others_left_alone():
-    config = deeplabv3(resnet(stem_channels=8, base_channels=8), (8, 16, 32, 64))
+    config = deeplabv3(NARROW, WIDTHS)
     model = build(localized(config, num_modules=3))
     owners = owners_of(model)
     for name, parameter in model.named_parameters():

@@ -11,11 +11,10 @@ from mmseg.registry import DATASETS, HOOKS
 
 from infopro_seg.checkpoints.files import read_checkpoint
 from infopro_seg.engine import LocalTrainingHook, SafeCheckpointHook
-from tests.helpers import deeplabv3, localized, resnet
+from tests.helpers import NARROW, WIDTHS, deeplabv3, localized
 from tests.runs import RandomScenes
 
-BACKBONE = resnet(stem_channels=8, base_channels=8)
-STOCK = deeplabv3(BACKBONE, widths=(8, 16, 32, 64))
+STOCK = deeplabv3(NARROW, WIDTHS)
 LOCAL = localized(STOCK, num_modules=3)
 LOADER = {
     'dataset': {'type': 'RegisteredScenes'},

@@ -7,13 +7,13 @@ import torch
 
 from infopro_seg.engine import RandomStreamsHook
 from infopro_seg.engine.data_share import DataShare, data_share
-from tests.helpers import build, deeplabv3, localized, resnet
+from tests.helpers import NARROW, WIDTHS, build, deeplabv3, localized
 from tests.runs import run_training
 
 
 @pytest.fixture(scope='module')
 def model():
-    config = deeplabv3(resnet(stem_channels=8, base_channels=8), (8, 16, 32, 64))
+    config = deeplabv3(NARROW, WIDTHS)
     return build(localized(config, num_modules=3))
 
 
@@ -68,7 +68,7 @@ def test_the_share_is_that_of_the_process_unless_the_runner_says_otherwise():
 
 @pytest.mark.parametrize('listed', ['LocalBackwardHook', 'LocalTrainingHook'])
 def test_hooks_bring_it_where_the_model_asks_for_it(tmp_path, listed):
-    config = deeplabv3(resnet(stem_channels=8, base_channels=8), (8, 16, 32, 64))
+    config = deeplabv3(NARROW, WIDTHS)
     for streams, expected in (('process', 0), ('module', 1)):
         own = build(localized(config, num_modules=2, random_streams=streams))
         hooks = [{'type': listed}]

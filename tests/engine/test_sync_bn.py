@@ -9,12 +9,12 @@ import pytest
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tests.helpers import assert_equal, build, deeplabv3, localized, resnet
+from tests.helpers import NARROW, WIDTHS, assert_equal, build, deeplabv3, localized
 from tests.runs import run_training
 
 
 def config_of(norm):
-    config = deeplabv3(resnet(stem_channels=8, base_channels=8), (8, 16, 32, 64))
+    config = deeplabv3(NARROW, WIDTHS)
     for part in ('backbone', 'decode_head', 'auxiliary_head'):
         config[part]['norm_cfg'] = {'type': norm, 'requires_grad': True}
     return localized(config, splits=['layer1.1', 'layer3.0'])

@@ -6,13 +6,11 @@ import pytest
 import torch
 
 from infopro_seg.settings import LocalSettings
-from tests.helpers import batch, build, deeplabv3, gradients, localized, resnet
+from tests.helpers import NARROW, WIDTHS, batch, build, deeplabv3, gradients, localized
 from tests.runs import run_training
 
 SPLITS = ['layer1.1', 'layer3.0']
-STOCK = deeplabv3(
-    resnet(stem_channels=8, base_channels=8), widths=(8, 16, 32, 64), auxiliary=1
-)
+STOCK = deeplabv3(NARROW, widths=WIDTHS, auxiliary=1)
 # Draws of dropout would be in another order than in stock training.
 STOCK['decode_head']['dropout_ratio'] = 0
 STOCK['auxiliary_head']['dropout_ratio'] = 0

@@ -11,6 +11,8 @@ from infopro_seg.planner.make import Setting, make_plan
 from infopro_seg.settings import LocalSettings
 from infopro_seg.units import units_of
 from tests.helpers import (
+    NARROW,
+    WIDTHS,
     assert_equal,
     batch,
     build,
@@ -18,12 +20,10 @@ from tests.helpers import (
     gradients,
     localized,
     losses_of,
-    resnet,
 )
 from tests.units.networks import TRAINED, segmentor
 
-NARROW = resnet(stem_channels=8, base_channels=8)
-STOCK = deeplabv3(NARROW, widths=(8, 16, 32, 64), auxiliary=None)
+STOCK = deeplabv3(NARROW, widths=WIDTHS, auxiliary=None)
 SPLITS = ['layer1.1', 'layer3.0']
 
 

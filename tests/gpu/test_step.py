@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from tests.helpers import (
+    NARROW,
+    WIDTHS,
     assert_equal,
     batch,
     build,
@@ -13,7 +15,6 @@ from tests.helpers import (
     early_backward,
     gradients,
     localized,
-    resnet,
 )
 
 CUTS = ['layer2.1', 'layer3.0']
@@ -112,7 +113,7 @@ def test_mixed_precision_computes_in_half_the_bytes(device, dtype):
 
 @pytest.mark.cuda_only
 def test_local_modules_need_less_memory_than_end_to_end(device):
-    stock = deeplabv3(resnet(stem_channels=8, base_channels=8), (8, 16, 32, 64))
+    stock = deeplabv3(NARROW, WIDTHS)
 
     def peak(splits):
         model = model_on(device, stock, splits=splits)

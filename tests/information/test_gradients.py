@@ -14,9 +14,8 @@ from infopro_seg.information.gradients import (
     loss_kinds,
     training_mode,
 )
-from tests.helpers import BN, batch, build, deeplabv3, localized, resnet
+from tests.helpers import BN, NARROW, WIDTHS, batch, build, deeplabv3, localized
 
-WIDTHS = (8, 16, 32, 64)
 FCN = {
     'type': 'FCNHead',
     'channels': 8,
@@ -29,7 +28,7 @@ FCN = {
 
 
 def stock(auxiliary=None):
-    backbone = resnet(base_channels=8, stem_channels=8)
+    backbone = NARROW
     config = deeplabv3(backbone, WIDTHS, auxiliary=auxiliary)
     last = {'in_channels': 64, 'in_index': 3, 'num_classes': 5, 'align_corners': False}
     config['decode_head'] = {**copy.deepcopy(FCN), **last}

@@ -3,10 +3,9 @@
 import copy
 
 from tests.backbones import BACKBONES
-from tests.helpers import BN, deeplabv3
+from tests.helpers import BN, WIDTHS, deeplabv3
 from tests.models.cascades import CASCADES
 
-WIDTHS = (8, 16, 32, 64)
 _SHARED = {
     'channels': 8,
     'num_classes': 5,

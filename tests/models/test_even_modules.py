@@ -8,12 +8,12 @@ from mmseg.registry import MODELS
 from infopro_seg.models import even_modules
 from infopro_seg.models.weightless import WithoutStorage
 from infopro_seg.units import units_of
-from tests.helpers import build, deeplabv3, localized, resnet
+from tests.helpers import NARROW, WIDTHS, build, deeplabv3, localized, resnet
 from tests.models.cascades import CASCADES
 from tests.models.test_cascade import local_cascade
 from tests.samples import some_of
 
-SMALL = deeplabv3(resnet(base_channels=8, stem_channels=8), (8, 16, 32, 64))
+SMALL = deeplabv3(NARROW, WIDTHS)
 
 
 def splits_of(model, **settings):
@@ -28,7 +28,7 @@ def test_neither_crop_nor_precision_nor_weights_nor_sync_bn_matter():
     with torch.autocast('cpu', dtype=torch.bfloat16):
         assert splits_of(SMALL) == expected
     synced = resnet(base_channels=8, stem_channels=8, norm_cfg={'type': 'SyncBN'})
-    assert splits_of(deeplabv3(synced, (8, 16, 32, 64))) == expected
+    assert splits_of(deeplabv3(synced, WIDTHS)) == expected
     with WithoutStorage():
         model = localized(SMALL, num_modules=4)
         assert MODELS.build(model).local['splits'] == expected

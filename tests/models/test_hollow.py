@@ -10,7 +10,15 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from infopro_seg.models.hollow import hollow_copy, meta_copy
-from tests.helpers import build, deeplabv3, gradients, localized, losses_of, resnet
+from tests.helpers import (
+    WIDTHS,
+    build,
+    deeplabv3,
+    gradients,
+    localized,
+    losses_of,
+    resnet,
+)
 
 NORMS = {
     'weight_norm': nn.utils.weight_norm,
@@ -83,7 +91,7 @@ class NormedHead(FCNHead):
 
 @pytest.mark.parametrize('kind', NORMS)
 def test_a_network_with_computed_weights_is_cut_as_any_other(kind):
-    config = deeplabv3(resnet(base_channels=8), (8, 16, 32, 64), auxiliary=None)
+    config = deeplabv3(resnet(base_channels=8), WIDTHS, auxiliary=None)
     head = {**config['decode_head'], 'type': 'NormedHead', 'kind': kind}
     head.pop('dilations')
     config['decode_head'] = {**head, 'num_convs': 1, 'concat_input': False}
@@ -110,7 +118,7 @@ def test_a_backbone_with_computed_weights_is_probed(kind):
         return backbone
 
     settings = resnet(base_channels=8) | {'type': 'NormedResNet'}
-    config = deeplabv3(settings, (8, 16, 32, 64), auxiliary=None)
+    config = deeplabv3(settings, WIDTHS, auxiliary=None)
     model = build(
         localized(config, splits=['layer1.1', 'layer3.0'], recompute=['layer3.0'])
     )

@@ -12,7 +12,7 @@ from torch import nn
 from infopro_seg.models.probe import input_channels, probe_backbone
 from infopro_seg.units import units_of
 from tests.backbones import BACKBONES
-from tests.helpers import assert_equal, build, deeplabv3, localized, resnet
+from tests.helpers import WIDTHS, assert_equal, build, deeplabv3, localized, resnet
 from tests.samples import some_of
 
 # Families whose constructor takes the number of channels.
@@ -134,7 +134,7 @@ def any_batch(channels, dtype=torch.uint8, high=256):
 @pytest.mark.parametrize('channels', some_of([1, 4, 6, 13], 1, 4))
 @pytest.mark.parametrize('mean', [[127.5], None])
 def test_images_of_any_number_of_channels_train_as_in_stock(channels, preset, mean):
-    config = deeplabv3(resnet(base_channels=8, in_channels=channels), (8, 16, 32, 64))
+    config = deeplabv3(resnet(base_channels=8, in_channels=channels), WIDTHS)
     std = None if mean is None else [60.0]
     config['data_preprocessor'].update(mean=mean, std=std, bgr_to_rgb=False)
     model = build(localized(config, splits=['layer2.1'], head={'preset': preset}))
@@ -158,7 +158,7 @@ def test_images_of_any_number_of_channels_train_as_in_stock(channels, preset, me
 
 def test_a_grey_image_with_a_mean_for_each_of_three_channels():
     # The preprocessor makes three channels of it, as mean and std have three values.
-    config = deeplabv3(resnet(base_channels=8), (8, 16, 32, 64), auxiliary=None)
+    config = deeplabv3(resnet(base_channels=8), WIDTHS, auxiliary=None)
     config['data_preprocessor']['bgr_to_rgb'] = False
     model = build(localized(config))
     data = model.data_preprocessor(any_batch(1), training=True)

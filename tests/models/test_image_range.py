@@ -10,7 +10,7 @@ from mmseg.registry import MODELS
 
 from infopro_seg.models import image_range
 from infopro_seg.models.image_range import known_range, to_unit_range
-from tests.helpers import MEAN, STD, batch, build, deeplabv3, localized, resnet
+from tests.helpers import MEAN, STD, WIDTHS, batch, build, deeplabv3, localized, resnet
 
 
 def preprocessor(mean=None, std=None):
@@ -49,7 +49,7 @@ def test_a_wrong_range_is_refused(given):
 
 
 def model_of(mean, std, **local):
-    config = deeplabv3(resnet(base_channels=8), (8, 16, 32, 64), auxiliary=None)
+    config = deeplabv3(resnet(base_channels=8), WIDTHS, auxiliary=None)
     config['data_preprocessor'].update(mean=mean, std=std, size=(64, 64))
     return build(localized(config, splits=['layer2.1'], **local))
 
@@ -196,7 +196,7 @@ class PlainStack(BaseDataPreprocessor):
 
 
 def test_a_preprocessor_of_another_class_trains():
-    config = deeplabv3(resnet(base_channels=8), (8, 16, 32, 64), auxiliary=None)
+    config = deeplabv3(resnet(base_channels=8), WIDTHS, auxiliary=None)
     config['data_preprocessor'] = {'type': 'PlainStack'}
     model = build(localized(config, splits=['layer2.1']))
     data = images_of(lambda x: x * 47)

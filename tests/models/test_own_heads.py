@@ -11,6 +11,8 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from infopro_seg.planner.profile.fake_step import track_step
 from tests.helpers import (
+    NARROW,
+    WIDTHS,
     assert_equal,
     batch,
     build,
@@ -19,16 +21,14 @@ from tests.helpers import (
     gradients,
     localized,
     losses_of,
-    resnet,
 )
 
-WIDTHS = (8, 16, 32, 64)
 SPLITS = ['layer2.1', 'layer3.0']
 
 
 def network(type='FCNHead', num_classes=5, **head):
     """A narrow ResNet-18 under a head on its last map, without dropout."""
-    config = deeplabv3(resnet(base_channels=8, stem_channels=8), WIDTHS, auxiliary=None)
+    config = deeplabv3(NARROW, WIDTHS, auxiliary=None)
     plain = {**config['decode_head'], 'type': type, 'num_convs': 1}
     del plain['dilations']
     plain.update(concat_input=False, dropout_ratio=0.0, num_classes=num_classes)

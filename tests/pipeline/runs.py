@@ -9,11 +9,11 @@ from mmengine.runner import Runner
 
 from infopro_seg.pipeline import PipelineRunner
 from tests.engine.runs import Augment, Scenes, loader, resume, runner_of
-from tests.helpers import deeplabv3, localized, resnet
+from tests.helpers import NARROW, WIDTHS, deeplabv3, localized
 from tests.processes import connect
 from tests.units.networks import segmentor
 
-RESNET = deeplabv3(resnet(stem_channels=8, base_channels=8), widths=(8, 16, 32, 64))
+RESNET = deeplabv3(NARROW, widths=WIDTHS)
 
 
 class Bfloat16Wrapper(OptimWrapper):

@@ -18,7 +18,7 @@ from infopro_seg.pipeline.checks import (
 )
 from infopro_seg.settings import LocalSettings
 from infopro_seg.settings.splits import stage_ranges
-from tests.helpers import build, deeplabv3, localized, resnet
+from tests.helpers import NARROW, WIDTHS, build, deeplabv3, localized, resnet
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_stages_must_divide_the_processes():
 
 def test_a_stage_without_anything_to_train():
     backbone = resnet(stem_channels=8, base_channels=8, frozen_stages=1)
-    config = deeplabv3(backbone, widths=(8, 16, 32, 64), auxiliary=None)
+    config = deeplabv3(backbone, widths=WIDTHS, auxiliary=None)
     model = build(localized(config, splits=['layer1.1', 'layer3.0']))
     with pytest.raises(ValueError, match=r'ends in local_0 .* frozen.*pipeline=\[1, 1'):
         check_stages(model, stage_ranges(3, 3))
@@ -134,7 +134,7 @@ def test_a_stage_without_anything_to_train():
 
 
 def test_a_head_that_looks_into_the_next_stage():
-    config = deeplabv3(resnet(stem_channels=8, base_channels=8), (8, 16, 32, 64))
+    config = deeplabv3(NARROW, WIDTHS)
     local = {'splits': ['layer1.0', 'layer2.1'], 'head': {'look_ahead': 2}}
     model = build(localized(config, **local))
     check_stages(model, stage_ranges(1, 3))
@@ -145,7 +145,7 @@ def test_a_head_that_looks_into_the_next_stage():
 
 
 def test_shared_weights_belong_to_one_module():
-    config = deeplabv3(resnet(stem_channels=8, base_channels=8), (8, 16, 32, 64))
+    config = deeplabv3(NARROW, WIDTHS)
     model = build(localized(config, splits=['layer1.0']))
     model.backbone.layer1[1].conv1 = model.backbone.layer1[0].conv1
     with pytest.raises(ValueError, match=r'layer1\.\d\.conv1.* local_0 and to local_1'):

@@ -10,12 +10,12 @@ from infopro_seg.planner.search.stages import balanced_partition, stages_of
 from infopro_seg.planner.search.totals import module_flops, total_flops
 from infopro_seg.planner.stages import module_costs, plan_pipeline
 from infopro_seg.report.pipeline_text import pipeline_report
-from tests.helpers import deeplabv3, localized, resnet
+from tests.helpers import NARROW, WIDTHS, deeplabv3, localized
 
 
 @pytest.fixture(scope='module')
 def setting():
-    config = deeplabv3(resnet(stem_channels=8, base_channels=8), (8, 16, 32, 64))
+    config = deeplabv3(NARROW, WIDTHS)
     return Setting(localized(config, splits=[]), batch_size=4, crop_size=(64, 64))
 
 

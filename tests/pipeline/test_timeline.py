@@ -15,14 +15,14 @@ from infopro_seg.report.timeline import (
     kind_of,
     read_timelines,
 )
-from tests.helpers import build, deeplabv3, localized, resnet
+from tests.helpers import NARROW, WIDTHS, build, deeplabv3, localized
 from tests.runs import run_training
 
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
     torch.set_num_threads(1)
-    config = deeplabv3(resnet(stem_channels=8, base_channels=8), (8, 16, 32, 64))
+    config = deeplabv3(NARROW, WIDTHS)
     model = build(localized(config, splits=['layer2.1']))
     folder = tmp_path_factory.mktemp('timeline')
     hooks = [
