@@ -151,7 +151,8 @@ def measure_gradients(trained: TrainedNetwork, options: Options) -> Entry:
             batches = training_batches(
                 cfg, network, num=options.iterations, seed=options.seed
             )
-            train_heads(network, heads, batches, options.iterations)
+            ahead = dict(zip(heads, network.units_ahead, strict=True))
+            train_heads(network, heads, batches, options.iterations, ahead)
         # Another seed: not the images that the heads were just trained on.
         batches = training_batches(
             cfg, network, num=options.num_batches, seed=options.seed + 1

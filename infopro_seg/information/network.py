@@ -50,12 +50,12 @@ def load_network(
 
 
 @torch.no_grad()
-def feature_maps(
+def states_after(
     network: InfoProEncoderDecoder, inputs: Tensor, names: Collection[str]
-) -> Iterator[tuple[str, Tensor]]:
+) -> Iterator[tuple[str, State]]:
     """Run the units one after the other; stop at those that are named.
 
-    A map is given before the next unit runs, which may change it in place.
+    A state is given before the next unit runs, which may change its map in place.
 
     Args:
         network: In any mode.
@@ -63,17 +63,25 @@ def feature_maps(
         names: Of units.
 
     Yields:
-        Name and output (N, C, h, w) of each of these units, without gradient.
+        Name of each of these units and the state behind it, without gradient.
     """
     state = State(inputs)
     num_left = len(names)
     for unit in units_of(network.backbone):
         state = unit(network.backbone, state)
         if unit.name in names:
-            yield unit.name, state.feature_map()
+            yield unit.name, state
             num_left -= 1
         if not num_left:
             return
+
+
+def feature_maps(
+    network: InfoProEncoderDecoder, inputs: Tensor, names: Collection[str]
+) -> Iterator[tuple[str, Tensor]]:
+    """As `states_after`, but yields the maps (N, C, h, w)."""
+    for name, state in states_after(network, inputs, names):
+        yield name, state.feature_map()
 
 
 def training_batches(

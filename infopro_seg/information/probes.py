@@ -16,10 +16,11 @@ from ..models.heads.reconstruction import valid_pixels
 from ..models.losses.chunked import use_lean_loss
 from ..models.probe import probe_backbone
 from ..models.readers import stages_of
+from ..models.segmentor import head_losses
 from ..settings import LocalSettings
-from ..units import units_of
+from ..units import Unit, units_of
 from .constants import Constants
-from .network import feature_maps
+from .network import feature_maps, states_after
 
 #: Of Adam, falling linearly to zero. Ours, not tuned.
 LEARNING_RATE = 2e-3
@@ -125,6 +126,7 @@ def train_heads(
     heads: Mapping[str, LocalHead],
     batches: Iterable[Mapping],
     num_iterations: int,
+    units_ahead: Mapping[str, Sequence[Unit]] | None = None,
 ) -> Constants:
     """Train heads on the maps of a network that is not trained itself.
 
@@ -135,6 +137,7 @@ def train_heads(
         heads: By name of the unit whose output they read; trained in place.
         batches: ``num_iterations`` of them, with ``inputs`` and ``data_samples``.
         num_iterations: At least 1.
+        units_ahead: For heads that look ahead, the later units that they look through.
 
     Returns:
         The best constant predictor of the same batches.
@@ -154,8 +157,9 @@ def train_heads(
         valid = valid_pixels(samples, tuple(inputs.shape[-2:]), inputs.device)
         constants.see(image, valid, [sample.gt_sem_seg.data for sample in samples])
         optimizer.zero_grad()
-        for name, feature_map in feature_maps(network, inputs, heads):
-            losses = heads[name].loss(feature_map, image, samples, network.train_cfg)
+        for name, state in states_after(network, inputs, heads):
+            ahead = (units_ahead or {}).get(name, ())
+            losses = head_losses(network, heads[name], state, ahead, image, samples)
             total, _ = network.parse_losses(losses)
             if not torch.isfinite(total):
                 raise ValueError(

@@ -14,6 +14,7 @@ from infopro_seg.information.gradients import (
     loss_kinds,
     training_mode,
 )
+from infopro_seg.information.probes import LEARNING_RATE, train_heads
 from tests.helpers import BN, NARROW, WIDTHS, batch, build, deeplabv3, localized
 
 FCN = {
@@ -67,6 +68,35 @@ def test_a_head_that_is_the_rest_of_the_network_agrees_with_it(weight):
     assert row['cosine']['mean'] == pytest.approx(1, abs=1e-5)
     assert row['norm_ratio']['mean'] == pytest.approx(weight, rel=1e-4)
     assert row['cosine']['deviation'] < 1e-5
+
+
+def test_a_head_that_looks_ahead_is_trained_on_what_it_sees():
+    """As by hand: one step of Adam on the map behind the next unit."""
+    head = {'reconstruction': None, 'look_ahead': 1, 'segmentation': {'loss_stride': 1}}
+    network = build(localized(stock(), splits=['layer2.1'], head=head)).eval()
+    (batch,) = ready(network)
+    restated = copy.deepcopy(network)
+    (own,), (segmentation,) = network.local_heads, restated.local_heads
+    before = {k: v.clone() for k, v in network.backbone.state_dict().items()}
+    train_heads(
+        network, {'layer2.1': own}, [batch], 1, {'layer2.1': network.units_ahead[0]}
+    )
+    for name, value in network.backbone.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    # layer2 and the first unit of layer3, which is twice as wide.
+    backbone = restated.backbone
+    with torch.no_grad():
+        x = backbone.maxpool(backbone.stem(batch['inputs']))
+        ahead = backbone.layer3[0](backbone.layer2(backbone.layer1(x)))
+    assert ahead.shape[1] == WIDTHS[2]
+    optimizer = torch.optim.Adam(segmentation.parameters(), lr=LEARNING_RATE)
+    losses = segmentation.segmentation.loss(
+        (ahead,), batch['data_samples'], network.train_cfg
+    )
+    network.parse_losses(losses)[0].backward()
+    optimizer.step()
+    for name, value in segmentation.state_dict().items():
+        torch.testing.assert_close(own.state_dict()[name], value, msg=name)
 
 
 def test_against_plain_autograd_on_the_stock_network():

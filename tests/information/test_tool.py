@@ -89,7 +89,7 @@ def test_networks_side_by_side(tool, capsys):
 @pytest.mark.exhaustive
 def test_gradients_of_trained_and_of_given_heads(tool):
     gradients = ('--gradients', '--batches', '2')
-    tool('new=a.pth', *gradients, '--local', 'num_modules=3')
+    tool('new=a.pth', *gradients, '--local', 'num_modules=3', 'head.look_ahead=1')
     walls = {row['unit'] for row in numbers('gradients')['methods'][0]['modules']}
     assert len(walls) == 2
     (note,) = numbers('gradients')['methods'][0]['notes']

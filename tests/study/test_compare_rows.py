@@ -43,7 +43,10 @@ def test_the_interval_is_that_of_paired_differences(folder, capsys, number):
     ('pair', 'message'),
     [
         (('other', 'bose'), "has no row 'bose'; it has: base, other, short."),
-        (('short', 'base'), "'short' and 'base' have fewer than three seeds in common."),
+        (
+            ('short', 'base'),
+            "'short' and 'base' have fewer than three seeds in common.",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_one_sentence(folder, pair, message):
