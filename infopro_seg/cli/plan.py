@@ -15,7 +15,7 @@ from ..planner.limits import (
 )
 from ..planner.make import RESERVE_BYTES, Setting, make_plan
 from ..planner.search.decide import ACCURACY, MOST_EXACT_WORK, PREFERENCES
-from ..planner.search.rows import CHOICES, LEAST
+from ..planner.search.frontiers import CHOICES, LEAST
 from ..planner.stages import plan_pipeline
 from ..report.measured import read_price_list
 from ..report.pipeline_text import pipeline_report

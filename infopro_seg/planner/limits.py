@@ -12,7 +12,7 @@ from ..settings.plan import Plan
 from .make import RESERVE_BYTES, Setting, make_plan, wish_for
 from .search.costs import Chain
 from .search.decide import ACCURACY, MEMORY, SPEED, is_worth, wants_exact
-from .search.rows import AUTO
+from .search.frontiers import AUTO
 from .search.scaling import interpolate
 
 #: Memory of common GPUs.

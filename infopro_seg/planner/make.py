@@ -20,7 +20,7 @@ from .profile.optimizers import SGD_MOMENTUM, optimizer_factors
 from .search.costs import Chain, Partition
 from .search.decide import MEMORY, SPEED, Wish, decide, totals_of
 from .search.describe import described_modules, spelled_recompute
-from .search.rows import AUTO, LEAST
+from .search.frontiers import AUTO, LEAST
 from .search.scaling import interpolate
 from .search.totals import predicted_peak, total_flops
 

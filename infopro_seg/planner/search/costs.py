@@ -8,7 +8,7 @@ Bytes are integers, FLOPs are 2 a multiply-add.
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ...settings.recompute_mode import RecomputeMode
@@ -88,6 +88,10 @@ class Variants(NamedTuple):
     def modes(self) -> list[RecomputeMode]:
         """The modes that there are."""
         return [mode for mode in MODES if self.inner[mode] is not None]
+
+    def among(self, modes: Sequence[RecomputeMode]) -> Sequence[RecomputeMode]:
+        """Those of the given modes that there are; a single one is taken anyway."""
+        return modes if len(modes) == 1 else [m for m in modes if m in self.modes()]
 
     def choose(self, mode: RecomputeMode, num_carried: int | None) -> Pass:
         """The pass for a mode; of no effect where there is none.

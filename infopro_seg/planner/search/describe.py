@@ -3,7 +3,8 @@
 from ...settings.plan import PlannedModule
 from ...settings.recompute_mode import DECODE_HEAD
 from .costs import Chain, Partition
-from .memory import base_bytes, tail_step
+from .local_modules import base_bytes
+from .memory import tail_step
 from .segments import base_of_segment, repeated_flops
 from .totals import module_peaks, module_steps, total_flops
 

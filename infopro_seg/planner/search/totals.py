@@ -1,22 +1,16 @@
 """The memory and work of a partition: what the search minimises. Pure numbers."""
 
-from collections.abc import Sequence
+import dataclasses
 
 from .costs import Chain, Partition, Pass
-from .memory import (
-    base_bytes,
-    carried_skips,
-    crossing_skips,
-    end_room,
-    holds_start,
-    module_peak,
-    num_carried_skips,
-    tail_step,
-    unit_effect,
-    unit_step,
-    waiting_skips,
+from .local_modules import LocalModules, optimizer_peak
+from .memory import Room, effect_of, num_carried_skips, tail_step, unit_step
+from .segments import (
+    bytes_before_head,
+    repeated_flops,
+    segment_peaks,
+    segment_step,
 )
-from .segments import repeated_flops, segment_peaks, segment_step
 
 
 def module_peaks(chain: Chain, partition: Partition) -> tuple[int, ...]:
@@ -31,19 +25,6 @@ def predicted_peak(chain: Chain, partition: Partition) -> int:
     """Most bytes alive in a training step of a plan."""
     at_step = optimizer_peak(chain, partition.heads)
     return max(*module_peaks(chain, partition), at_step)
-
-
-def optimizer_peak(chain: Chain, cuts: Sequence[int]) -> int:
-    """Most bytes alive while the optimizer steps."""
-    parameters = chain.parameter_bytes + sum(
-        chain.heads[cut - 1].parameter_bytes for cut in cuts
-    )
-    return (
-        chain.start_bytes
-        + sum(chain.head_state_bytes(cut) for cut in cuts)
-        + round(chain.optimizer_factor * chain.parameter_bytes)
-        + round((1 + chain.step_factor) * parameters)
-    )
 
 
 def total_flops(chain: Chain, partition: Partition) -> int:
@@ -107,15 +88,52 @@ def module_steps(chain: Chain, partition: Partition, index: int) -> list[Pass]:
 
 def peak_of(chain: Chain, partition: Partition, index: int) -> int:
     """Most bytes alive while one module trains between walls."""
-    start, end = partition.starts[index], partition.ends[index]
-    is_last = index == len(partition.ends) - 1
-    room = end_room(chain, start, end, partition.tail_mode if is_last else None)
-    crossing = crossing_skips(chain, end)
-    steps = module_steps(chain, partition, index)
-    for i, step in reversed([*zip(range(start, end), steps, strict=True)]):
-        effect = unit_effect(chain, i, step, end, is_last=is_last, crossing=crossing)
-        effect = effect.taking(carried_skips(chain, i, start))
-        room = room.arrive(i).before(effect).wait(waiting_skips(chain, i, start))
-    is_held = holds_start(chain, start, is_last=is_last, crossing=crossing)
-    base = base_bytes(chain, start, partition.ends[:-1])
-    return int(module_peak(room, base, is_last=is_last, is_held=is_held))
+    modules, start = LocalModules(chain), partition.starts[index]
+    opened, room = modules.folded(partition, index)
+    return int(modules.peak(start, opened, room, partition.ends[:-1]))
+
+
+def peak_every_nth(chain: Chain, partition: Partition) -> int:
+    """Most bytes alive in any step.
+
+    Args:
+        chain: Costs.
+        partition: The local modules, which are the segments of exact steps.
+    """
+    return max(predicted_peak(chain, partition), _exact_peak(chain, partition))
+
+
+def flops_every_nth(chain: Chain, partition: Partition, period: int) -> tuple[int, int]:
+    """FLOPs of a step on average: what is added to end-to-end training, and all.
+
+    Never too few. The gradients of the maps that local heads read are counted in exact
+    steps, too, which do not need them.
+
+    Args:
+        chain: Costs.
+        partition: The local modules, which are the segments of exact steps.
+        period: Every so many steps one is exact.
+    """
+    exact = dataclasses.replace(partition, is_exact=True)
+    heads = sum(chain.heads[cut - 1].step.flops for cut in partition.heads)
+    extra, total = (
+        ((period - 1) * flops(chain, partition) + flops(chain, exact) + heads) // period
+        for flops in (extra_flops, total_flops)
+    )
+    return extra, total
+
+
+def _exact_peak(chain: Chain, partition: Partition) -> int:
+    """Most bytes alive in an exact step with local heads."""
+    uncut, exact = chain.uncut, dataclasses.replace(partition, is_exact=True)
+    state = sum(chain.head_state_bytes(cut) for cut in partition.heads)
+    steps = [chain.heads[cut - 1].step for cut in partition.heads]
+    left = sum(step.grads + step.casts for step in steps)
+    peaks = [peak + left for peak in segment_peaks(uncut, exact)]
+    trained = 0
+    for index, step in enumerate(steps):
+        room = Room().before(effect_of(step, outlives_autocast=False))
+        alive = bytes_before_head(uncut, exact, index) + trained
+        peaks.append(int(alive + max(room.forward, room.backward)))
+        trained += step.grads + step.casts
+    return state + max(peaks)
