@@ -11,12 +11,12 @@ from mmseg.registry import MODELS
 from infopro_seg.planner.profile.chain import profile_chain
 from infopro_seg.planner.profile.fake_step import track_step
 from infopro_seg.planner.search.decide import cheapest, smallest
-from infopro_seg.planner.search.describe import spelled_recompute
 from infopro_seg.planner.search.frontiers import AUTO, choices_of
 from infopro_seg.planner.search.totals import (
     flops_every_nth,
     peak_every_nth,
     predicted_peak,
+    spelled_recompute,
     total_flops,
 )
 from infopro_seg.units import units_of

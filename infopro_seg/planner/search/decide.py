@@ -277,6 +277,10 @@ def is_worth(chain: Chain, wish: Wish, budget: int) -> bool:
 
     Who prefers accuracy wants the largest one that still trains exactly.
     """
+    # Local modules need the least memory: most often they answer alone.
+    is_local = wish.prefer == SPEED and not wish.exact and wish.period is None
+    if is_local and _cheapest(chain, wish, budget, is_exact=False) is not None:
+        return True
     found, fits = decide(chain, wish, budget)
     if not wants_exact(wish):
         return bool(fits)

@@ -2,10 +2,10 @@
 
 First every module alone, local or a segment: which peaks it can have, and for how much
 work. It is folded from its end to its start, all ways to recompute its units at once.
-Then, from the end of the network to its start, which modules make a chain. A wall adds
-to the needs of what is behind it (the maps at the wall, the gradients of a local head)
-or of all modules (the weights of a local head). Both keep all choices that no other
-beats, so one search answers for every budget.
+Then, from the end of the network to its start, which modules follow each other. A wall
+adds to the needs of what is behind it (the maps at the wall, the gradients of a local
+head) or of all modules (the weights of a local head). Both keep all choices that no
+other beats, so one search answers for every budget.
 """
 
 import itertools
@@ -31,7 +31,7 @@ CHOICES = {
 # Rooms kept while a module is folded. Repeated blocks need far fewer; what is thinned
 # out leaves plans that are valid, if not the best.
 _MAX_ROOMS = 60
-# Of more chains of modules than this, one is kept where needs differ by less than a
+# Of more sequences of modules than this, one is kept where needs differ by less than a
 # part of themselves.
 _MAX_COMPARED, _PRECISION = 512, 0.0025
 # Columns of the ways to fold a module: extra FLOPs, its room, the last decision, how
@@ -40,14 +40,15 @@ _COST, _LINK, _MODE = 0, 5, 6
 _ROOM = slice(1, 5)
 # Columns of a module: extra FLOPs, its peak, the last decision.
 _PEAK, _INSIDE = 1, 2
-# Columns of a chain of modules: extra FLOPs, two needs, the number of modules, the
-# decision behind the first module, the one inside of it, its end. The first need grows
-# at each wall before; so does the second, which is also at least the peak of each
-# module before.
-_FIRST, _SECOND, _COUNT, _DECISION, _WITHIN, _END = range(1, 7)
+# Columns of a sequence of modules up to the last: extra FLOPs, two needs, the number of
+# modules, the decision behind the first one, the decision inside of it, its end, and
+# the least second need of a sequence that beats it in all else. The first need grows at
+# each wall before; so does the second, which is also at least the peak of each module
+# before.
+_FIRST, _SECOND, _COUNT, _DECISION, _WITHIN, _END, _BEATEN = range(1, 8)
 _NEEDS = slice(_FIRST, _COUNT)
-_NUM_COLUMNS = 7
-_NO_CHAINS = np.empty((0, _NUM_COLUMNS), dtype=np.int64)
+_NUM_COLUMNS = 8
+_NOTHING = np.empty((0, _NUM_COLUMNS), dtype=np.int64)
 _NEVER_BEATEN = 2**62
 _NONE = -1
 
@@ -268,20 +269,8 @@ class _Fold:
         return len(self.decisions) - 1
 
 
-class _Behind(NamedTuple):
-    """The chains of modules behind a wall.
-
-    Args:
-        rows: Their numbers.
-        beaten: The least second need of a chain that beats each one in all else.
-    """
-
-    rows: np.ndarray
-    beaten: np.ndarray
-
-
 class _Join:
-    """Joins the modules of a chain, from its end to its start.
+    """Joins the modules of a network, from its end to its start.
 
     Args:
         fold: The modules.
@@ -297,7 +286,7 @@ class _Join:
     def choices(self) -> list[Choice]:
         """Each in less memory than all of less work."""
         last = self.fold.num_units + 1
-        behind: dict[int, _Behind] = {}
+        behind: dict[int, np.ndarray] = {}
         for start in reversed(range(last)):
             parts = []
             if (start, last) in self.fold.modules:
@@ -305,15 +294,15 @@ class _Join:
             for end in range(start + 1, last):
                 if end in behind and (start, end) in self.fold.modules:
                     parts.append(self._joined(start, end, behind[end]))
-            rows = np.concatenate([_NO_CHAINS, *parts])
+            rows = np.concatenate([_NOTHING, *parts])
             rows[:, _NEEDS] = self.fold.kind.levelled(start, rows[:, _NEEDS])
             rows = self._best(rows)
             if len(rows):
                 behind[start] = self._noted(rows)
-        return self._improving(behind[0].rows) if 0 in behind else []
+        return self._improving(behind[0]) if 0 in behind else []
 
     def _ended(self, modules: np.ndarray) -> np.ndarray:
-        """Chains of the last module alone."""
+        """Sequences of the last module alone."""
         rows = np.zeros((len(modules), _NUM_COLUMNS), dtype=np.int64)
         rows[:, _COUNT] = 1
         rows[:, _COST], peaks, rows[:, _WITHIN] = modules.T
@@ -321,14 +310,12 @@ class _Join:
         rows[:, _END], rows[:, _DECISION] = self.fold.num_units, _NONE
         return rows
 
-    def _joined(self, start: int, end: int, behind: _Behind) -> np.ndarray:
-        """Chains that start with a module."""
+    def _joined(self, start: int, end: int, behind: np.ndarray) -> np.ndarray:
+        """Sequences that start with a module."""
         modules = self.fold.modules[start, end]
         walls = self.fold.kind.wall(start, end)
-        needs, beaten = (
-            need + walls[1] for need in (behind.rows[:, _SECOND], behind.beaten)
-        )
-        # Of modules that need no more than what is behind, the cheapest; of chains
+        needs, beaten = behind[:, [_SECOND, _BEATEN]].T + walls[1]
+        # Of modules that need no more than what is behind, the cheapest; of sequences
         # behind that need less than the module, those that no other of them beats.
         peaks = modules[:, _PEAK, None]
         fits = peaks <= needs
@@ -336,7 +323,7 @@ class _Join:
         is_wanted[0] |= fits[0]
         is_wanted[1:] |= fits[1:] & ~fits[:-1]
         i, j = np.nonzero(is_wanted)
-        rows = behind.rows[j]
+        rows = behind[j]
         rows[:, _COST] += modules[i, _COST]
         rows[:, _FIRST] += walls[0]
         rows[:, _SECOND] = np.maximum(needs[j], modules[i, _PEAK])
@@ -344,8 +331,8 @@ class _Join:
         rows[:, _WITHIN], rows[:, _END] = modules[i, _INSIDE], end
         return rows
 
-    def _noted(self, rows: np.ndarray) -> _Behind:
-        """Note the first modules of chains."""
+    def _noted(self, rows: np.ndarray) -> np.ndarray:
+        """Note the first modules of sequences."""
         first = len(self.decisions)
         self.decisions += map(tuple, rows[:, [_END, _WITHIN, _DECISION]].tolist())
         rows[:, _DECISION] = np.arange(first, len(self.decisions))
@@ -355,10 +342,11 @@ class _Join:
             beats &= rows[:, None, _COUNT] == rows[:, _COUNT]
         np.fill_diagonal(beats, False)
         needs = np.where(beats, rows[:, None, _SECOND], _NEVER_BEATEN)
-        return _Behind(rows, needs.min(axis=0))
+        rows[:, _BEATEN] = needs.min(axis=0)
+        return rows
 
     def _best(self, rows: np.ndarray) -> np.ndarray:
-        """Chains that no other beats; if their number is given, of each number."""
+        """Sequences that no other beats; of each number of modules, if it is given."""
         peaks = self.fold.kind.highest(rows[:, _FIRST], rows[:, _SECOND])
         if self.num_modules is None:
             return _worthwhile(rows, peaks)
@@ -425,16 +413,17 @@ def _undominated(rows: np.ndarray, columns: slice) -> np.ndarray:
 
 
 def _worthwhile(rows: np.ndarray, peaks: np.ndarray) -> np.ndarray:
-    """Chains that none of no more cost beats in both needs; sorted by cost.
+    """Sequences that none of no more cost beats in both needs; sorted by cost.
 
     Args:
-        rows: The chains.
+        rows: The sequences.
         peaks: The highest peak of each.
     """
     precision = _PRECISION
     is_many = len(rows) > _MAX_COMPARED
     while len(rows) > _MAX_COMPARED:
-        # The cheapest of each cell; cells are the same at all walls.
+        # The cheapest of each cell. Cells are the same at all walls, so what is lost
+        # does not add up.
         levels = np.log(np.maximum(peaks, 1)) // np.log1p(precision)
         steps = np.maximum(precision * np.exp(levels * np.log1p(precision)), 1)
         cells = rows[:, _NEEDS] // steps[:, None]

@@ -30,10 +30,10 @@ from .memory import (
 class LocalModules(Modules):
     """Local modules as they are folded.
 
-    The weights and the optimizer state of local heads are left out of peaks, and so
-    are the gradients and weight copies of the heads of earlier modules. The first need
-    of a chain of modules are these weights, which are in memory for all modules; the
-    second one is the highest peak without them.
+    Peaks are without the weights and the optimizer state of local heads, which are in
+    memory for all modules, and without what the heads of earlier modules leave behind:
+    gradients and weight copies. The first need of a sequence of modules are the former,
+    the second the highest peak without them.
     """
 
     is_exact = False

@@ -379,9 +379,9 @@ class Modules(abc.ABC):
 
     @abc.abstractmethod
     def wall(self, start: int, end: int) -> tuple[int, int]:
-        """What the wall at the end of a module adds to both needs of a chain behind it.
+        """What the wall at the end of a module adds to both needs of what is behind it.
 
-        What these needs are, `highest` says. The second one is at least the peak of
+        `highest` tells what these needs are for. The second one is at least the peak of
         each module but the last.
         """
 
@@ -391,10 +391,10 @@ class Modules(abc.ABC):
 
     @abc.abstractmethod
     def highest(self, first: Bytes, second: Bytes) -> Bytes:
-        """The highest peak in a chain of modules, from its needs."""
+        """The highest peak in a sequence of modules, from its needs."""
 
     def levelled(self, start: int, needs: np.ndarray) -> np.ndarray:
-        """Needs of chains from a unit on, raised where that can never matter."""
+        """Needs of sequences from a unit on, raised where that can never matter."""
         return needs
 
     def counting(self, start: int) -> Chain:

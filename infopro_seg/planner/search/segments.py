@@ -32,8 +32,8 @@ from .memory import (
 class Segments(Modules):
     """Segments as they are folded.
 
-    Peaks are without the maps at the walls before. The first need of a chain of
-    segments is the peak of the last one, the second the highest peak of the others.
+    Peaks are without the maps at the walls before. The first need of a sequence
+    of segments is the peak of the last one, the second the highest peak of the others.
     """
 
     is_exact = True
