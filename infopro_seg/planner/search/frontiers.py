@@ -30,7 +30,7 @@ CHOICES = {
 
 # Rooms kept while a module is folded. Repeated blocks need far fewer; what is thinned
 # out leaves plans that are valid, if not the best.
-_MAX_ROOMS = 60
+_MAX_ROOMS = 100
 # Of more sequences of modules than this, one is kept where needs differ by less than a
 # part of themselves.
 _MAX_COMPARED, _PRECISION = 512, 0.0025

@@ -49,10 +49,6 @@ class LocalModules(Modules):
             yield range(1)
             yield from _start_ranges(self.chain, end, range(1, end + 1))
 
-    def may_start(self, start: int) -> bool:
-        """See `Modules`."""
-        return start >= 0
-
     def counting(self, start: int) -> Chain:
         """See `Modules`: a single module is end-to-end training."""
         return self.chain.uncut if start == 0 else self.chain

@@ -346,9 +346,9 @@ class Modules(abc.ABC):
         end itself is the tail alone.
         """
 
-    @abc.abstractmethod
     def may_start(self, start: int) -> bool:
         """Whether there can be a wall before a unit."""
+        return True
 
     @abc.abstractmethod
     def end(self, start: int, opened: Open, tail_mode: RecomputeMode) -> Room:

@@ -84,7 +84,7 @@ class Segments(Modules):
         """See `Modules`.
 
         Stage outputs from before the last segment are counted, even those that are at a
-        wall, see `wall_bytes`.
+        wall, see `wall`.
         """
         chain, end = self.chain, opened.end
         if not opened.is_last:
@@ -105,9 +105,19 @@ class Segments(Modules):
         return 0 if opened.is_last else repeated_flops(self.chain, opened.end, start)
 
     def wall(self, start: int, end: int) -> tuple[int, int]:
-        """See `Modules`: the maps at a wall."""
-        others, last = wall_bytes(self.chain, start, end)
-        return last, others
+        """See `Modules`: the maps that the wall before does not keep alive.
+
+        The last segment has counted stage outputs already.
+        """
+        crossing = crossing_skips(self.chain, end)
+        earlier = sum(skip.num_bytes for skip in crossing if skip.unit < start)
+        new = self.chain.units[end - 1].flow_bytes - earlier
+        counted = sum(
+            out.num_bytes
+            for out in read_outputs(self.chain)
+            if out.is_flow and out.unit == end - 1
+        )
+        return new - counted, new
 
     def needs_of_last(self, peaks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Modules`."""
@@ -188,27 +198,6 @@ def given_bytes(chain: Chain, end: int) -> int:
     return chain.units[end - 1].flow_bytes - earlier + sum(o.num_bytes for o in emitted)
 
 
-def wall_bytes(chain: Chain, start: int, end: int) -> tuple[int, int]:
-    """What a wall before unit ``end`` keeps alive that the wall before does not.
-
-    Args:
-        chain: Costs.
-        start: Index of the unit behind the wall before; 0 for the image.
-        end: Index of the unit behind the wall.
-
-    Returns:
-        The bytes, and those of them that the peak of the last segment has not counted.
-    """
-    earlier = sum(s.num_bytes for s in crossing_skips(chain, end) if s.unit < start)
-    new = chain.units[end - 1].flow_bytes - earlier
-    counted = sum(
-        out.num_bytes
-        for out in read_outputs(chain)
-        if out.is_flow and out.unit == end - 1
-    )
-    return new, new - counted
-
-
 def bytes_before_head(chain: Chain, partition: Partition, index: int) -> int:
     """Bytes alive in the forward pass behind a segment, without local heads."""
     end = partition.ends[index]
@@ -218,14 +207,15 @@ def bytes_before_head(chain: Chain, partition: Partition, index: int) -> int:
 
 
 def _bytes_at_walls(chain: Chain, partition: Partition, index: int) -> tuple[int, int]:
-    """What the walls before a segment keep alive, see `wall_bytes`."""
-    walls = [
-        wall_bytes(chain, start, end)
-        for start, end in zip(
-            partition.starts[:index], partition.ends[:index], strict=True
-        )
-    ]
-    return sum(new for new, _ in walls), sum(unread for _, unread in walls)
+    """What the walls before a segment keep alive, see `Segments.wall`.
+
+    Returns:
+        The bytes, and those of them that the last segment has not counted.
+    """
+    segments = Segments(chain)
+    before = zip(partition.starts[:index], partition.ends[:index], strict=True)
+    walls = [segments.wall(start, end) for start, end in before]
+    return sum(new for _, new in walls), sum(unread for unread, _ in walls)
 
 
 def can_run_again(chain: Chain, partition: Partition) -> bool:
