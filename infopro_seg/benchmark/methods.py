@@ -13,10 +13,9 @@ from ..models.build import accepted_settings
 from ..models.recompute.run import ALL
 from ..planner.make import Setting, planned_model
 from ..planner.search.costs import Chain, Partition
-from ..planner.search.describe import spelled_recompute
-from ..planner.search.partition import cheapest, most_even, smallest
-from ..planner.search.rows import AUTO
-from ..planner.search.totals import predicted_peak
+from ..planner.search.decide import cheapest, most_even, smallest
+from ..planner.search.frontiers import AUTO
+from ..planner.search.totals import predicted_peak, spelled_recompute
 from ..settings import without_end_to_end
 from ..settings.localize import stock_model_config
 from ..settings.plan import Plan

@@ -6,7 +6,7 @@ from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
 from ..planner.profile.allocation import AllocationTracker
-from ..planner.profile.optimizers import optimizer_tensors
+from ..planner.profile.fake_step import optimizer_tensors
 
 
 @HOOKS.register_module()

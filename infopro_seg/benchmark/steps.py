@@ -23,7 +23,7 @@ from ..models.readers import stages_of
 from ..models.tensor_bytes import num_bytes_of
 from ..planner.make import Setting
 from ..planner.profile.allocation import AllocationTracker
-from ..planner.profile.optimizers import optimizer_tensors
+from ..planner.profile.fake_step import optimizer_tensors
 from .method import Method
 
 

@@ -6,10 +6,9 @@ import dataclasses
 from ..planner.from_config import setting_of
 from ..planner.make import Setting, planned_model
 from ..planner.search.costs import Partition
-from ..planner.search.describe import spelled_recompute
-from ..planner.search.partition import cheapest, most_even, smallest
-from ..planner.search.rows import AUTO
-from ..planner.search.totals import module_peaks, predicted_peak
+from ..planner.search.decide import cheapest, most_even, smallest
+from ..planner.search.frontiers import AUTO
+from ..planner.search.totals import module_peaks, predicted_peak, spelled_recompute
 from ..settings.recompute_mode import RecomputeMode
 from ..settings.sizes import gib
 from ..settings.splits import check_splits

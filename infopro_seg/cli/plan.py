@@ -14,9 +14,9 @@ from ..planner.limits import (
     with_lean_heads,
 )
 from ..planner.make import RESERVE_BYTES, Setting, make_plan
+from ..planner.pipeline import plan_pipeline
 from ..planner.search.decide import ACCURACY, MOST_EXACT_WORK, PREFERENCES
-from ..planner.search.rows import CHOICES, LEAST
-from ..planner.stages import plan_pipeline
+from ..planner.search.frontiers import CHOICES, LEAST
 from ..report.measured import read_price_list
 from ..report.pipeline_text import pipeline_report
 from ..report.plan_text import (

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 
 from ..planner.from_config import setting_of
 from ..planner.search.costs import Chain, Partition
-from ..planner.search.decide import MEMORY, Wish, decide
-from ..planner.search.partition import cheapest, most_even, smallest
-from ..planner.search.rows import LEAST
+from ..planner.search.decide import MEMORY, Wish, cheapest, decide, most_even, smallest
+from ..planner.search.frontiers import LEAST
 from ..planner.search.totals import extra_flops, predicted_peak, total_flops
 from ..report.tables import markdown_table
 from .run import CONFIG_HELP, make_parser

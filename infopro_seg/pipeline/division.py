@@ -8,7 +8,7 @@ from torch import distributed
 
 from ..models import InfoProEncoderDecoder
 from ..planner.from_config import setting_of_run
-from ..planner.stages import module_costs
+from ..planner.pipeline import module_costs
 from ..settings.splits import stage_ranges
 from .schedule import balanced_stages
 

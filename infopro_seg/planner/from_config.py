@@ -19,7 +19,7 @@ from ..settings.localize import is_local, localize
 from ..settings.plan import Plan
 from ..settings.sizes import gib
 from .make import RESERVE_BYTES, Setting, make_plan
-from .profile.optimizers import SGD_MOMENTUM
+from .profile.fake_step import SGD_MOMENTUM
 from .search.decide import ACCURACY
 
 

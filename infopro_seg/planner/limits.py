@@ -10,10 +10,9 @@ from ..settings import LocalSettings, without_cuts, without_end_to_end
 from ..settings.heads import LEAN, complete_head, look_ahead_of
 from ..settings.plan import Plan
 from .make import RESERVE_BYTES, Setting, make_plan, wish_for
-from .search.costs import Chain
+from .search.costs import Chain, interpolate
 from .search.decide import ACCURACY, MEMORY, SPEED, is_worth, wants_exact
-from .search.rows import AUTO
-from .search.scaling import interpolate
+from .search.frontiers import AUTO
 
 #: Memory of common GPUs.
 CARDS_GIB = (8, 11, 16, 24, 40, 80)

@@ -15,14 +15,22 @@ from ..settings.recompute_mode import DECODE_HEAD, RecomputeMode
 from ..settings.sizes import gib
 from .cache import cached
 from .profile.chain import profile_chain
-from .profile.fake_step import TrackedStep, fake_tensors, track_step
-from .profile.optimizers import SGD_MOMENTUM, optimizer_factors
-from .search.costs import Chain, Partition
+from .profile.fake_step import (
+    SGD_MOMENTUM,
+    TrackedStep,
+    fake_tensors,
+    optimizer_factors,
+    track_step,
+)
+from .search.costs import Chain, Partition, interpolate
 from .search.decide import MEMORY, SPEED, Wish, decide, totals_of
-from .search.describe import described_modules, spelled_recompute
-from .search.rows import AUTO, LEAST
-from .search.scaling import interpolate
-from .search.totals import predicted_peak, total_flops
+from .search.frontiers import AUTO, LEAST
+from .search.totals import (
+    described_modules,
+    predicted_peak,
+    spelled_recompute,
+    total_flops,
+)
 
 # Context, libraries and workspaces: what the memory that the paper reports exceeds our
 # prediction by, for its four settings, at most (docs/planner.md).

@@ -1,7 +1,7 @@
 """A planned pipeline as text."""
 
 from ..pipeline.schedule import StageTimes, Summary, summarize
-from ..planner.stages import PipelinePlan
+from ..planner.pipeline import PipelinePlan
 from ..settings.sizes import gib
 from .tables import text_table
 

@@ -46,12 +46,12 @@ def evenest_ends(costs: np.ndarray, num_modules: int) -> tuple[int, ...]:
         The ends of all modules: K - 1 increasing numbers of units, then U + 1. The
         largest cost is minimal, and among such cuts the sum of squares is minimal.
     """
-    dearest = _best_chains(costs, num_modules, np.maximum)[0]
+    dearest = best_ends(costs, num_modules, np.maximum)[0]
     squares = np.where(costs <= dearest, costs**2, np.inf)
-    return _best_chains(squares, num_modules, np.add)[1]
+    return best_ends(squares, num_modules, np.add)[1]
 
 
-def _best_chains(
+def best_ends(
     costs: np.ndarray, num_modules: int, join: np.ufunc
 ) -> tuple[float, tuple[int, ...]]:
     """The least joined cost of a chain of modules, and the ends of the modules."""

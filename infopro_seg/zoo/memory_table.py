@@ -12,8 +12,7 @@ from typing import Any
 from ..planner.from_config import setting_of
 from ..planner.make import Setting
 from ..planner.search.costs import Chain, Partition
-from ..planner.search.decide import least_exact
-from ..planner.search.partition import most_even
+from ..planner.search.decide import least_exact, most_even
 from ..planner.search.totals import extra_flops, predicted_peak, total_flops
 from ..settings.config import read_config
 from .classify import classify_model, first_sentence

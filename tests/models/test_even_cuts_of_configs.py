@@ -10,7 +10,7 @@ import tests.helpers  # noqa: F401  registers everything
 from infopro_seg.cli.check_model import build_weightless
 from infopro_seg.planner.from_config import setting_of
 from infopro_seg.planner.search.costs import Partition
-from infopro_seg.planner.search.partition import smallest
+from infopro_seg.planner.search.decide import smallest
 from infopro_seg.planner.search.totals import predicted_peak
 from infopro_seg.settings.config import read_config
 from infopro_seg.settings.localize import localize

@@ -5,10 +5,14 @@ import itertools
 import pytest
 
 from infopro_seg.planner.make import Setting
+from infopro_seg.planner.pipeline import (
+    balanced_partition,
+    module_costs,
+    plan_pipeline,
+    stages_of,
+)
 from infopro_seg.planner.search.costs import Partition
-from infopro_seg.planner.search.stages import balanced_partition, stages_of
 from infopro_seg.planner.search.totals import module_flops, total_flops
-from infopro_seg.planner.stages import module_costs, plan_pipeline
 from infopro_seg.report.pipeline_text import pipeline_report
 from tests.helpers import NARROW, WIDTHS, deeplabv3, localized
 

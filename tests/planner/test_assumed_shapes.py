@@ -4,7 +4,7 @@ from mmseg.models.losses import LovaszLoss, accuracy
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from infopro_seg.planner.profile.allocation import AllocationTracker
-from infopro_seg.planner.profile.assumed_shapes import AssumedShapes
+from infopro_seg.planner.profile.simulation import AssumedShapes
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Modules that do not decide the peak are alike, too."""
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,9 +14,10 @@ from infopro_seg.planner.search.costs import (
     UnitCost,
     Variants,
 )
-from infopro_seg.planner.search.partition import most_even, smallest
-from infopro_seg.planner.search.rows import even_cuts, least_peaks
+from infopro_seg.planner.search.decide import even_cuts, most_even, smallest
+from infopro_seg.planner.search.frontiers import least_needs
 from infopro_seg.planner.search.totals import module_peaks, predicted_peak
+from infopro_seg.settings.splits import best_ends
 from tests.planner.chains import all_partitions, chains
 
 
@@ -82,7 +84,7 @@ def test_squares_are_those_of_brute_force(chain, data):
     ]
     if not partitions:
         return
-    limit = least_peaks(chain, 'never')[num_modules - 1][0]
+    limit, _ = best_ends(least_needs(chain, 'never'), num_modules, np.maximum)
     squares = [
         sum(peak**2 for peak in module_peaks(chain, p))
         for p in partitions

@@ -6,16 +6,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infopro_seg.planner.search.decide import PREFERENCES, Wish, decide, wants_exact
-from infopro_seg.planner.search.every_nth import (
-    flops_every_nth,
-    least_every_nth,
-    peak_every_nth,
+from infopro_seg.planner.search.decide import (
+    PREFERENCES,
+    Wish,
+    decide,
+    wants_exact,
 )
-from infopro_seg.planner.search.exact import exact_choices
+from infopro_seg.planner.search.frontiers import choices_of
 from infopro_seg.planner.search.totals import (
     extra_flops,
+    flops_every_nth,
     module_peaks,
+    peak_every_nth,
     predicted_peak,
     total_flops,
 )
@@ -27,18 +29,18 @@ POLICIES = st.sampled_from(['never', 'auto', 'always'])
 def equal_brute_force(chain, recompute, num_modules):
     """Compare the choices with those of brute force that no other beats."""
     every = sorted(
-        (extra_flops(chain, p), max(module_peaks(chain, p)))
+        (extra_flops(chain, p), predicted_peak(chain, p))
         for p in all_exact_partitions(chain, recompute, num_modules)
     )
     best = []
     for flops, peak in every:
         if not best or peak < best[-1][1]:
             best.append((flops, peak))
-    found = exact_choices(chain, recompute, num_modules)
+    found = choices_of(chain, recompute, num_modules, is_exact=True)
     assert [choice[:2] for choice in found] == best
     for flops, peak, partition in found:
         assert extra_flops(chain, partition) == flops
-        assert max(module_peaks(chain, partition)) == peak
+        assert predicted_peak(chain, partition) == peak
         assert num_modules in (None, len(partition.ends))
 
 
@@ -94,7 +96,8 @@ def test_the_least_memory_is_that_of_the_better_kind(chain, data):
 @settings(max_examples=15, deadline=None)
 @given(chain=chains(max_units=4, max_state=3), period=st.integers(2, 5))
 def test_every_nth_step_needs_as_much_as_its_kinds_of_steps(chain, period):
-    plan = least_every_nth(chain, recompute='never')
+    wish = Wish(recompute='never', prefer='memory', period=period)
+    plan, _ = decide(chain, wish, None)
     assert peak_every_nth(chain, plan) >= predicted_peak(chain, plan)
     exact = dataclasses.replace(plan, is_exact=True)
     assert peak_every_nth(chain, plan) >= max(module_peaks(chain, exact))

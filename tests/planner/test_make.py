@@ -15,7 +15,7 @@ from infopro_seg.planner.limits import (
     with_lean_heads,
 )
 from infopro_seg.planner.make import Setting, make_plan, plan_in_use
-from infopro_seg.planner.search import decide, rows
+from infopro_seg.planner.search import decide, frontiers
 from infopro_seg.report.plan_text import (
     dial_report,
     fits_report,
@@ -328,7 +328,7 @@ def test_the_memory_of_a_config_means_exact_training_where_it_fits(
     whole, period, monkeypatch
 ):
     # The stem of this network costs too much to run again.
-    monkeypatch.setitem(rows.CHOICES, 'auto', rows.CHOICES['never'])
+    monkeypatch.setitem(frontiers.CHOICES, 'auto', frontiers.CHOICES['never'])
     memory = int(0.85 * whole.end_to_end_peak_bytes) + make.RESERVE_BYTES
     cfg = with_local(run_config(), gpu_memory=f'{memory}B', end_to_end_every=period)
     settle_cuts(cfg)

@@ -6,11 +6,12 @@ import pytest
 from mmengine.logging import MMLogger
 
 from infopro_seg.planner.profile.fake_step import (
+    fake_optim_wrapper,
     fake_segmentor,
     fake_tensors,
+    optimizer_factors,
     track_step,
 )
-from infopro_seg.planner.profile.optimizers import fake_optim_wrapper, optimizer_factors
 from tests.planner.networks import CROP, tiny
 
 ADAMW = {'type': 'AdamW', 'lr': 0.1}

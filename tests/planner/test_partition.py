@@ -1,17 +1,19 @@
+from unittest import mock
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infopro_seg.planner.search import partition
+from infopro_seg.planner.search import frontiers
 from infopro_seg.planner.search.costs import (
     Chain,
     HeadCost,
-    Partition,
     Pass,
     UnitCost,
     Variants,
 )
-from infopro_seg.planner.search.partition import cheapest, smallest
+from infopro_seg.planner.search.decide import cheapest, smallest
+from infopro_seg.planner.search.frontiers import choices_of
 from infopro_seg.planner.search.totals import (
     extra_flops,
     predicted_peak,
@@ -71,32 +73,83 @@ def equal_the_smallest(chain, recompute, data):
     assert num_modules in (None, len(found.ends))
 
 
+def equal_the_choices(chain, recompute, num_modules):
+    """Compare the choices with those of brute force that no other beats."""
+    every = sorted(
+        (extra_flops(chain, p), predicted_peak(chain, p))
+        for p in all_partitions(chain, recompute, num_modules)
+    )
+    best = []
+    for flops, peak in every:
+        if not best or peak < best[-1][1]:
+            best.append((flops, peak))
+    found = choices_of(chain, recompute, num_modules, is_exact=False)
+    assert [choice[:2] for choice in found] == best
+    for flops, peak, partition in found:
+        assert extra_flops(chain, partition) == flops
+        assert predicted_peak(chain, partition) == peak
+        assert num_modules in (None, len(partition.ends))
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    chain=chains(max_units=3, max_state=3, casts=False),
+    recompute=POLICIES,
+    num_modules=st.sampled_from([None, None, 2, 3]),
+)
+def test_weights_of_local_heads_count_for_all_modules(chain, recompute, num_modules):
+    equal_the_choices(chain, recompute, num_modules)
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    chain=chains(min_units=4, max_units=7, max_state=3, casts=False),
+    recompute=st.sampled_from(['never', 'always']),
+)
+def test_weights_of_many_local_heads(chain, recompute):
+    equal_the_choices(chain, recompute, None)
+
+
 @settings(max_examples=15, deadline=None)
 @given(chain=chains(max_units=3, max_state=3), data=st.data())
-def test_with_weights_in_local_heads_what_is_found_fits(chain, data):
+def test_with_weight_copies_of_local_heads_what_is_found_fits(chain, data):
     partitions = list(all_partitions(chain))
     peaks = [predicted_peak(chain, p) for p in partitions]
     budget = data.draw(st.integers(min(peaks), max(peaks)))
     found = cheapest(chain, budget)
     if found is None:
-        # Rare: only the room for local heads decides.
-        least = smallest(chain, recompute='auto')
-        assert predicted_peak(chain, least) > budget
+        # Rare: only the copies that the last module no longer has decide.
+        choices = choices_of(chain, 'auto', is_exact=False)
+        assert min(choice.peak_bytes for choice in choices) > budget
     else:
         assert predicted_peak(chain, found) <= budget
 
 
-def test_what_leaves_more_memory_free_never_needs_more_in_all(monkeypatch):
-    """Tightening looks at modules; weights of other local heads may be larger."""
-    nothing = Variants((Pass(), None, None), (Pass(), None, None))
-    units = tuple(UnitCost(f'unit{i}', nothing, 0, 0) for i in range(3))
+@settings(max_examples=20, deadline=None)
+@given(chain=chains(min_units=3, max_units=4))
+def test_where_many_are_thinned_out_the_tightest_stay(chain):
+    with mock.patch.object(frontiers, '_MAX_COMPARED', 3):
+        choices = choices_of(chain, 'never', is_exact=False)
+    peaks = [predicted_peak(chain, p) for p in all_partitions(chain, 'never')]
+    assert choices[-1].peak_bytes == min(peaks)
+    for flops, peak, partition in choices:
+        assert extra_flops(chain, partition) == flops
+        assert predicted_peak(chain, partition) == peak
+
+
+def test_of_equal_work_the_lowest_peak_is_taken():
+    nothing, much = (
+        Variants(*[(Pass(forward_peak=kept, kept=kept), None, None)] * 2)
+        for kept in (0, 9)
+    )
+    units = tuple(UnitCost(f'unit{i}', much, 0, 0) for i in range(3))
     heads = tuple(HeadCost(Pass(), weights) for weights in (1, 5, 1))
     chain = Chain(units, heads, nothing, start_bytes=20)
-    light, heavy = Partition((1, 3)), Partition((2, 3))
-    assert extra_flops(chain, light) == extra_flops(chain, heavy)
-    assert predicted_peak(chain, light) < predicted_peak(chain, heavy)
-    monkeypatch.setattr(partition, 'cheapest_within', lambda *_, **__: heavy)
-    assert partition._tightened(chain, light, None, 'auto') == light
+    found = cheapest(chain, 100)
+    assert extra_flops(chain, found) == 0
+    assert predicted_peak(chain, found) == min(
+        predicted_peak(chain, p) for p in all_partitions(chain, 'never')
+    )
 
 
 def on_random_chains(body, max_examples, max_units, min_units=1, policies=POLICIES):

@@ -8,10 +8,13 @@ import torch
 from infopro_seg.models.recompute.run import resolve_recompute
 from infopro_seg.planner.make import Setting
 from infopro_seg.planner.profile.chain import profile_chain
-from infopro_seg.planner.profile.fake_step import fake_tensors, track_step
-from infopro_seg.planner.profile.optimizers import SGD_MOMENTUM, optimizer_factors
-from infopro_seg.planner.search.costs import Partition
-from infopro_seg.planner.search.scaling import interpolate
+from infopro_seg.planner.profile.fake_step import (
+    SGD_MOMENTUM,
+    fake_tensors,
+    optimizer_factors,
+    track_step,
+)
+from infopro_seg.planner.search.costs import Partition, interpolate
 from infopro_seg.planner.search.totals import (
     module_peaks,
     optimizer_peak,

@@ -10,12 +10,15 @@ from mmseg.registry import MODELS
 
 from infopro_seg.planner.profile.chain import profile_chain
 from infopro_seg.planner.profile.fake_step import track_step
-from infopro_seg.planner.search.describe import spelled_recompute
-from infopro_seg.planner.search.every_nth import flops_every_nth, peak_every_nth
-from infopro_seg.planner.search.exact import exact_choices
-from infopro_seg.planner.search.partition import cheapest, smallest
-from infopro_seg.planner.search.rows import AUTO
-from infopro_seg.planner.search.totals import predicted_peak, total_flops
+from infopro_seg.planner.search.decide import cheapest, smallest
+from infopro_seg.planner.search.frontiers import AUTO, choices_of
+from infopro_seg.planner.search.totals import (
+    flops_every_nth,
+    peak_every_nth,
+    predicted_peak,
+    spelled_recompute,
+    total_flops,
+)
 from infopro_seg.units import units_of
 from tests.backbones import BACKBONES
 from tests.helpers import localized
@@ -69,7 +72,9 @@ def plans(name, dtype, recompute):
     period = {'exact': 1, 'every fourth': 4}.get(recompute)
     if period is not None:
         options = [
-            c.partition for c in exact_choices(chain, AUTO) if c.partition.ends[1:]
+            c.partition
+            for c in choices_of(chain, AUTO, is_exact=True)
+            if c.partition.ends[1:]
         ]
         found = options[:: max(1, len(options) // 3)] + options[-1:]
     elif recompute == 'cheaper':

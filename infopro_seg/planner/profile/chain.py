@@ -41,8 +41,7 @@ from ..search.costs import (
     Variants,
 )
 from .fake_step import fake_batch, fake_copy, fake_segmentor, fake_tensors
-from .flow import flow_tensors, fresh_state, tensors_of
-from .meter import Meter
+from .meter import Meter, flow_tensors, fresh_state, tensors_of
 from .simulation import naming_culprit
 
 

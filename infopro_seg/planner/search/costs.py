@@ -8,12 +8,23 @@ Bytes are integers, FLOPs are 2 a multiply-add.
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ...settings.recompute_mode import RecomputeMode
 
 MODES = tuple(RecomputeMode)
+# What depends on batch and crop size.
+_MEASURED = (
+    'units',
+    'heads',
+    'tail',
+    'auxiliaries',
+    'outputs',
+    'skips',
+    'start_bytes',
+    'end_to_end',
+)
 
 
 class Pass(NamedTuple):
@@ -88,6 +99,10 @@ class Variants(NamedTuple):
     def modes(self) -> list[RecomputeMode]:
         """The modes that there are."""
         return [mode for mode in MODES if self.inner[mode] is not None]
+
+    def among(self, modes: Sequence[RecomputeMode]) -> Sequence[RecomputeMode]:
+        """Those of the given modes that there are; a single one is taken anyway."""
+        return modes if len(modes) == 1 else [m for m in modes if m in self.modes()]
 
     def choose(self, mode: RecomputeMode, num_carried: int | None) -> Pass:
         """The pass for a mode; of no effect where there is none.
@@ -369,3 +384,37 @@ class Partition:
     def mode(self, unit: int) -> RecomputeMode:
         """How a unit is recomputed."""
         return self.recompute.get(unit, RecomputeMode.NOTHING)
+
+
+def interpolate(first: Chain, second: Chain, weight: float) -> Chain:
+    """A chain on the line through two.
+
+    Bytes and FLOPs grow linearly with the batch and with the area of the crop, apart
+    from what weights need; only where another operator becomes the peak of a pass is
+    there a kink.
+
+    Args:
+        first: Costs at weight 0.
+        second: Costs at weight 1, of the same network.
+        weight: Any number.
+    """
+    return dataclasses.replace(
+        first,
+        **{
+            name: _between(getattr(first, name), getattr(second, name), weight)
+            for name in _MEASURED
+        },
+    )
+
+
+def _between(first: Any, second: Any, weight: float) -> Any:
+    if first is None or second is None:
+        return None
+    if isinstance(first, Chain):
+        return interpolate(first, second, weight)
+    if isinstance(first, tuple):
+        values = [_between(a, b, weight) for a, b in zip(first, second, strict=True)]
+        return type(first)(*values) if hasattr(first, '_fields') else tuple(values)
+    if isinstance(first, int) and not isinstance(first, bool):
+        return round(first + weight * (second - first))
+    return first

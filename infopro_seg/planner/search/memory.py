@@ -1,4 +1,4 @@
-"""The memory of local modules, added up from their links. Pure numbers.
+"""The memory of modules, added up from their links. Pure numbers.
 
 The order of events is that of `InfoProEncoderDecoder.loss` with `LocalBackwardHook`:
 the units of a module, its local head, its auxiliary heads, then all of them backwards.
@@ -8,13 +8,14 @@ A module is folded from its end to its start: `Room` says what the rest of it ne
 `Effect` what the pass right before does to that.
 """
 
+import abc
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...settings.recompute_mode import RecomputeMode
-from .costs import Chain, Pass, Skip, Waiting
+from .costs import Chain, Partition, Pass, Skip, Waiting
 
 #: An integer, or an array of them.
 Bytes = Any
@@ -202,7 +203,7 @@ def unit_step(
         step = step._replace(kept=step.kept - chain.units[i - 1].flow_bytes)
     # A skip at the wall may be kept by the unit that takes it: never too low.
     is_skip = any(skip.unit == i - 1 for skip in chain.skips)
-    if not 0 < i == start or is_skip or _is_read(chain, i - 1):
+    if not 0 < i == start or is_skip or is_read(chain, i - 1):
         step = step._replace(frees_input=0)
     return step
 
@@ -215,7 +216,7 @@ def tail_step(chain: Chain, start: int, mode: RecomputeMode) -> Pass:
     return chain.tail.choose(mode, num_carried)
 
 
-def _is_read(chain: Chain, unit: int) -> bool:
+def is_read(chain: Chain, unit: int) -> bool:
     """Whether a head of a later module reads the very map that a unit hands on."""
     readers = [r.reads for r in chain.auxiliaries if chain.last_read(r) > unit]
     read = set(chain.tail_reads).union(*readers)
@@ -225,26 +226,13 @@ def _is_read(chain: Chain, unit: int) -> bool:
     )
 
 
-def holds_start(
-    chain: Chain, start: int, *, is_last: bool, crossing: Sequence[Skip] = ()
-) -> bool:
-    """Whether what flows into a module is alive until its backward is done.
-
-    The image is the caller's. Behind a wall it is so only for an output that is read
-    later, and for one of the ``crossing`` skips.
-    """
-    if start == 0 or is_last:
-        return start == 0
-    return _is_read(chain, start - 1) or any(s.unit == start - 1 for s in crossing)
-
-
 def end_room(chain: Chain, start: int, end: int, tail: RecomputeMode | None) -> Room:
     """The room for what follows the units of a module: heads and losses.
 
     Args:
         chain: Costs.
-        start: Index of the module's first unit; any within a range of `start_rooms`
-            gives the same.
+        start: Index of the module's first unit; any within a range of
+            `Modules.starts` gives the same.
         end: Index behind its last unit.
         tail: How the tail of the last module is recomputed, None for a local head.
     """
@@ -313,73 +301,130 @@ def num_carried_skips(chain: Chain, reader: int, start: int) -> int:
     return sum(skip.reader == reader and skip.unit < start for skip in chain.skips)
 
 
-def start_rooms(
-    chain: Chain, end: int, tail: RecomputeMode | None, starts: range | None = None
-) -> Iterator[tuple[int, int, Room]]:
-    """The room behind the last unit of a module, for every way it may start.
+class Open(NamedTuple):
+    """A module while it is folded.
 
     Args:
-        chain: Costs.
-        end: Index behind the module's last unit.
-        tail: As for `end_room`.
-        starts: Where it may start; None for any unit before its end.
-
-    Yields:
-        The least and the greatest first unit of the module, and the room. Within this
-        range the module makes the same maps that heads read.
-    """
-    starts = starts or range(end)
-    read = set(chain.tail_reads).union(*(r.reads for r in chain.auxiliaries))
-    marks = {chain.outputs[i].unit for i in read}
-    for skip in chain.skips:
-        if skip.reader < end:
-            # The map right at the wall is a case of its own, see `carried_skips`.
-            marks.update((skip.unit, skip.unit + 1))
-    low = 0
-    for high in sorted({unit for unit in marks if unit < end - 1} | {end - 1}):
-        first, last = max(low, starts[0]), min(high, starts[-1])
-        if first <= last:
-            yield first, last, end_room(chain, last, end, tail)
-        low = high + 1
-
-
-def base_bytes(chain: Chain, start: int, cuts: Sequence[int]) -> tuple[int, int]:
-    """Bytes alive as the module that starts at a unit begins.
-
-    Args:
-        chain: Costs.
-        start: Index of the module's first unit.
-        cuts: All cuts of the plan, as indices of the unit behind.
-
-    Returns:
-        Everything but weight casts, and the weight casts of earlier modules.
-    """
-    before = [r.step for r in chain.auxiliaries if chain.last_read(r) < start]
-    before += [chain.heads[cut - 1].step for cut in cuts if cut <= start]
-    total = (
-        chain.start_bytes
-        + round(chain.optimizer_factor * chain.parameter_bytes)
-        + sum(chain.head_state_bytes(cut) for cut in cuts)
-        + chain.grads_before[start]
-        + sum(step.grads for step in before)
-        + chain.carried_bytes(start)
-    )
-    return total, chain.casts_before[start] + sum(step.casts for step in before)
-
-
-def module_peak(
-    room: Room, base: tuple[int, int], *, is_last: bool, is_held: bool
-) -> Bytes:
-    """Most bytes alive while a module trains.
-
-    Args:
-        room: What the module needs.
-        base: As `base_bytes` gives it.
+        low: The least unit that it may start with. Whichever it is, the same maps that
+            are read in it come from before it.
+        end: Index behind its last unit.
         is_last: Whether it is the last module.
-        is_held: As `holds_start` gives it.
     """
-    total, casts = base
-    backward = room.held if is_held else room.backward
-    if is_last:
-        return total + np.maximum(room.forward + casts, backward)
-    return total + casts + np.maximum(room.forward, backward)
+
+    low: int
+    end: int
+    is_last: bool
+
+
+#: How the tail is recomputed, the FLOPs that this adds, the room of heads and losses.
+Ending = tuple[RecomputeMode, int, Room]
+
+
+class Modules(abc.ABC):
+    """One kind of modules, as they are folded: local modules, or segments.
+
+    A module is folded from its end to its start. What a wall adds to the needs of
+    others is left out of its peak.
+
+    Args:
+        chain: Costs.
+    """
+
+    #: Whether gradients cross the walls.
+    is_exact: bool
+    #: Whether the first units of a module have effects of their own.
+    differs_at_start: bool
+
+    def __init__(self, chain: Chain):
+        self.chain = chain
+
+    @abc.abstractmethod
+    def starts(self, end: int, *, is_last: bool) -> Iterator[range]:
+        """Where a module may start that ends before unit ``end``.
+
+        Within each range, the same maps that are read in it come from before it. The
+        end itself is the tail alone.
+        """
+
+    def may_start(self, start: int) -> bool:
+        """Whether there can be a wall before a unit."""
+        return True
+
+    @abc.abstractmethod
+    def end(self, start: int, opened: Open, tail_mode: RecomputeMode) -> Room:
+        """The room behind the last unit of a module."""
+
+    @abc.abstractmethod
+    def put_before(
+        self, room: Room, i: int, mode: RecomputeMode, opened: Open, start: int
+    ) -> Room:
+        """The room with unit ``i`` before what is folded.
+
+        Args:
+            room: Of what is folded.
+            i: Index of the unit.
+            mode: How it is recomputed.
+            opened: The module.
+            start: Where the module starts; 0 if it starts anywhere before the unit, and
+                something in between can be trained.
+        """
+
+    @abc.abstractmethod
+    def peak(self, start: int, opened: Open, room: Room) -> Bytes:
+        """Most bytes alive while a module trains that starts with a unit."""
+
+    @abc.abstractmethod
+    def flops(self, start: int, opened: Open) -> int:
+        """FLOPs that a module adds, beside recompute inside of it."""
+
+    @abc.abstractmethod
+    def wall(self, start: int, end: int) -> tuple[int, int]:
+        """What the wall at the end of a module adds to both needs of what is behind it.
+
+        `highest` tells what these needs are for. The second one is at least the peak of
+        each module but the last.
+        """
+
+    @abc.abstractmethod
+    def needs_of_last(self, peaks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Both needs of the last module alone, from its peak."""
+
+    @abc.abstractmethod
+    def highest(self, first: Bytes, second: Bytes) -> Bytes:
+        """The highest peak in a sequence of modules, from its needs."""
+
+    def levelled(self, start: int, needs: np.ndarray) -> np.ndarray:
+        """Needs of sequences from a unit on, raised where that can never matter."""
+        return needs
+
+    def counting(self, start: int) -> Chain:
+        """The costs that count if the last module starts with a unit."""
+        return self.chain
+
+    def endings(
+        self, starts: range, opened: Open, modes: Sequence[RecomputeMode]
+    ) -> list[Ending]:
+        """What may follow the last unit of a module.
+
+        Args:
+            starts: Where it may start, see `starts`.
+            opened: The module.
+            modes: How the tail may be recomputed.
+        """
+        start, nothing = starts[-1], RecomputeMode.NOTHING
+        if not opened.is_last:
+            return [(nothing, 0, self.end(start, opened, nothing))]
+        tail = self.counting(start).tail
+        return [
+            (mode, tail.recompute_flops(mode), self.end(start, opened, mode))
+            for mode in tail.among(modes)
+        ]
+
+    def folded(self, partition: Partition, index: int) -> tuple[Open, Room]:
+        """A module of a partition, and what its units and its end need."""
+        start, end = partition.starts[index], partition.ends[index]
+        opened = Open(start, end, index == len(partition.ends) - 1)
+        room = self.end(start, opened, partition.tail_mode)
+        for i in reversed(range(start, end)):
+            room = self.put_before(room, i, partition.mode(i), opened, start)
+        return opened, room

@@ -1,22 +1,19 @@
 """The memory and work of a partition: what the search minimises. Pure numbers."""
 
-from collections.abc import Sequence
+import dataclasses
 
+from ...settings.plan import PlannedModule
+from ...settings.recompute_mode import DECODE_HEAD
 from .costs import Chain, Partition, Pass
-from .memory import (
-    base_bytes,
-    carried_skips,
-    crossing_skips,
-    end_room,
-    holds_start,
-    module_peak,
-    num_carried_skips,
-    tail_step,
-    unit_effect,
-    unit_step,
-    waiting_skips,
+from .local_modules import LocalModules, base_bytes, optimizer_peak
+from .memory import Room, effect_of, num_carried_skips, tail_step, unit_step
+from .segments import (
+    base_of_segment,
+    bytes_before_head,
+    repeated_flops,
+    segment_peaks,
+    segment_step,
 )
-from .segments import repeated_flops, segment_peaks, segment_step
 
 
 def module_peaks(chain: Chain, partition: Partition) -> tuple[int, ...]:
@@ -31,19 +28,6 @@ def predicted_peak(chain: Chain, partition: Partition) -> int:
     """Most bytes alive in a training step of a plan."""
     at_step = optimizer_peak(chain, partition.heads)
     return max(*module_peaks(chain, partition), at_step)
-
-
-def optimizer_peak(chain: Chain, cuts: Sequence[int]) -> int:
-    """Most bytes alive while the optimizer steps."""
-    parameters = chain.parameter_bytes + sum(
-        chain.heads[cut - 1].parameter_bytes for cut in cuts
-    )
-    return (
-        chain.start_bytes
-        + sum(chain.head_state_bytes(cut) for cut in cuts)
-        + round(chain.optimizer_factor * chain.parameter_bytes)
-        + round((1 + chain.step_factor) * parameters)
-    )
 
 
 def total_flops(chain: Chain, partition: Partition) -> int:
@@ -107,15 +91,127 @@ def module_steps(chain: Chain, partition: Partition, index: int) -> list[Pass]:
 
 def peak_of(chain: Chain, partition: Partition, index: int) -> int:
     """Most bytes alive while one module trains between walls."""
+    modules, start = LocalModules(chain), partition.starts[index]
+    opened, room = modules.folded(partition, index)
+    return int(modules.peak(start, opened, room, partition.ends[:-1]))
+
+
+def peak_every_nth(chain: Chain, partition: Partition) -> int:
+    """Most bytes alive in any step.
+
+    Args:
+        chain: Costs.
+        partition: The local modules, which are the segments of exact steps.
+    """
+    return max(predicted_peak(chain, partition), _exact_peak(chain, partition))
+
+
+def flops_every_nth(chain: Chain, partition: Partition, period: int) -> tuple[int, int]:
+    """FLOPs of a step on average: what is added to end-to-end training, and all.
+
+    Never too few. The gradients of the maps that local heads read are counted in exact
+    steps, too, which do not need them.
+
+    Args:
+        chain: Costs.
+        partition: The local modules, which are the segments of exact steps.
+        period: Every so many steps one is exact.
+    """
+    exact = dataclasses.replace(partition, is_exact=True)
+    heads = sum(chain.heads[cut - 1].step.flops for cut in partition.heads)
+    extra, total = (
+        ((period - 1) * flops(chain, partition) + flops(chain, exact) + heads) // period
+        for flops in (extra_flops, total_flops)
+    )
+    return extra, total
+
+
+def _exact_peak(chain: Chain, partition: Partition) -> int:
+    """Most bytes alive in an exact step with local heads."""
+    uncut, exact = chain.uncut, dataclasses.replace(partition, is_exact=True)
+    state = sum(chain.head_state_bytes(cut) for cut in partition.heads)
+    steps = [chain.heads[cut - 1].step for cut in partition.heads]
+    left = sum(step.grads + step.casts for step in steps)
+    peaks = [peak + left for peak in segment_peaks(uncut, exact)]
+    trained = 0
+    for index, step in enumerate(steps):
+        room = Room().before(effect_of(step, outlives_autocast=False))
+        alive = bytes_before_head(uncut, exact, index) + trained
+        peaks.append(int(alive + max(room.forward, room.backward)))
+        trained += step.grads + step.casts
+    return state + max(peaks)
+
+
+def described_modules(chain: Chain, partition: Partition) -> tuple[PlannedModule, ...]:
+    """One description per module; shares are those of end-to-end training."""
+    whole = chain.whole
+    whole_peak = module_peaks(chain, whole)[0]
+    whole_flops = total_flops(chain, whole)
+    return tuple(
+        _described(chain, partition, i, peak, whole_peak, whole_flops)
+        for i, peak in enumerate(module_peaks(chain, partition))
+    )
+
+
+def spelled_recompute(chain: Chain, partition: Partition) -> tuple[str, ...]:
+    """What ``recompute=[...]`` asks for, to recompute as a partition says."""
+    modes = [(chain.units[i].name, m) for i, m in sorted(partition.recompute.items())]
+    modes.append((DECODE_HEAD, partition.tail_mode))
+    return tuple(mode.spelled(name) for name, mode in modes if mode)
+
+
+def _described(
+    chain: Chain,
+    partition: Partition,
+    index: int,
+    peak: int,
+    whole_peak: int,
+    whole_flops: int,
+) -> PlannedModule:
+    chain = chain.of(partition)
     start, end = partition.starts[index], partition.ends[index]
+    units = chain.units[start:end]
     is_last = index == len(partition.ends) - 1
-    room = end_room(chain, start, end, partition.tail_mode if is_last else None)
-    crossing = crossing_skips(chain, end)
-    steps = module_steps(chain, partition, index)
-    for i, step in reversed([*zip(range(start, end), steps, strict=True)]):
-        effect = unit_effect(chain, i, step, end, is_last=is_last, crossing=crossing)
-        effect = effect.taking(carried_skips(chain, i, start))
-        room = room.arrive(i).before(effect).wait(waiting_skips(chain, i, start))
-    is_held = holds_start(chain, start, is_last=is_last, crossing=crossing)
-    base = base_bytes(chain, start, partition.ends[:-1])
-    return int(module_peak(room, base, is_last=is_last, is_held=is_held))
+    recomputed = [i for i in range(start, end) if i in partition.recompute]
+    extra = sum(
+        chain.units[i].passes.recompute_flops(partition.mode(i)) for i in recomputed
+    )
+    if is_last:
+        head = tail_step(chain, start, partition.tail_mode)
+        others = sum(unit.parameter_bytes for unit in chain.units)
+        tail_bytes, head_bytes = max(0, chain.parameter_bytes - others), 0
+        extra += chain.tail.recompute_flops(partition.tail_mode)
+        heads = [head]
+    elif partition.is_exact:
+        tail_bytes, head_bytes, heads = 0, 0, []
+        extra += repeated_flops(chain, end, start)
+    else:
+        head = chain.heads[end - 1].step
+        tail_bytes, head_bytes = 0, chain.heads[end - 1].parameter_bytes
+        extra += head.flops
+        heads = [head]
+    if partition.is_exact:
+        readers = chain.auxiliaries if is_last else ()
+        alive_bytes = base_of_segment(chain, partition, index)
+    else:
+        readers = tuple(chain.attached(start, end))
+        alive_bytes = sum(base_bytes(chain, start, partition.heads))
+    heads += [reader.step for reader in readers]
+    return PlannedModule(
+        name=f'local_{index}',
+        units=(units[0].name, units[-1].name) if units else (),
+        num_units=len(units),
+        parameter_bytes=sum(unit.parameter_bytes for unit in units) + tail_bytes,
+        head_parameter_bytes=head_bytes,
+        start_bytes=alive_bytes,
+        activation_bytes=sum(
+            step.kept for step in module_steps(chain, partition, index)
+        ),
+        head_bytes=sum(step.kept for step in heads),
+        peak_bytes=peak,
+        share=peak / whole_peak,
+        recompute=tuple(
+            partition.mode(i).spelled(chain.units[i].name) for i in recomputed
+        ),
+        extra_flops=extra / whole_flops,
+    )
