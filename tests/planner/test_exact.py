@@ -107,6 +107,35 @@ def test_every_nth_step_needs_as_much_as_its_kinds_of_steps(chain, period):
     assert total == kinds // period
 
 
+@settings(max_examples=25, deadline=None)
+@given(chain=chains(min_units=2, max_units=5), data=st.data())
+def test_every_nth_step_no_other_place_of_one_cut_is_better(chain, data):
+    num_modules = data.draw(st.integers(2, 4))
+    wish = Wish(num_modules, recompute='never', period=data.draw(st.integers(2, 5)))
+    others = [
+        dataclasses.replace(plan, is_exact=False)
+        for plan in all_exact_partitions(chain, 'never', num_modules)
+    ]
+    if not others:
+        return
+    peaks = [peak_every_nth(chain, plan) for plan in others]
+    budget = data.draw(st.integers(min(peaks), max(peaks)))
+    plan, fits = decide(chain, wish, budget)
+    assert fits == (peak_every_nth(chain, plan) <= budget)
+
+    def rank(plan):
+        peak, (_, work) = (
+            peak_every_nth(chain, plan),
+            flops_every_nth(chain, plan, wish.period),
+        )
+        return (peak > budget, work) if fits else (True, peak)
+
+    cuts = set(plan.heads)
+    for other in others:
+        if len(cuts - set(other.heads)) == 1:
+            assert rank(plan) <= rank(other)
+
+
 @pytest.mark.parametrize(
     ('wish', 'is_wanted'),
     [

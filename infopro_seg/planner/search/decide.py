@@ -1,15 +1,19 @@
 """What is planned for a budget: exact training, or local modules. Pure numbers."""
 
 import dataclasses
+import itertools
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
+from ...settings.recompute_mode import RecomputeMode
 from ...settings.splits import best_ends
 from .costs import Chain, Partition
 from .frontiers import (
     ALWAYS,
     AUTO,
+    CHOICES,
     LEAST,
     NEVER,
     choices_of,
@@ -32,6 +36,8 @@ PREFERENCES = (ACCURACY, SPEED, MEMORY)
 MOST_EXACT_WORK = 0.4
 # What even modules may cost.
 _UNEVEN_PEAK = 1.02
+# Single changes that are tried to improve a plan whose steps are of two kinds.
+_MAX_CHANGES = 1000
 
 
 class Wish(NamedTuple):
@@ -219,22 +225,22 @@ def _every_nth(
 ) -> tuple[Partition, bool | None]:
     """The plan of least work that fits, or of least memory, of those that are tried.
 
-    Tried are the cuts of exact and of local plans: what is found fits, but
-    need not be the best.
+    Tried are the cuts of exact and of local plans, and from the best one on whatever
+    differs in a single cut or unit: what is found fits, but need not be the best.
     """
     is_least = wish.prefer == MEMORY or wish.recompute == LEAST
     if budget is None and not is_least:
         policy = ALWAYS if wish.recompute == ALWAYS else NEVER
         return _least_every_nth(chain, wish._replace(recompute=policy)), None
     if budget is not None and not is_least:
-        by_work = sorted(
-            _repeatable(chain, wish),
-            key=lambda plan: flops_every_nth(chain, plan, period)[1],
-        )
-        fitting = (plan for plan in by_work if peak_every_nth(chain, plan) <= budget)
-        found = next(fitting, None)
-        if found is not None:
-            return found, True
+
+        def work(plan: Partition) -> float:
+            fits = peak_every_nth(chain, plan) <= budget
+            return flops_every_nth(chain, plan, period)[1] if fits else np.inf
+
+        found = min(_repeatable(chain, wish), key=work, default=None)
+        if found is not None and work(found) < np.inf:
+            return _improved(chain, wish, found, work), True
     least = _least_every_nth(chain, wish)
     fits = None if budget is None else peak_every_nth(chain, least) <= budget
     return least, fits
@@ -248,7 +254,50 @@ def _least_every_nth(chain: Chain, wish: Wish) -> Partition:
             f'num_modules={wish.num_modules} is out of range: exact steps cannot run '
             'so many modules again.'
         )
-    return min(found, key=lambda plan: peak_every_nth(chain, plan))
+
+    def peak(plan: Partition) -> int:
+        return peak_every_nth(chain, plan)
+
+    return _improved(chain, wish, min(found, key=peak), peak)
+
+
+def _improved(
+    chain: Chain, wish: Wish, plan: Partition, measure: Callable[[Partition], float]
+) -> Partition:
+    """The plan after single changes, as long as one of them lowers a measure."""
+    lowest, changes = measure(plan), _changed(chain, wish, plan)
+    for _ in range(_MAX_CHANGES):
+        other = next(changes, None)
+        if other is None:
+            break
+        if (value := measure(other)) < lowest:
+            plan, lowest = other, value
+            changes = _changed(chain, wish, plan)
+    return plan
+
+
+def _changed(chain: Chain, wish: Wish, plan: Partition) -> Iterator[Partition]:
+    """Plans that differ in one cut, or in how one unit or the tail is recomputed."""
+    needs, num_units = least_needs(chain, wish.recompute), len(chain.units)
+    for cut, to in itertools.product(plan.ends[:-1], range(1, num_units + 1)):
+        if to in plan.ends[:-1]:
+            continue
+        cuts = sorted({*plan.ends[:-1], to} - {cut})
+        modules = itertools.pairwise((0, *cuts, num_units + 1))
+        other = dataclasses.replace(plan, ends=(*cuts, num_units))
+        if all(np.isfinite(needs[module]) for module in modules) and can_run_again(
+            chain, other
+        ):
+            yield other
+    for i, unit in enumerate(chain.units):
+        others = {k: mode for k, mode in plan.recompute.items() if k != i}
+        for mode in unit.passes.among(CHOICES[wish.recompute]):
+            if mode != plan.mode(i):
+                own = {} if mode is RecomputeMode.NOTHING else {i: mode}
+                yield dataclasses.replace(plan, recompute={**others, **own})
+    for mode in chain.tail.among(CHOICES[wish.recompute]):
+        if mode != plan.tail_mode:
+            yield dataclasses.replace(plan, tail_mode=mode)
 
 
 def _repeatable(chain: Chain, wish: Wish) -> list[Partition]:
