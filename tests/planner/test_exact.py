@@ -107,8 +107,8 @@ def test_every_nth_step_needs_as_much_as_its_kinds_of_steps(chain, period):
     assert total == kinds // period
 
 
-@settings(max_examples=25, deadline=None)
-@given(chain=chains(min_units=2, max_units=5), data=st.data())
+@settings(max_examples=150, deadline=None)
+@given(chain=chains(min_units=3, max_units=5), data=st.data())
 def test_every_nth_step_no_other_place_of_one_cut_is_better(chain, data):
     num_modules = data.draw(st.integers(2, 4))
     wish = Wish(num_modules, recompute='never', period=data.draw(st.integers(2, 5)))
