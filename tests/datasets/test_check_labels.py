@@ -18,7 +18,6 @@ from infopro_seg.datasets import CheckLabelsHook
 from infopro_seg.datasets.check.label_rules import LabelRule, head_rules
 
 from .. import helpers  # registers mmseg's modules
-from ..engine.runs import BACKBONE
 
 CROSS_ENTROPY = {'type': 'CrossEntropyLoss'}
 SIGMOID = {'type': 'CrossEntropyLoss', 'use_sigmoid': True}
@@ -42,7 +41,7 @@ def segmentor(
     *args, auxiliary=None, kind='EncoderDecoder', head_kind='FCNHead', **settings
 ):
     """A segmentor of the host with a small head."""
-    config = helpers.deeplabv3(BACKBONE, widths=(8, 16, 32, 64))
+    config = helpers.deeplabv3(helpers.NARROW, helpers.WIDTHS)
     decode_head = head(*args, kind=head_kind, **settings)
     config.update(type=kind, decode_head=decode_head, auxiliary_head=auxiliary)
     return MODELS.build(config)
