@@ -18,7 +18,6 @@ INTERVAL = 1.0
 #: within a long call that keeps Python from running, or on a stalled network.
 FROZEN_PATIENCE, PATIENCE = 5, 60
 _TIMEOUT = timedelta(seconds=60)
-_DONE = b'done'
 _HELP = 'This process stops; pass --resume to go on from the last checkpoint.'
 
 
@@ -60,11 +59,7 @@ class Watch:
             What is wrong with a process that has not been heard of for too long.
         """
         self._count += 1
-        missed = {
-            rank: self._count - since
-            for rank, (sign, since) in self._heard.items()
-            if sign != _DONE
-        }
+        missed = {rank: self._count - since for rank, (_, since) in self._heard.items()}
         for rank, count in missed.items():
             # A frozen process may keep the others from hearing of each other.
             if count >= FROZEN_PATIENCE and self._is_frozen(self._processes[rank]):
@@ -117,10 +112,11 @@ class Heartbeat:
         self._watch_thread.start()
 
     def stop(self) -> None:
-        """Stop signing and watching; every process must call it at the same time."""
+        """Wait for all processes, then stop signing and watching."""
+        distributed.barrier()
         self._done.set()
         self._exchange_thread.join()
-        # The first process serves the store.
+        # The first process serves the store, until nobody needs it any more.
         distributed.barrier()
         self._stopped.set()
         self._watch_thread.join()
@@ -133,7 +129,6 @@ class Heartbeat:
                 self._sign(count)
                 for other in self._others:
                     self._watch.hear(other, self._store.get(str(other)))
-            self._store.set(str(self._rank), _DONE.decode())
         except (RuntimeError, OSError) as error:
             self._lose(f'{self._server} is gone, or the network to it ({error}).')
 
