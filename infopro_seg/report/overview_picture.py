@@ -29,8 +29,9 @@ def draw_overview(
 
     Args:
         benchmark: What ``tools/benchmark.py --json`` wrote.
-        study: What ``tools/study.py`` wrote as ``NAME.json``. Of rows that differ in
-            their options alone, such as the learning rate, the best one is shown.
+        study: What ``tools/study.py`` wrote as ``NAME.json``. Shown are the rows of
+            most seeds; of those that differ in their options alone, such as the
+            learning rate, the best one.
         path: Picture file to write.
 
     Raises:
@@ -57,9 +58,15 @@ def draw_overview(
 
 
 def best_methods(methods: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Of methods with the same ``local`` setting, the one with the best mean mIoU."""
+    """Of methods with the same ``local`` setting, the one with the best mean mIoU.
+
+    Those with fewer seeds than others are left out.
+    """
+    most = max((len(method['seeds']) for method in methods), default=0)
     best: dict[str, Mapping[str, Any]] = {}
     for method in methods:
+        if len(method['seeds']) < most:
+            continue
         key = repr(sorted(method['local'].items()))
         if key not in best or method['miou']['mean'] > best[key]['miou']['mean']:
             best[key] = method
@@ -101,14 +108,13 @@ def _draw_accuracy(
     names = [method['name'] for method in methods]
     errors = [method['miou']['deviation'] or 0 for method in methods]
     _draw_bars(axes, names, values, labels, is_local, num_bars, errors)
-    seeds = sorted({len(method['seeds']) for method in methods})
-    counts = ' to '.join(map(str, seeds))
-    noun = 'seed' if seeds == [1] else 'seeds'
+    num_seeds = len(methods[0]['seeds'])
+    noun = 'seed' if num_seeds == 1 else 'seeds'
     _describe(
         axes,
         'mIoU (%), measured',
-        f'{facts["about"]}, {facts["iterations"]} iterations, {counts} {noun}, scored '
-        f'on {facts["scores on"]}',
+        f'{facts["about"]}, {facts["iterations"]} iterations, {num_seeds} {noun}, '
+        f'scored on {facts["scores on"]}',
     )
 
 
@@ -134,7 +140,7 @@ def _draw_bars(
     axes.bar_label(bars, labels, padding=4, fontsize=9)
     # Bars of both halves are equally thick.
     axes.set_ylim(num_bars - 0.5, -0.5)
-    axes.set_xlim(0, 1.5 * max(values))
+    axes.set_xlim(0, 1.7 * max(values))
     axes.set_xticks([])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)

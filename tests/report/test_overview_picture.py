@@ -43,6 +43,11 @@ def test_every_method_is_shown_at_its_best():
     assert names == ['end-to-end, lr 2', 'K=4, lr 1']
 
 
+def test_methods_of_fewer_seeds_than_others_are_left_out():
+    many = {**method('K=2', {'num_modules': 2}, 38.0), 'seeds': [0, 1, 2]}
+    assert best_methods([*STUDY['methods'], many]) == [many]
+
+
 def test_a_bar_of_half_the_memory_is_half_as_long(tmp_path):
     draw_overview(BENCHMARK, STUDY, tmp_path / 'overview.png')
     pixels = (image.imread(tmp_path / 'overview.png')[:, :, :3] * 255).round()
