@@ -4,7 +4,7 @@ import gc
 
 import pytest
 import torch
-from mmengine.logging import MMLogger
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.visualization import Visualizer
 
 
@@ -21,8 +21,8 @@ def _reproducible():
 
 
 @pytest.fixture(autouse=True)
-def _own_log_files():
-    """A run that starts in the second of an earlier one would write into its files."""
+def _own_logs():
+    """A run that starts in the second of an earlier one would go on with its logs."""
     yield
-    for kind in (MMLogger, Visualizer, *Visualizer.__subclasses__()):
+    for kind in (MMLogger, MessageHub, Visualizer, *Visualizer.__subclasses__()):
         kind._instance_dict.clear()
