@@ -1,9 +1,5 @@
 """The memory of modules, added up from their links. Pure numbers.
 
-The order of events is that of `InfoProEncoderDecoder.loss` with `LocalBackwardHook`:
-the units of a module, its local head, its auxiliary heads, then all of them backwards.
-The backward of the last module runs after autocast has ended.
-
 A module is folded from its end to its start: `Room` says what the rest of it needs, and
 `Effect` what the pass right before does to that.
 """
