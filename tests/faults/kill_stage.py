@@ -1,11 +1,11 @@
-"""Stop one stage of a pipeline at a random moment, resume, compare with one process.
+"""Stop a stage of a pipeline at a random moment, resume, compare with one process.
 
     python tests/faults/kill_stage.py --kills 10 --freezes 5
 
-A stage is killed, or frozen. Nobody stops the other one: it must end by itself, and say
-which stage is gone. Both are started again with --resume, and everything in the last
-checkpoint must be bit-equal to that of an undisturbed run of one process. The exit code
-is 0 if all are. Linux, CPU.
+Each stage in turn is killed, or frozen. Nobody stops the other one: it must end by
+itself, and say which stage is gone. Both are started again with --resume, and
+everything in the last checkpoint must be bit-equal to that of an undisturbed run of one
+process. The exit code is 0 if all are. Linux, CPU.
 """
 
 import argparse
@@ -60,16 +60,15 @@ def start_stages(config: Path, work_dir: Path) -> list[int]:
 
 
 def stop_one(
-    pids: list[int], work_dir: Path, rng: random.Random, *, freeze: bool
+    pids: list[int], rank: int, work_dir: Path, rng: random.Random, *, freeze: bool
 ) -> dict:
-    """Kill or freeze a random stage at a random moment, and wait for the others."""
+    """Kill or freeze a stage at a random moment, and wait for the others."""
     # From the stages' first words on: until then the launcher would have to stop the
     # other, or the timeout.
     num_iterations = rng.randrange(NUM_ITERATIONS - 1)
     while num_logged(work_dir) < num_iterations or not _are_stages(work_dir):
         time.sleep(0.005)
     time.sleep(rng.uniform(0, 0.5))
-    rank = rng.randrange(NUM_STAGES)
     os.kill(pids[rank], signal.SIGSTOP if freeze else signal.SIGKILL)
     begin = time.monotonic()
     codes = [finish(pid) for i, pid in enumerate(pids) if i != rank]
@@ -94,7 +93,8 @@ def experiment(number: int, folder: Path, rng: random.Random, *, freeze: bool) -
     """One run that loses a stage and is resumed; what happened."""
     work_dir = folder / f'run_{number}'
     config = folder / 'pipeline.py'
-    result = stop_one(start_stages(config, work_dir), work_dir, rng, freeze=freeze)
+    pids = start_stages(config, work_dir)
+    result = stop_one(pids, number % NUM_STAGES, work_dir, rng, freeze=freeze)
     codes = [finish(pid) for pid in start_stages(config, work_dir)]
     difference = '' if not any(codes) else f'exit codes {codes}'
     try:

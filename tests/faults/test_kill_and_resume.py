@@ -32,13 +32,15 @@ def test_killed_runs_end_as_if_nothing_had_happened(tmp_path):
 def test_runs_that_lose_a_stage_end_as_if_nothing_had_happened():
     script = SCRIPT.with_name('kill_stage.py')
     done = subprocess.run(
-        [sys.executable, script, '--kills', '1', '--freezes', '1'],
+        [sys.executable, script, '--kills', '1', '--freezes', '2'],
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
-    results = [json.loads(line) for line in done.stdout.splitlines()[:2]]
-    assert [result['named'] for result in results] == [True, True]
+    results = [json.loads(line) for line in done.stdout.splitlines()[:3]]
+    assert all(result['named'] for result in results)
+    # The first process serves the store of the others.
+    assert len({result.get('frozen') for result in results}) == 3
     # It is the other one that ends by itself.
     assert all(result['exit_codes_of_others'] == [1] for result in results)

@@ -5,9 +5,11 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
+from infopro_seg.pipeline import heartbeat
 from infopro_seg.pipeline.heartbeat import (
     FROZEN_PATIENCE,
     PATIENCE,
@@ -15,6 +17,7 @@ from infopro_seg.pipeline.heartbeat import (
     introduction,
     is_frozen,
 )
+from tests.processes import connect, start
 
 NAMES = {0: 'stage 1 (process 0)', 2: 'stage 0 (process 2)'}
 PROCESSES = {0: 'server', 1: 'this', 2: 'other'}
@@ -70,6 +73,37 @@ def test_the_frozen_one_is_named_where_nobody_hears_of_anybody(frozen, rank):
     count, problem = beats_until_lost(watch(frozen=[frozen]))
     assert count == FROZEN_PATIENCE
     assert problem.startswith(NAMES[rank])
+
+
+class LateWatch(Watch):
+    """Says when patience would have been lost a few times."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.num_beats, LateWatch.late = 0, threading.Event()
+
+    def beat(self):
+        self.num_beats += 1
+        if self.num_beats == 3 * heartbeat.PATIENCE:
+            LateWatch.late.set()
+        return super().beat()
+
+
+def end_late(rank, folder):
+    heartbeat.INTERVAL, heartbeat.PATIENCE = 0.02, 100
+    heartbeat.Watch = LateWatch
+    connect(rank, folder / 'store', 2)
+    beat = heartbeat.Heartbeat({0: 'first', 1: 'second'}, rank)
+    if rank == 1:
+        # The first has nothing left to do; this one is busy.
+        LateWatch.late.wait()
+    beat.stop()
+
+
+@pytest.mark.dist
+@pytest.mark.exhaustive
+def test_whoever_has_finished_waits_for_whoever_has_not(tmp_path):
+    start(end_late, (tmp_path,), 2)
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='needs /proc')
