@@ -109,10 +109,14 @@ def _study(iterations: int | None) -> Study:
     study = read_study(bundled_file(STUDY))
     if iterations is None:
         return study
+    rows = [
+        dataclasses.replace(row, iterations=iterations, validation_interval=iterations)
+        for row in study.rows
+    ]
     return dataclasses.replace(
         study,
+        rows=tuple(rows),
         iterations=iterations,
-        validation_interval=iterations,
         checkpoint_interval=min(study.checkpoint_interval, iterations),
     )
 

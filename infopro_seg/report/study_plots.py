@@ -54,31 +54,38 @@ def plot_curves(entries: Sequence[Entry], path: Path, title: str) -> None:
 
 
 def plot_frontier(entries: Sequence[Entry], path: Path, title: str) -> None:
-    """Draw mIoU against predicted memory and against the time of an iteration.
+    """Draw mIoU against predicted memory and against the FLOPs of training.
 
     Args:
         entries: Of `infopro_seg.study.summary.summarised`.
         path: Picture file to write.
         title: Above the axes.
     """
-    figure, (memory, seconds) = plt.subplots(
+    figure, (memory, work) = plt.subplots(
         1, 2, figsize=(10.4, 4.4), layout='constrained', sharey=True
     )
     for i, entry in enumerate(entries):
         num_bytes = entry['predicted_peak_bytes']
         if num_bytes is not None:
             _point(memory, num_bytes / _MIB, entry, i)
-        _point(seconds, entry['seconds_per_iteration'], entry, i)
+        if entry['training_flops'] is not None:
+            _point(work, entry['training_flops'] / 1e12, entry, i)
     memory.set_xlabel('predicted peak memory of a training step (MiB)')
-    seconds.set_xlabel('training step (seconds, median)')
-    for axes in (memory, seconds):
+    work.set_xlabel('work of all training steps (TFLOPs, counted)')
+    for axes in (memory, work):
         axes.margins(x=0.08)
         axes.set_xlim(0, axes.get_xlim()[1])
         _finish(axes, '')
-    seconds.set_ylabel('')
+    work.set_ylabel('')
     figure.suptitle(f'{title}\nmean over seeds and one standard deviation', fontsize=9)
-    seconds.legend(
-        fontsize=7, frameon=False, loc='center left', bbox_to_anchor=(1, 0.5)
+    handles, labels = memory.get_legend_handles_labels()
+    work.legend(
+        handles,
+        labels,
+        fontsize=7,
+        frameon=False,
+        loc='center left',
+        bbox_to_anchor=(1, 0.5),
     )
     figure.savefig(path, dpi=150)
     plt.close(figure)

@@ -12,8 +12,9 @@ def score_table(entries: Sequence[Entry], baseline: str) -> str:
     """Scores, paired differences and costs of all methods, as Markdown."""
     header = (
         *('method', 'seeds', 'mIoU', 'std', f'against {baseline}', '95% interval'),
-        *('s per iteration', 'predicted memory (MiB)'),
+        *('training FLOPs', 'predicted memory (MiB)'),
     )
+    whole = [e['training_flops'] for e in entries if e['name'] == baseline]
     rows = [
         (
             entry['name'],
@@ -21,7 +22,7 @@ def score_table(entries: Sequence[Entry], baseline: str) -> str:
             f'{entry["miou"]["mean"]:.2f}',
             _number(entry['miou']['deviation'], '.2f'),
             *_difference(entry['difference']),
-            f'{entry["seconds_per_iteration"]:.2f}',
+            _share(entry['training_flops'], *whole),
             _size(entry['predicted_peak_bytes']),
         )
         for entry in entries
@@ -54,6 +55,10 @@ def _class_score(score: Mapping[str, float] | None) -> str:
 
 def _number(value: float | None, form: str) -> str:
     return '' if value is None else format(value, form)
+
+
+def _share(part: int | None, whole: int | None = None) -> str:
+    return f'{part / whole:.0%}' if part and whole else ''
 
 
 def _size(num_bytes: int | None) -> str:

@@ -15,11 +15,13 @@ def run_seconds(job: Job, finished: Mapping[Job, Record]) -> float | None:
     of the study file, which knows training steps only; None if there is nothing.
     """
     own = [r for j, r in finished.items() if j.row.name == job.row.name]
-    records = own or list(finished.values())
-    if records:
-        return statistics.median(record['run_seconds'] for record in records)
+    if own:
+        return statistics.median(record['run_seconds'] for record in own)
+    if finished:
+        paces = [r['run_seconds'] / j.row.iterations for j, r in finished.items()]
+        return statistics.median(paces) * job.row.iterations
     seconds = job.study.seconds_per_iteration
-    return None if seconds is None else seconds * job.study.iterations
+    return None if seconds is None else seconds * job.row.iterations
 
 
 def hours_left(

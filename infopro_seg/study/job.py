@@ -101,8 +101,8 @@ def jobs_of(study: Study, weights: str | None = None) -> list[Job]:
             'config_digest': config_digests[row.config],
             'local': dict(row.local),
             'options': dict(row.options),
-            'iterations': study.iterations,
-            'validation_interval': study.validation_interval,
+            'iterations': row.iterations,
+            'validation_interval': row.validation_interval,
             'validate_on': study.validate_on,
             'pretrained': study.pretrained,
             'weights_digest': weights_digest,
@@ -149,7 +149,7 @@ def check_jobs(
     for row in study.rows:
         try:
             cfg = method_config(row)
-            _complete(cfg, study)
+            _complete(cfg, study, row)
             LocalSettings.parse(cfg.model.local)
             check_model(cfg)
         except (ValueError, TypeError) as error:
@@ -189,7 +189,7 @@ def run_config(job: Job, places: Places, initial_weights: Path) -> Config:
         ValueError: if the config has no IoUMetric, or the data cannot be split.
     """
     cfg = method_config(job.row)
-    _complete(cfg, job.study)
+    _complete(cfg, job.study, job.row)
     _set_data(cfg, job.study, places)
     cfg.randomness = {**cfg.get('randomness', {}), 'seed': job.seed}
     cfg.load_from = str(initial_weights.resolve())
@@ -198,18 +198,18 @@ def run_config(job: Job, places: Places, initial_weights: Path) -> Config:
     return cfg
 
 
-def _complete(cfg: Config, study: Study) -> None:
-    """Set what the study file says for all runs."""
+def _complete(cfg: Config, study: Study, row: Row) -> None:
+    """Set what the study file says for all runs of a row."""
     if 'max_iters' not in (cfg.get('train_cfg') or {}):
         raise ValueError('train_cfg of the config must count iterations (max_iters).')
-    scale = study.iterations / cfg.train_cfg.max_iters
+    scale = row.iterations / cfg.train_cfg.max_iters
     for scheduler in as_list(cfg.get('param_scheduler')):
         _stretch(scheduler, scale)
     cfg.merge_from_dict(
         {
-            'train_cfg.max_iters': study.iterations,
-            'train_cfg.val_interval': study.validation_interval,
-            'default_hooks.logger.interval': min(_LOG_INTERVAL, study.iterations),
+            'train_cfg.max_iters': row.iterations,
+            'train_cfg.val_interval': row.validation_interval,
+            'default_hooks.logger.interval': min(_LOG_INTERVAL, row.iterations),
             'model.pretrained': None,
         }
     )

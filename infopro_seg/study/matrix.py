@@ -26,6 +26,8 @@ class Row:
         local: The ``local`` setting on top of that of the config.
         options: Other settings by dotted names, with those of all rows.
         seeds: Of its runs.
+        iterations: Of each run.
+        validation_interval: Iterations from one validation to the next.
     """
 
     name: str
@@ -33,6 +35,8 @@ class Row:
     local: Mapping[str, Any]
     options: Mapping[str, Any]
     seeds: tuple[int, ...]
+    iterations: int
+    validation_interval: int
 
     @property
     def slug(self) -> str:
@@ -46,8 +50,7 @@ class Study:
 
     Args:
         name: Of the report; file names begin with it.
-        iterations: Of each run.
-        validation_interval: Iterations from one validation to the next.
+        iterations: Of each run, where its row says nothing else.
         checkpoint_interval: Iterations from one checkpoint to the next: what an
             interruption may cost.
         rows: The methods, those of most worth first.
@@ -61,7 +64,6 @@ class Study:
 
     name: str
     iterations: int
-    validation_interval: int
     checkpoint_interval: int
     rows: tuple[Row, ...]
     baseline: str
@@ -123,7 +125,15 @@ _STUDY = {
     'rows': list,
 }
 _NEEDED = ('name', 'config', 'iterations', 'validation_interval', 'seeds', 'rows')
-_ROW = {'name': str, 'config': str, 'local': dict, 'options': dict, 'seeds': list}
+_ROW = {
+    'name': str,
+    'config': str,
+    'local': dict,
+    'options': dict,
+    'seeds': list,
+    'iterations': int,
+    'validation_interval': int,
+}
 _KINDS = {str: 'text', int: 'a whole number', list: 'a list', dict: 'a mapping'}
 
 
@@ -133,16 +143,7 @@ def _study(content: Any, folder: Path) -> Study:
         raise ValueError(
             f'name: {entries["name"]!r} names files: use letters, digits, - and _ only.'
         )
-    interval = entries['validation_interval']
-    numbers = {
-        key: entries.get(key, interval)
-        for key in ('iterations', 'validation_interval', 'checkpoint_interval')
-    }
-    for key, number in numbers.items():
-        if not 1 <= number <= entries['iterations']:
-            raise ValueError(
-                f'{key}: {number} must be from 1 to iterations={entries["iterations"]}.'
-            )
+    _check_intervals(entries)
     validate_on = entries.get('validate_on', VAL)
     if validate_on not in (VAL, TRAIN_SPLIT):
         raise ValueError(_unknown('validate_on', validate_on, (VAL, TRAIN_SPLIT)))
@@ -155,7 +156,10 @@ def _study(content: Any, folder: Path) -> Study:
     _refuse_doubles('the name of two rows', [row.slug for row in rows])
     study = Study(
         name=entries['name'],
-        **numbers,
+        iterations=entries['iterations'],
+        checkpoint_interval=entries.get(
+            'checkpoint_interval', entries['validation_interval']
+        ),
         rows=rows,
         baseline=entries.get('baseline', rows[0].name),
         validate_on=validate_on,
@@ -171,16 +175,33 @@ def _row(content: Any, study: Mapping[str, Any], folder: Path) -> Row:
     name = content.get('name') if isinstance(content, dict) else None
     where = f'row {name!r}' if name else 'a row without a name'
     entries = _checked(where, content, _ROW, ('name', 'local'))
+    numbers = {
+        key: entries.get(key, study[key])
+        for key in ('iterations', 'validation_interval')
+    }
+    try:
+        _check_intervals(numbers)
+    except ValueError as error:
+        raise ValueError(f'{where}: {error}') from error
     row = Row(
         name=entries['name'],
         config=_config(entries.get('config', study['config']), folder),
         local=entries['local'],
         options={**study.get('options', {}), **entries.get('options', {})},
         seeds=_seeds(where, entries.get('seeds', study['seeds'])),
+        **numbers,
     )
     if not row.slug:
         raise ValueError(f'{where}: the name has no letter and no digit.')
     return row
+
+
+def _check_intervals(entries: Mapping[str, Any]) -> None:
+    most = entries['iterations']
+    for key in ('iterations', 'validation_interval', 'checkpoint_interval'):
+        number = entries.get(key, most)
+        if not 1 <= number <= most:
+            raise ValueError(f'{key}: {number} must be from 1 to iterations={most}.')
 
 
 def _config(name: str, folder: Path) -> str:

@@ -86,11 +86,11 @@ def _draw(
     folder.mkdir(parents=True, exist_ok=True)
     names = {
         'mIoU over iterations': folder / 'iterations.png',
-        'mIoU against memory and time': folder / 'frontier.png',
+        'mIoU against memory and work': folder / 'frontier.png',
     }
     title = study.name
     plot_curves(entries, names['mIoU over iterations'], title)
-    plot_frontier(entries, names['mIoU against memory and time'], title)
+    plot_frontier(entries, names['mIoU against memory and work'], title)
     if any(entry['difference'] is not None for entry in entries):
         names['paired differences'] = folder / 'differences.png'
         plot_differences(entries, names['paired differences'], title, study.baseline)

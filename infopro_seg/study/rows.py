@@ -16,6 +16,7 @@ from ..checkpoints.files import write_whole
 from ..evaluation.class_iou_metric import PREFIX
 from ..report.run_log import RunLog, read_run
 from .job import Job, Places
+from .step_cost import StepCost
 
 #: What `Rows` reads: name of the row, seed, scores, settings, ...
 Record = dict[str, Any]
@@ -52,7 +53,7 @@ def read_rows(jobs: Sequence[Job], places: Places) -> dict[Job, Record]:
 
 
 def write_row(
-    job: Job, places: Places, *, run_seconds: float, predicted_peak_bytes: int | None
+    job: Job, places: Places, *, run_seconds: float, step: StepCost | None
 ) -> Record:
     """Write the file of a finished run.
 
@@ -61,7 +62,7 @@ def write_row(
         places: Where its log is, and where the file goes.
         run_seconds: Wall-clock time of the run with validation and start, over all
             attempts.
-        predicted_peak_bytes: Of a training step; None if it could not be counted.
+        step: What a training step costs; None if it could not be counted.
 
     Raises:
         ValueError: if the log has no score at the last iteration.
@@ -70,10 +71,10 @@ def write_row(
     iterations, values = log.series.get('mIoU', ([], []))
     # The host rounds to two digits, and then to float32.
     scores = [round(value, 2) for value in values]
-    if not iterations or iterations[-1] != job.study.iterations:
+    if not iterations or iterations[-1] != job.row.iterations:
         raise ValueError(
             f'run {job.name!r} ended without a score at iteration '
-            f'{job.study.iterations}; its log is in {job.folder(places)}.'
+            f'{job.row.iterations}; its log is in {job.folder(places)}.'
         )
     record = {
         'study': job.study.name,
@@ -86,7 +87,8 @@ def write_row(
         'class_iou': dict(_class_scores(log)),
         'seconds_per_iteration': statistics.median(log.series['time'][1]),
         'run_seconds': round(run_seconds, 1),
-        'predicted_peak_bytes': predicted_peak_bytes,
+        'predicted_peak_bytes': step and step.peak_bytes,
+        'flops_per_iteration': step and step.flops,
         'machine': _machine(),
         'versions': {**versions(), 'git_commit': git_commit()},
         'date': datetime.date.today().isoformat(),
@@ -110,11 +112,11 @@ def drop_unscored(job: Job, places: Places) -> None:
         scored = read_run(folder).series.get('mIoU', ([], []))[0]
     except FileNotFoundError:
         scored = []
-    study = job.study
+    row = job.row
     for path in folder.glob('iter_*.pth'):
         iteration = int(path.stem.removeprefix('iter_'))
-        is_due = iteration % study.validation_interval == 0
-        if (is_due or iteration == study.iterations) and iteration not in scored:
+        is_due = iteration % row.validation_interval == 0
+        if (is_due or iteration == row.iterations) and iteration not in scored:
             path.unlink()
 
 

@@ -14,9 +14,9 @@ from ..bundled import TOOLS
 from ..checkpoints.files import write_whole
 from ..processes import last_line, start, stop
 from .job import Job, Places, run_config
-from .memory import predicted_peak_bytes
 from .rows import Record, drop_unscored, read_rows, write_row
 from .start import write_initial_weights
+from .step_cost import step_cost
 
 #: What a run prints, in its folder.
 LOG = 'train.log'
@@ -115,10 +115,10 @@ def _finish(run: _Running, places: Places) -> Record:
         run.job,
         places,
         run_seconds=sum(_attempts(folder)),
-        predicted_peak_bytes=predicted_peak_bytes(run.job, places),
+        step=step_cost(run.job, places),
     )
     for path in folder.glob('iter_*.pth'):
-        if path.name != f'iter_{run.job.study.iterations}.pth':
+        if path.name != f'iter_{run.job.row.iterations}.pth':
             path.unlink()
     return record
 

@@ -26,7 +26,8 @@ def summarised(study: Study, records: Sequence[Record]) -> list[dict[str, Any]]:
         ``class_iou`` (mean and standard deviation over seeds, in percent),
         ``difference`` (see `paired_difference`; None for the baseline), ``curve``
         (iterations, mean and standard deviation), ``seconds_per_iteration`` (median
-        over seeds) and ``predicted_peak_bytes``.
+        over seeds), ``training_flops`` (of all iterations; None if they were not
+        counted) and ``predicted_peak_bytes``.
     """
     by_row: dict[str, list[Record]] = {row.name: [] for row in study.rows}
     for record in records:
@@ -36,12 +37,15 @@ def summarised(study: Study, records: Sequence[Record]) -> list[dict[str, Any]]:
     for name, own in by_row.items():
         if not own:
             continue
-        scores = _final_scores(own)
+        scores, row = _final_scores(own), study.row(name)
+        seconds = float(np.median([record['seconds_per_iteration'] for record in own]))
+        # Rows of earlier versions have none.
+        flops = own[0].get('flops_per_iteration')
         is_baseline = name == study.baseline
         entries.append(
             {
                 'name': name,
-                'local': dict(study.row(name).local),
+                'local': dict(row.local),
                 'seeds': sorted(scores),
                 'miou': mean_and_deviation(list(scores.values())),
                 'difference': (
@@ -49,9 +53,8 @@ def summarised(study: Study, records: Sequence[Record]) -> list[dict[str, Any]]:
                 ),
                 'curve': _curve(own),
                 'class_iou': _class_scores(own),
-                'seconds_per_iteration': float(
-                    np.median([record['seconds_per_iteration'] for record in own])
-                ),
+                'seconds_per_iteration': seconds,
+                'training_flops': flops and flops * row.iterations,
                 'predicted_peak_bytes': own[0]['predicted_peak_bytes'],
             }
         )

@@ -21,8 +21,12 @@ def test_a_difference_is_told_with_its_interval_if_it_has_one(difference, told):
         'seeds': [0, 1],
         'miou': {'mean': 40.0, 'deviation': 0.5},
         'difference': difference,
-        'seconds_per_iteration': 1.5,
+        'training_flops': 15,
         'predicted_peak_bytes': 3 * 2**20,
     }
-    table = re.sub(' +', ' ', score_table([entry], 'base'))
-    assert f'| any | 2 | 40.00 | 0.50 {told} 1.50 | 3 |' in table
+    table = re.sub(
+        ' +',
+        ' ',
+        score_table([entry, {**entry, 'name': 'base', 'training_flops': 10}], 'base'),
+    )
+    assert f'| any | 2 | 40.00 | 0.50 {told} 150% | 3 |' in table

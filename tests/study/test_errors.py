@@ -55,7 +55,7 @@ def test_a_run_without_its_last_score_is_not_finished(content, write, places):
     log.parent.mkdir(parents=True)
     log.write_text('{"mIoU": 3.0, "step": 2}\n')
     with pytest.raises(ValueError, match='ended without a score at iteration 4; its'):
-        write_row(job, places, run_seconds=1.0, predicted_peak_bytes=None)
+        write_row(job, places, run_seconds=1.0, step=None)
     assert read_row(job, places) is None
 
 

@@ -6,8 +6,16 @@ from pathlib import Path
 import pytest
 
 from infopro_seg.cli.check_model import check_model
-from infopro_seg.study.job import Places, check_jobs, jobs_of, method_config
+from infopro_seg.study.estimate import run_seconds
+from infopro_seg.study.job import (
+    Places,
+    check_jobs,
+    jobs_of,
+    method_config,
+    run_config,
+)
 from infopro_seg.study.matrix import read_study
+from infopro_seg.study.step_cost import step_cost
 
 STUDIES = sorted((Path(__file__).parents[2] / 'configs/studies').glob('*.yaml'))
 
@@ -30,6 +38,66 @@ def test_runs_are_in_the_order_of_rows_and_seeds(content, write):
     ]
     assert jobs[2].slug == 'infopro-k-2_seed7'
     assert len({job.digest for job in jobs}) == 3
+
+
+def test_a_row_may_last_longer_than_the_others(content, write):
+    content['rows'][1].update(iterations=12, validation_interval=6)
+    study = read_study(write(content))
+    first, *_, longer = jobs_of(study)
+    assert [first.settings['iterations'], longer.settings['iterations']] == [4, 12]
+    cfg = run_config(longer, Places(Path('out'), Path('results')), Path('start.pth'))
+    assert cfg.train_cfg.max_iters == 12 and cfg.train_cfg.val_interval == 6
+    assert cfg.param_scheduler[0].end == 12
+    record = {'run_seconds': 10.0}
+    assert run_seconds(longer, {first: record}) == 30.0
+    assert run_seconds(longer, {first: record, longer: {'run_seconds': 40.0}}) == 40.0
+
+
+@pytest.mark.parametrize(
+    ('change', 'told'),
+    [
+        ({'iterations': 1}, 'validation_interval: 2 must be from 1 to iterations=1.'),
+        ({'validation_interval': 5}, 'validation_interval: 5 must be from 1 to '),
+        ({'iterations': 0}, 'iterations: 0 must be from 1 to iterations=0.'),
+        ({'iterations': 'many'}, "iterations must be a whole number, got 'many'."),
+    ],
+)
+def test_a_wrong_entry_of_a_row_is_told_with_its_name(content, write, change, told):
+    content['rows'][1].update(change)
+    with pytest.raises((ValueError, TypeError), match=re.escape(told)) as error:
+        read_study(write(content))
+    assert "row 'InfoPro K=2': " in str(error.value)
+
+
+def test_the_cost_of_a_step_is_that_of_the_batch_and_optimizer_of_a_row(
+    content, write, tmp_path
+):
+    sizes = {'plain': {}, 'larger': {'total_batch_size': 4}}
+    sizes['no momentum'] = {'optim_wrapper.optimizer.momentum': 0.0}
+    for name, options in sizes.items():
+        row = {'name': name, 'local': {'splits': []}, 'options': options, 'seeds': [0]}
+        content['rows'].append(row)
+    jobs = {job.row.name: job for job in jobs_of(read_study(write(content)))}
+    places = Places(tmp_path, tmp_path)
+    first, larger, without = (step_cost(jobs[name], places) for name in sizes)
+    assert larger.peak_bytes > 1.3 * first.peak_bytes > without.peak_bytes
+    assert without.peak_bytes < first.peak_bytes
+    assert larger.flops == 2 * first.flops and without.flops == first.flops
+
+
+def test_the_work_of_steps_of_two_kinds_is_their_mean(content, write, tmp_path):
+    for name, period in {'local': None, 'every 4th': 4, 'exact': 1}.items():
+        local = {'num_modules': 2, 'end_to_end_every': period}
+        content['rows'].append({'name': name, 'local': local, 'seeds': [0]})
+    jobs = {job.row.name: job for job in jobs_of(read_study(write(content)))}
+    places = Places(tmp_path, tmp_path)
+    local, both, exact = (
+        step_cost(jobs[name], places) for name in ('local', 'every 4th', 'exact')
+    )
+    # Local heads train in exact steps, too, where there are other steps.
+    heads = 4 * both.flops - 3 * local.flops - exact.flops
+    assert 0 < heads < 0.2 * local.flops
+    assert both.peak_bytes >= local.peak_bytes
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,7 @@ def _check_report(folder):
     told = f'| InfoPro K=2 | 2 | {mean} | {scores["InfoPro K=2"].std(ddof=1):.2f} '
     assert told + f'| {difference.mean():+.2f} | |' in page
     assert local['predicted_peak_bytes'] < base['predicted_peak_bytes']
+    assert base['training_flops'] > 4e6 and local['training_flops'] > 4e6
     assert '- runs: 4 finished, 0 missing' in page
     assert '- command: python tools/study.py' in page
     for name in re.findall(r'\]\((toy/\w+\.png)\)', page):

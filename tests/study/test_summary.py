@@ -13,8 +13,8 @@ QUANTILES = {2: 4.303, 5: 2.571}
 
 
 def study_of(*names):
-    rows = tuple(Row(name, 'any.py', {}, {}, (0, 1, 2)) for name in names)
-    return Study('any', 2, 1, 1, rows, names[0], 'val', False, None)
+    rows = tuple(Row(name, 'any.py', {}, {}, (0, 1, 2), 2, 1) for name in names)
+    return Study('any', 2, 1, rows, names[0], 'val', False, None)
 
 
 def record(name, seed, scores, classes, seconds=1.0):
@@ -27,6 +27,7 @@ def record(name, seed, scores, classes, seconds=1.0):
         'class_iou': classes,
         'seconds_per_iteration': seconds,
         'predicted_peak_bytes': 5,
+        'flops_per_iteration': 7,
     }
 
 
