@@ -1,10 +1,11 @@
 """The memory and work of a partition: what the search minimises. Pure numbers."""
 
 import dataclasses
+from collections.abc import Sequence
 
 from ...settings.plan import PlannedModule
 from ...settings.recompute_mode import DECODE_HEAD
-from .costs import Chain, Partition, Pass
+from .costs import AuxiliaryCost, Chain, Partition, Pass
 from .local_modules import LocalModules, base_bytes, optimizer_peak
 from .memory import Room, effect_of, num_carried_skips, tail_step, unit_step
 from .segments import (
@@ -170,40 +171,29 @@ def _described(
 ) -> PlannedModule:
     chain = chain.of(partition)
     start, end = partition.starts[index], partition.ends[index]
-    units = chain.units[start:end]
     is_last = index == len(partition.ends) - 1
+    units = chain.units[start:end]
     recomputed = [i for i in range(start, end) if i in partition.recompute]
-    extra = sum(
+    heads, extra = _heads_of(chain, partition, index)
+    extra += sum(
         chain.units[i].passes.recompute_flops(partition.mode(i)) for i in recomputed
     )
+    parameter_bytes = sum(unit.parameter_bytes for unit in units)
     if is_last:
-        head = tail_step(chain, start, partition.tail_mode)
-        others = sum(unit.parameter_bytes for unit in chain.units)
-        tail_bytes, head_bytes = max(0, chain.parameter_bytes - others), 0
-        extra += chain.tail.recompute_flops(partition.tail_mode)
-        heads = [head]
-    elif partition.is_exact:
-        tail_bytes, head_bytes, heads = 0, 0, []
-        extra += repeated_flops(chain, end, start)
-    else:
-        head = chain.heads[end - 1].step
-        tail_bytes, head_bytes = 0, chain.heads[end - 1].parameter_bytes
-        extra += head.flops
-        heads = [head]
-    if partition.is_exact:
-        readers = chain.auxiliaries if is_last else ()
-        alive_bytes = base_of_segment(chain, partition, index)
-    else:
-        readers = tuple(chain.attached(start, end))
-        alive_bytes = sum(base_bytes(chain, start, partition.heads))
-    heads += [reader.step for reader in readers]
+        in_units = sum(unit.parameter_bytes for unit in chain.units)
+        parameter_bytes += max(0, chain.parameter_bytes - in_units)
+    has_local_head = not is_last and not partition.is_exact
     return PlannedModule(
         name=f'local_{index}',
         units=(units[0].name, units[-1].name) if units else (),
         num_units=len(units),
-        parameter_bytes=sum(unit.parameter_bytes for unit in units) + tail_bytes,
-        head_parameter_bytes=head_bytes,
-        start_bytes=alive_bytes,
+        parameter_bytes=parameter_bytes,
+        head_parameter_bytes=chain.heads[end - 1].parameter_bytes * has_local_head,
+        start_bytes=(
+            base_of_segment(chain, partition, index)
+            if partition.is_exact
+            else sum(base_bytes(chain, start, partition.heads))
+        ),
         activation_bytes=sum(
             step.kept for step in module_steps(chain, partition, index)
         ),
@@ -215,3 +205,19 @@ def _described(
         ),
         extra_flops=extra / whole_flops,
     )
+
+
+def _heads_of(chain: Chain, partition: Partition, index: int) -> tuple[list[Pass], int]:
+    """All heads that a module trains, and the FLOPs that its end adds."""
+    start, end = partition.starts[index], partition.ends[index]
+    readers: Sequence[AuxiliaryCost] = chain.attached(start, end)
+    if index == len(partition.ends) - 1:
+        readers = chain.auxiliaries if partition.is_exact else readers
+        head = tail_step(chain, start, partition.tail_mode)
+        extra = chain.tail.recompute_flops(partition.tail_mode)
+    elif partition.is_exact:
+        return [], repeated_flops(chain, end, start)
+    else:
+        head = chain.heads[end - 1].step
+        extra = head.flops
+    return [head, *(reader.step for reader in readers)], extra
