@@ -60,12 +60,19 @@ def price_list(studies: Iterable[Mapping[str, Any]]) -> list[Measured]:
         for study in studies
         if study['facts']['scores on'] == 'val'  # not those of tuning
         for method in study['methods']
-        if 'num_modules' in method['local']
+        if _is_comparable(method, study)
+        and 'num_modules' in method['local']
         and method['local'].keys() <= _PLANNED
         and method['local'].get('end_to_end_every') != 1
         and method['difference'] is not None
         and len(method['difference']['seeds']) >= LEAST_SEEDS
     ]
+
+
+def _is_comparable(method: Mapping[str, Any], study: Mapping[str, Any]) -> bool:
+    """Whether nothing but ``local`` tells a method from the baseline."""
+    same_length = method['iterations'] == study['facts']['iterations']
+    return same_length and not method['options']
 
 
 def read_price_list(path: Path = PRICE_LIST) -> list[Measured]:

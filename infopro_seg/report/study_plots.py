@@ -19,17 +19,22 @@ _MARKERS = 'osD^vPX*<'
 def plot_curves(entries: Sequence[Entry], path: Path, title: str) -> None:
     """Draw mIoU over iterations: the mean over seeds, one standard deviation shaded.
 
+    If methods are not trained equally long, it is drawn over the part that is done.
+
     Args:
         entries: Of `infopro_seg.study.summary.summarised`.
         path: Picture file to write.
         title: Above the axes.
     """
     figure, axes = plt.subplots(figsize=(7.6, 4.4), layout='constrained')
+    is_part = len({entry['iterations'] for entry in entries}) > 1
     for i, entry in enumerate(entries):
         curve = entry['curve']
+        scale = 100 / entry['iterations'] if is_part else 1
+        places = [scale * iteration for iteration in curve['iterations']]
         color, marker = _style(i)
         axes.plot(
-            *(curve['iterations'], curve['mean']),
+            *(places, curve['mean']),
             label=_label(entry),
             color=color,
             marker=marker,
@@ -39,14 +44,14 @@ def plot_curves(entries: Sequence[Entry], path: Path, title: str) -> None:
         if None not in curve['deviation']:
             bands = list(zip(curve['mean'], curve['deviation'], strict=True))
             axes.fill_between(
-                curve['iterations'],
+                places,
                 [mean - deviation for mean, deviation in bands],
                 [mean + deviation for mean, deviation in bands],
                 color=color,
                 alpha=0.12,
                 linewidth=0,
             )
-    axes.set_xlabel('iteration')
+    axes.set_xlabel('part of the training (%)' if is_part else 'iteration')
     _finish(axes, f'{title}\nmean over seeds and one standard deviation')
     axes.legend(fontsize=7, frameon=False, loc='center left', bbox_to_anchor=(1, 0.5))
     figure.savefig(path, dpi=150)

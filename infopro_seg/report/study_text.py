@@ -9,15 +9,28 @@ Entry = Mapping[str, Any]
 
 
 def score_table(entries: Sequence[Entry], baseline: str) -> str:
-    """Scores, paired differences and costs of all methods, as Markdown."""
+    """Scores, paired differences and costs of all methods, as Markdown.
+
+    FLOPs are those of all training steps, as a share of the baseline's.
+    """
+    differ = len({entry['iterations'] for entry in entries}) > 1
     header = (
-        *('method', 'seeds', 'mIoU', 'std', f'against {baseline}', '95% interval'),
-        *('training FLOPs', 'predicted memory (MiB)'),
+        *(
+            'method',
+            *(['iterations'] if differ else []),
+            'seeds',
+            'mIoU',
+            'std',
+            f'against {baseline}',
+            '95% interval',
+        ),
+        *(f'FLOPs of {baseline}', 'predicted memory (MiB)'),
     )
     whole = [e['training_flops'] for e in entries if e['name'] == baseline]
     rows = [
         (
             entry['name'],
+            *([str(entry['iterations'])] if differ else []),
             str(len(entry['seeds'])),
             f'{entry["miou"]["mean"]:.2f}',
             _number(entry['miou']['deviation'], '.2f'),

@@ -3,7 +3,8 @@
 import statistics
 from collections.abc import Mapping, Sequence
 
-from .job import Job
+from ..settings.config import divide_batch
+from .job import Job, method_config
 from .matrix import Study
 from .rows import Record
 
@@ -11,17 +12,24 @@ from .rows import Record
 def run_seconds(job: Job, finished: Mapping[Job, Record]) -> float | None:
     """Expected seconds of a run with validation.
 
-    From finished runs of its row, else from all finished ones, else from the estimate
-    of the study file, which knows training steps only; None if there is nothing.
+    From finished runs of its row, else from all finished ones by the number of images,
+    else from the estimate of the study file, which knows training steps only; None if
+    there is nothing.
     """
     own = [r for j, r in finished.items() if j.row.name == job.row.name]
     if own:
         return statistics.median(record['run_seconds'] for record in own)
     if finished:
-        paces = [r['run_seconds'] / j.row.iterations for j, r in finished.items()]
-        return statistics.median(paces) * job.row.iterations
+        paces = [r['run_seconds'] / _num_images(j) for j, r in finished.items()]
+        return statistics.median(paces) * _num_images(job)
     seconds = job.study.seconds_per_iteration
     return None if seconds is None else seconds * job.row.iterations
+
+
+def _num_images(job: Job) -> int:
+    cfg = method_config(job.row)
+    divide_batch(cfg, 1)
+    return int(job.row.iterations * cfg.train_dataloader.batch_size)
 
 
 def hours_left(

@@ -20,7 +20,8 @@ class StepCost(NamedTuple):
 
     Args:
         peak_bytes: Most bytes alive. Where only some steps are end-to-end, that of the
-            kind of step that needs more.
+            kind of step that needs more; where gradients are accumulated, with all of
+            them alive from the start.
         flops: Forward, backward and recompute, 2 a multiply-add; of such steps their
             mean.
     """
@@ -57,11 +58,15 @@ def _counted(cfg: Config) -> StepCost:
     with undisturbed_randomness(), WithoutStorage():
         network: Any = MODELS.build(ConfigDict(model))
     step, period = setting.tracked_step_of(network), network.end_to_end_every
+    held = 0
+    if cfg.optim_wrapper.get('accumulative_counts', 1) > 1:
+        weights = [p for p in network.parameters() if p.requires_grad]
+        held = sum(weight.numel() * weight.element_size() for weight in weights)
     if period in (None, 1):
-        return StepCost(step.peak_bytes, step.flops)
+        return StepCost(step.peak_bytes + held, step.flops)
     network.is_end_to_end = True
     exact = setting.tracked_step_of(network)
     return StepCost(
-        max(step.peak_bytes, exact.peak_bytes),
+        max(step.peak_bytes, exact.peak_bytes) + held,
         ((period - 1) * step.flops + exact.flops) // period,
     )

@@ -22,7 +22,8 @@ def summarised(study: Study, records: Sequence[Record]) -> list[dict[str, Any]]:
         records: Its finished runs.
 
     Returns:
-        Dicts with ``name``, ``local`` (what the row sets), ``seeds``, ``miou`` and
+        Dicts with ``name``, ``local`` (what the row sets), ``options`` (those that the
+        baseline has not), ``iterations``, ``seeds``, ``miou`` and
         ``class_iou`` (mean and standard deviation over seeds, in percent),
         ``difference`` (see `paired_difference`; None for the baseline), ``curve``
         (iterations, mean and standard deviation), ``seconds_per_iteration`` (median
@@ -33,19 +34,27 @@ def summarised(study: Study, records: Sequence[Record]) -> list[dict[str, Any]]:
     for record in records:
         by_row[record['name']].append(record)
     baseline = _final_scores(by_row[study.baseline])
+    common = study.row(study.baseline).options
     entries = []
     for name, own in by_row.items():
         if not own:
             continue
         scores, row = _final_scores(own), study.row(name)
         seconds = float(np.median([record['seconds_per_iteration'] for record in own]))
-        # Rows of earlier versions have none.
-        flops = own[0].get('flops_per_iteration')
+        # Runs of earlier versions have none.
+        counted = [record.get('flops_per_iteration') for record in own]
+        flops = next(filter(None, counted), None)
         is_baseline = name == study.baseline
         entries.append(
             {
                 'name': name,
                 'local': dict(row.local),
+                'options': {
+                    key: value
+                    for key, value in row.options.items()
+                    if key not in common or common[key] != value
+                },
+                'iterations': row.iterations,
                 'seeds': sorted(scores),
                 'miou': mean_and_deviation(list(scores.values())),
                 'difference': (

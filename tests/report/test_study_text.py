@@ -18,6 +18,7 @@ from infopro_seg.report.study_text import score_table
 def test_a_difference_is_told_with_its_interval_if_it_has_one(difference, told):
     entry = {
         'name': 'any',
+        'iterations': 300,
         'seeds': [0, 1],
         'miou': {'mean': 40.0, 'deviation': 0.5},
         'difference': difference,

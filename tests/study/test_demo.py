@@ -124,3 +124,5 @@ def test_the_demo_of_the_package_has_both_methods():
     assert len({row.config for row in rows}) == 1
     short = demo._study(7)
     assert (short.iterations, short.checkpoint_interval) == (7, 7)
+    lengths = {(row.iterations, row.validation_interval) for row in short.rows}
+    assert lengths == {(7, 7)}

@@ -82,6 +82,24 @@ def test_a_study_from_the_matrix_to_the_report(study, in_process, capsys):
     assert rows_in(study.folder) == kept
 
 
+@pytest.mark.slow
+def test_a_longer_row_is_trained_and_resumed_to_its_own_end(study, in_process):
+    study.content['rows'][1].update(iterations=6, validation_interval=3, seeds=[0])
+    assert study('--rows', 'InfoPro K=2', checkpoint_interval=2) == 0
+    (row,) = rows_in(study.folder)
+    assert row['iterations'] == [3, 6]
+    (job,) = jobs_of(read_study(study.folder / 'toy.yaml'))[-1:]
+    places = Places(study.folder / 'out', study.folder / 'results')
+    folder = job.folder(places)
+    assert [path.name for path in folder.glob('iter_*.pth')] == ['iter_6.pth']
+    # The last validation of the row is due at its own end.
+    for path in folder.rglob('*.json'):
+        lines = [x for x in path.read_text().splitlines() if '"mIoU"' not in x]
+        path.write_text('\n'.join(lines) + '\n')
+    drop_unscored(job, places)
+    assert not [*folder.glob('iter_*.pth')]
+
+
 def _check_report(folder):
     rows = rows_in(folder)
     report = json.loads((folder / 'results/toy.json').read_text())

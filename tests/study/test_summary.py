@@ -1,10 +1,13 @@
 """Statistics of a report against their definitions."""
 
+import dataclasses
 import math
+import re
 
 import numpy as np
 import pytest
 
+from infopro_seg.report.study_text import score_table
 from infopro_seg.study.matrix import Row, Study
 from infopro_seg.study.summary import paired_difference, summarised
 
@@ -73,3 +76,25 @@ def test_methods_are_summarised_over_their_seeds():
     assert second['difference']['mean'] == 4.0
     assert second['seconds_per_iteration'] == 2.0
     assert second['miou']['deviation'] is None
+    assert first['training_flops'] == 7 * 2
+
+
+def test_a_row_has_its_own_length_and_options():
+    study = study_of('a', 'b', 'c')
+    longer = dataclasses.replace(
+        study.rows[1], iterations=8, options={'lr': 0.1, 'total_batch_size': 2}
+    )
+    base = dataclasses.replace(study.rows[0], options={'lr': 0.1})
+    study = dataclasses.replace(study, rows=(base, longer))
+    records = [record(name, seed, [1.0], {}) for name in 'ab' for seed in (0, 1)]
+    # A run of an earlier version, which did not count.
+    del records[2]['flops_per_iteration']
+    first, second = summarised(study, records)
+    assert (first['iterations'], first['options']) == (2, {})
+    assert (second['iterations'], second['options']) == (8, {'total_batch_size': 2})
+    assert second['training_flops'] == 7 * 8
+    table = re.sub(' +', ' ', score_table([first, second], 'a'))
+    assert '| method | iterations | seeds |' in table and '| b | 8 | 2 |' in table
+    assert '| 400% |' in table
+    del records[3]['flops_per_iteration']
+    assert summarised(study, records)[1]['training_flops'] is None
