@@ -84,16 +84,28 @@ def price(
     prices: Sequence[Measured], num_modules: int, end_to_end_every: int | None
 ) -> str:
     """What was measured for so many modules; ``not measured`` if nothing was."""
+    marks = _marks(prices)
     found = [
-        entry
+        f'{entry}{marks[_source(entry)]}'
         for entry in prices
         if (entry.num_modules, entry.end_to_end_every)
         == (num_modules, end_to_end_every)
     ]
-    return '; '.join(map(str, found)) or 'not measured'
+    return '; '.join(found) or 'not measured'
 
 
 def sources(prices: Sequence[Measured]) -> str:
     """Where prices are from, one line for each study; empty without prices."""
-    lines = {f'  {entry.about}, {entry.iterations} iterations' for entry in prices}
-    return '\n'.join(sorted(lines))
+    return '\n'.join(f' {mark} {source}' for source, mark in _marks(prices).items())
+
+
+def _source(entry: Measured) -> str:
+    return f'{entry.about}, {entry.iterations} iterations'
+
+
+def _marks(prices: Sequence[Measured]) -> dict[str, str]:
+    """What tells apart the studies that prices are from; nothing if it is one."""
+    found = dict.fromkeys(map(_source, prices))
+    if len(found) == 1:
+        return dict.fromkeys(found, '')
+    return {source: f' [{i}]' for i, source in enumerate(found, 1)}

@@ -64,6 +64,18 @@ def test_a_price_is_that_of_as_many_modules():
     assert sources([PRICE, PRICE]) == '  Net on data, 300 iterations'
 
 
+def test_prices_of_two_studies_are_told_apart():
+    prices = [PRICE, PRICE._replace(about='Other net', mean=1.0)]
+    one, other = price(prices, 4, None).split('; ')
+    assert one == '-0.4 mIoU (-1.2 to +0.4) [1]'
+    assert other == '+1.0 mIoU (-1.2 to +0.4) [2]'
+    assert sources(prices).splitlines() == [
+        '  [1] Net on data, 300 iterations',
+        '  [2] Other net, 300 iterations',
+    ]
+    assert sources([]) == ''
+
+
 @pytest.mark.parametrize('prices', [(), [PRICE]])
 def test_the_planner_shows_it_beside_the_plan(prices):
     plan = Plan(('a', 'b', 'c'), (), 2**30, flops_ratio=1.0)
