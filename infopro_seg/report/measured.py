@@ -45,6 +45,9 @@ def price_list(studies: Iterable[Mapping[str, Any]]) -> list[Measured]:
 
     Args:
         studies: Contents of what ``tools/study.py`` writes as ``NAME.json``.
+
+    Raises:
+        ValueError: if an earlier version has written one.
     """
     return [
         Measured(
@@ -71,6 +74,11 @@ def price_list(studies: Iterable[Mapping[str, Any]]) -> list[Measured]:
 
 def _is_comparable(method: Mapping[str, Any], study: Mapping[str, Any]) -> bool:
     """Whether nothing but ``local`` tells a method from the baseline."""
+    if 'options' not in method:
+        raise ValueError(
+            f'the results of study {study["facts"]["about"]!r} are of an earlier '
+            'version: write them again with tools/study.py STUDY.yaml --report.'
+        )
     same_length = method['iterations'] == study['facts']['iterations']
     return same_length and not method['options']
 

@@ -78,8 +78,7 @@ def plot_frontier(entries: Sequence[Entry], path: Path, title: str) -> None:
     memory.set_xlabel('predicted peak memory of a training step (MiB)')
     work.set_xlabel('work of all training steps (TFLOPs, counted)')
     for axes in (memory, work):
-        axes.margins(x=0.08)
-        axes.set_xlim(0, axes.get_xlim()[1])
+        axes.set_xlim(0, 1.06 * axes.dataLim.x1)
         _finish(axes, '')
     work.set_ylabel('')
     figure.suptitle(f'{title}\nmean over seeds and one standard deviation', fontsize=9)
@@ -118,7 +117,7 @@ def plot_differences(
         axes.plot(difference['mean'], y, 'o', color='#1f3d66', markersize=5)
     axes.axvline(0, color='#4a5560', linewidth=0.8)
     axes.set_yticks(range(len(shown)), [_label(entry) for entry in shown], fontsize=8)
-    axes.invert_yaxis()
+    axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.set_xlabel(f'mIoU less that of {baseline}, same seeds (points)')
     axes.set_title(f'{title}\nmean and 95% interval', fontsize=9)
     axes.grid(axis='x', alpha=0.3)

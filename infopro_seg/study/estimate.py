@@ -1,11 +1,12 @@
 """How long the rest of a study takes."""
 
+import functools
 import statistics
 from collections.abc import Mapping, Sequence
 
 from ..settings.config import divide_batch
 from .job import Job, method_config
-from .matrix import Study
+from .matrix import Row, Study
 from .rows import Record
 
 
@@ -20,16 +21,18 @@ def run_seconds(job: Job, finished: Mapping[Job, Record]) -> float | None:
     if own:
         return statistics.median(record['run_seconds'] for record in own)
     if finished:
-        paces = [r['run_seconds'] / _num_images(j) for j, r in finished.items()]
-        return statistics.median(paces) * _num_images(job)
+        paces = [r['run_seconds'] / _num_images(j.row) for j, r in finished.items()]
+        return statistics.median(paces) * _num_images(job.row)
     seconds = job.study.seconds_per_iteration
     return None if seconds is None else seconds * job.row.iterations
 
 
-def _num_images(job: Job) -> int:
-    cfg = method_config(job.row)
+# Each is asked for after every run, and a config takes a moment to read.
+@functools.cache
+def _num_images(row: Row) -> int:
+    cfg = method_config(row)
     divide_batch(cfg, 1)
-    return int(job.row.iterations * cfg.train_dataloader.batch_size)
+    return int(row.iterations * cfg.train_dataloader.batch_size)
 
 
 def hours_left(

@@ -16,7 +16,8 @@ import yaml
 VAL, TRAIN_SPLIT = 'val', 'train_split'
 
 
-@dataclasses.dataclass(frozen=True)
+# A row is equal to itself only: its settings are dicts, which have no hash.
+@dataclasses.dataclass(frozen=True, eq=False)
 class Row:
     """A method of a study.
 

@@ -58,6 +58,15 @@ def test_rows_that_train_as_plans_do_are_taken():
     ]
 
 
+def test_results_of_an_earlier_version_are_told():
+    old = method({'num_modules': 4})
+    del old['options']
+    with pytest.raises(
+        ValueError, match=r"study 'Net on data' are of an .*--report\.$"
+    ):
+        price_list([study(old)])
+
+
 def test_a_price_is_that_of_as_many_modules():
     assert price([PRICE], 4, None) == '-0.4 mIoU (-1.2 to +0.4)'
     assert price([PRICE], 4, 2) == price([PRICE], 3, None) == 'not measured'

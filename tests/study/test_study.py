@@ -83,21 +83,26 @@ def test_a_study_from_the_matrix_to_the_report(study, in_process, capsys):
 
 
 @pytest.mark.slow
-def test_a_longer_row_is_trained_and_resumed_to_its_own_end(study, in_process):
-    study.content['rows'][1].update(iterations=6, validation_interval=3, seeds=[0])
+def test_a_longer_row_is_trained_to_its_own_end_and_again_without_a_score(
+    study, in_process
+):
+    study.content['rows'][1].update(iterations=7, validation_interval=3, seeds=[0])
     assert study('--rows', 'InfoPro K=2', checkpoint_interval=2) == 0
     (row,) = rows_in(study.folder)
-    assert row['iterations'] == [3, 6]
+    assert row['iterations'] == [3, 6, 7]
     (job,) = jobs_of(read_study(study.folder / 'toy.yaml'))[-1:]
     places = Places(study.folder / 'out', study.folder / 'results')
     folder = job.folder(places)
-    assert [path.name for path in folder.glob('iter_*.pth')] == ['iter_6.pth']
+    assert [path.name for path in folder.glob('iter_*.pth')] == ['iter_7.pth']
     # The last validation of the row is due at its own end.
     for path in folder.rglob('*.json'):
         lines = [x for x in path.read_text().splitlines() if '"mIoU"' not in x]
         path.write_text('\n'.join(lines) + '\n')
     drop_unscored(job, places)
     assert not [*folder.glob('iter_*.pth')]
+    (study.folder / 'results/toy/rows' / f'{job.slug}.json').unlink()
+    assert study('--rows', 'InfoPro K=2', checkpoint_interval=2) == 0
+    assert rows_in(study.folder)[0]['iterations'] == [3, 6, 7]
 
 
 def _check_report(folder):

@@ -47,15 +47,8 @@ def module_flops(chain: Chain, partition: Partition) -> tuple[int, ...]:
 
 def flops_of(chain: Chain, partition: Partition, index: int) -> int:
     """FLOPs of a training step of one module."""
-    start, end = partition.starts[index], partition.ends[index]
-    is_last = index == len(partition.ends) - 1
-    if is_last:
-        readers = [r for r in chain.auxiliaries if chain.last_read(r) >= start]
-        head = tail_step(chain, start, partition.tail_mode)
-    else:
-        readers = chain.attached(start, end)
-        head = chain.heads[end - 1].step
-    steps = [*module_steps(chain, partition, index), *(r.step for r in readers), head]
+    heads, _ = _heads_of(chain, partition, index)
+    steps = [*module_steps(chain, partition, index), *heads]
     return sum(step.flops for step in steps)
 
 
