@@ -2,6 +2,7 @@
 
 import argparse
 import copy
+import gc
 import inspect
 import os
 import warnings
@@ -277,6 +278,10 @@ def connected_processes(cfg: Config) -> Iterator[None]:
     On GPUs the runner connects them; it always sets a CUDA device, so without GPUs it
     is done here. A process that exits while still connected may abort another, or
     itself; after an error they are left to the launcher, which stops them all.
+
+    A process group, and its threads, also live as long as a model wrapped for it: what
+    runs inside should keep none. A thread of gloo that lets go of a tensor while the
+    interpreter ends aborts the process (pytorch/pytorch#179291).
     """
     is_cpu = not torch.cuda.is_available()
     if cfg.launcher != 'none' and is_cpu and not is_distributed():
@@ -286,6 +291,8 @@ def connected_processes(cfg: Config) -> Iterator[None]:
         torch.distributed.init_process_group('gloo')
     yield
     if is_distributed():
+        # A runner and its model are parts of cycles.
+        gc.collect()
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
 

@@ -2,6 +2,7 @@
 
 import argparse
 
+from mmengine.config import Config
 from mmengine.runner import Runner
 
 from ..checkpoints.loading import resume_last_checkpoint, weights_only_loading
@@ -58,9 +59,13 @@ def main() -> None:
     check_model(cfg)
     check_data(cfg, loaders=loaders_of(cfg, training=True))
     with connected_processes(cfg), weights_only_loading(trust_pickle=trust_pickle):
-        is_pipeline = num_stages_of(cfg, args.launcher) > 1
-        runner = (PipelineRunner if is_pipeline else Runner).from_cfg(cfg)
-        # tools/report.py reads it.
-        command = this_command('python tools/train.py')
-        runner.logger.info(f'infopro_seg {__version__}, command: {command}')
-        runner.train()
+        _train(cfg, is_pipeline=num_stages_of(cfg, args.launcher) > 1)
+
+
+def _train(cfg: Config, *, is_pipeline: bool) -> None:
+    """Train; the runner ends with the call, before the processes are disconnected."""
+    runner = (PipelineRunner if is_pipeline else Runner).from_cfg(cfg)
+    # tools/report.py reads it.
+    command = this_command('python tools/train.py')
+    runner.logger.info(f'infopro_seg {__version__}, command: {command}')
+    runner.train()
