@@ -195,9 +195,14 @@ def _check_against_an_uninterrupted_run(study, long, monkeypatch):
         assert again[key] == row[key]
 
 
+@pytest.mark.parametrize(
+    ('own', 'kept'),
+    [({}, [2, 3]), ({'iterations': 9, 'validation_interval': 3}, [2, 4])],
+)
 def test_a_checkpoint_whose_validation_was_interrupted_is_dropped(
-    content, write, tmp_path
+    own, kept, content, write, tmp_path
 ):
+    content['rows'][0] |= own
     (job, *_) = jobs_of(read_study(write(content)))
     places = Places(tmp_path / 'out', tmp_path / 'results')
     folder = job.folder(places)
@@ -206,7 +211,9 @@ def test_a_checkpoint_whose_validation_was_interrupted_is_dropped(
     for iteration in (2, 3, 4):
         (folder / f'iter_{iteration}.pth').touch()
     drop_unscored(job, places)
-    assert {path.name for path in folder.glob('*.pth')} == {'iter_2.pth', 'iter_3.pth'}
+    assert {path.name for path in folder.glob('*.pth')} == {
+        f'iter_{iteration}.pth' for iteration in kept
+    }
 
 
 @pytest.mark.exhaustive
