@@ -53,7 +53,7 @@ def draw_overview(
     num_bars = max(len(measured), len(scored))
     _draw_memory(left, benchmark, measured, num_bars)
     _draw_accuracy(right, study['facts'], scored, num_bars)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=150, bbox_inches='tight')
     plt.close(figure)
 
 
