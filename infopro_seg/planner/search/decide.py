@@ -232,18 +232,20 @@ def _every_nth(
     if budget is None and not is_least:
         policy = ALWAYS if wish.recompute == ALWAYS else NEVER
         return _least_every_nth(chain, wish._replace(recompute=policy)), None
-    if budget is not None and not is_least:
-
-        def work(plan: Partition) -> float:
-            fits = peak_every_nth(chain, plan) <= budget
-            return flops_every_nth(chain, plan, period)[1] if fits else np.inf
-
-        found = min(_repeatable(chain, wish), key=work, default=None)
-        if found is not None and work(found) < np.inf:
-            return _improved(chain, wish, found, work), True
     least = _least_every_nth(chain, wish)
-    fits = None if budget is None else peak_every_nth(chain, least) <= budget
-    return least, fits
+    if budget is None:
+        return least, None
+    fits = peak_every_nth(chain, least) <= budget
+    if is_least or not fits:
+        return least, fits
+
+    def work(plan: Partition) -> float:
+        fits = peak_every_nth(chain, plan) <= budget
+        return flops_every_nth(chain, plan, period)[1] if fits else np.inf
+
+    # The plan of least memory may be the only one of these that fits.
+    found = min([*_repeatable(chain, wish), least], key=work)
+    return _improved(chain, wish, found, work), True
 
 
 def _least_every_nth(chain: Chain, wish: Wish) -> Partition:
