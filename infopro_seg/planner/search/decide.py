@@ -232,19 +232,20 @@ def _every_nth(
     if budget is None and not is_least:
         policy = ALWAYS if wish.recompute == ALWAYS else NEVER
         return _least_every_nth(chain, wish._replace(recompute=policy)), None
-    least = _least_every_nth(chain, wish)
-    if budget is None:
-        return least, None
-    fits = peak_every_nth(chain, least) <= budget
-    if is_least or not fits:
-        return least, fits
+    if budget is None or is_least:
+        least = _least_every_nth(chain, wish)
+        return least, None if budget is None else peak_every_nth(chain, least) <= budget
 
     def work(plan: Partition) -> float:
         fits = peak_every_nth(chain, plan) <= budget
         return flops_every_nth(chain, plan, period)[1] if fits else np.inf
 
-    # The plan of least memory may be the only one of these that fits.
-    found = min([*_repeatable(chain, wish), least], key=work)
+    found = min(_repeatable(chain, wish), key=work, default=None)
+    if found is None or work(found) == np.inf:
+        # The plan of least memory may fit where none of these does.
+        found = _least_every_nth(chain, wish)
+        if work(found) == np.inf:
+            return found, False
     return _improved(chain, wish, found, work), True
 
 
