@@ -6,9 +6,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from infopro_seg.planner.search.costs import (
+    Chain,
+    HeadCost,
+    Output,
+    Pass,
+    Skip,
+    UnitCost,
+    Variants,
+)
 from infopro_seg.planner.search.decide import (
     PREFERENCES,
     Wish,
+    _repeatable,
     decide,
     wants_exact,
 )
@@ -136,6 +146,48 @@ def test_every_nth_step_no_other_place_of_one_cut_is_better(chain, data):
     for other in others:
         if len(cuts - set(other.heads)) == 1:
             assert rank(plan) <= rank(other)
+
+
+def chain_with_one_small_cut():
+    """Costs where few cuts fit: the search for least memory alone finds them."""
+    own = Pass(both_held=6, all_held=6)
+    kept = own._replace(kept=6)
+
+    def piece(inner=own, first=own, maps=1):
+        between = ((own, None, None),) * (maps - 1)
+        return Variants((inner, None, None), (first, None, None), between)
+
+    pieces = [
+        piece(),
+        piece(first=kept, maps=2),
+        piece(),
+        piece(maps=2),
+        piece(inner=own._replace(backward_peak=4)),
+    ]
+    chain = Chain(
+        units=tuple(
+            UnitCost(f'unit{i}', passes, 0, 0, writes_input=i == 4)
+            for i, passes in enumerate(pieces)
+        ),
+        heads=tuple(HeadCost(own._replace(flops=6 * (i == 1)), 0) for i in range(5)),
+        tail=piece(),
+        tail_reads=(0,),
+        outputs=(Output(3, 0, False), Output(4, 0, False)),
+        skips=(Skip(0, 1, 0, 0), Skip(2, 3, 0, 0)),
+    )
+    return dataclasses.replace(
+        chain, end_to_end=dataclasses.replace(chain, tail=piece(inner=kept))
+    )
+
+
+def test_every_nth_step_what_alone_fits_is_improved_in_work():
+    chain, wish = chain_with_one_small_cut(), Wish(2, recompute='never', period=2)
+    assert {plan.ends for plan in _repeatable(chain, wish)} == {(1, 5)}
+    assert peak_every_nth(chain, chain.cut_after(['unit0'])) > 6
+    plan, fits = decide(chain, wish, 6)
+    assert fits
+    # A cut after unit1 fits, too, but its head needs 6 FLOPs, every other step none.
+    assert flops_every_nth(chain, plan, 2)[1] == 0
 
 
 @pytest.mark.parametrize(
