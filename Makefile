@@ -2,7 +2,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-all test-fast test-gpu lint format clean help
+.PHONY: demo test test-all test-products test-fast test-gpu lint format clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/  -/'
@@ -23,8 +23,11 @@ demo: .venv/installed  ## train a small network end-to-end and as local modules,
 test: .venv/installed  ## run the tests, a sample of the long products among them
 	$(PY) -m pytest --numprocesses auto --dist worksteal -m 'not exhaustive'
 
-test-all: .venv/installed  ## run every test
-	$(PY) -m pytest --numprocesses auto --dist worksteal
+test-all: .venv/installed  ## run every test, long products of settings in pairs
+	$(PY) -m pytest --numprocesses auto --dist worksteal -m 'not product'
+
+test-products: .venv/installed  ## run what test-all leaves of these products
+	$(PY) -m pytest --numprocesses auto --dist worksteal -m product
 
 test-gpu: .venv/installed  ## run the tests that need a CUDA device
 	$(PY) -m pytest tests/gpu -rs

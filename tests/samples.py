@@ -1,6 +1,9 @@
-"""What `make test` tries of a long list; `make test-all` tries every member."""
+"""What `make test` and `make test-all` try of a long list or a product."""
 
 import pytest
+
+#: Marks of what only `make test-products` tries.
+PRODUCT = (pytest.mark.exhaustive, pytest.mark.product)
 
 
 def some_of(values, *always):

@@ -3,6 +3,8 @@
 {iteration, epoch} loops x accumulation x {checkpoint by iteration, by epoch} x a kill
 after every iteration. Epochs have 5 iterations, so that accumulations of 2 and 3 cross
 their ends, and checkpoints by iteration, every 3, lie inside epochs and accumulations.
+`make test-all` tries each combination with half of the kills, `make test-products` with
+the others.
 """
 
 import functools
@@ -21,6 +23,7 @@ from tests.engine.runs import (
     resume,
     runner_of,
 )
+from tests.samples import PRODUCT
 
 NUM_ITERATIONS = 20
 COMBINATIONS = list(itertools.product(('iter', 'epoch'), (1, 2, 3), (False, True)))
@@ -91,8 +94,15 @@ def test_sample(undisturbed, tmp_path, combination, after):
     check(undisturbed, tmp_path, combination, min(after, NUM_ITERATIONS))
 
 
-@pytest.mark.exhaustive
-@pytest.mark.parametrize('combination', COMBINATIONS)
-@pytest.mark.parametrize('after', KILLS)
+def products():
+    """All combinations and kills; two neighbouring kills are tried or left in turn."""
+    for i, combination in enumerate(COMBINATIONS):
+        for after in KILLS:
+            is_tried = (i + after // 2) % 2 == 0
+            marks = pytest.mark.exhaustive if is_tried else PRODUCT
+            yield pytest.param(combination, after, marks=marks)
+
+
+@pytest.mark.parametrize(('combination', 'after'), products())
 def test_product(undisturbed, tmp_path, combination, after):
     check(undisturbed, tmp_path, combination, after)

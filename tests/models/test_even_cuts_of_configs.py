@@ -17,13 +17,14 @@ from infopro_seg.settings.localize import localize
 from infopro_seg.zoo.classify import missing_packages
 
 CONFIGS = sorted((Path(__file__).parents[2] / 'configs').glob('*.py'))
-# The same networks at other batches, crops or numbers of modules are left out.
+# The same networks at other batches, crops, numbers of modules or without
+# reconstruction are left out.
 NAMES = [
     p.name
     for p in CONFIGS
-    if not p.stem.startswith('end-to-end')
+    if not p.stem.startswith(('end-to-end', 'dgl'))
     and not p.stem.endswith(
-        ('_b12', '_k3', '_640x1280', '_769x769', '_camvid', '_exact', '_every4')
+        ('_b12', '_k3', '_k4', '_640x1280', '_769x769', '_camvid', '_exact', '_every4')
     )
 ]
 MORE = {
