@@ -31,7 +31,7 @@ def draw_overview(
         benchmark: What ``tools/benchmark.py --json`` wrote.
         study: What ``tools/study.py`` wrote as ``NAME.json``. Shown are the rows of
             most seeds; of those that differ in their options alone, such as the
-            learning rate, the best one.
+            learning rate, and need the same memory, the best one.
         path: Picture file to write.
 
     Raises:
@@ -58,19 +58,26 @@ def draw_overview(
 
 
 def best_methods(methods: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Of methods with the same ``local`` setting, the one with the best mean mIoU.
+    """Of methods with the same ``local`` setting and memory, the one of best mean mIoU.
 
     Those with fewer seeds than others are left out.
     """
     most = max((len(method['seeds']) for method in methods), default=0)
-    best: dict[str, Mapping[str, Any]] = {}
+    best: dict[tuple[str, int], Mapping[str, Any]] = {}
     for method in methods:
         if len(method['seeds']) < most:
             continue
-        key = repr(sorted(method['local'].items()))
+        key = repr(sorted(method['local'].items())), method['predicted_peak_bytes']
         if key not in best or method['miou']['mean'] > best[key]['miou']['mean']:
             best[key] = method
     return list(best.values())
+
+
+def method_name(method: Mapping[str, Any], iterations: int) -> str:
+    """The name of a row, with its iterations if they are not those of the study."""
+    own = method['iterations']
+    name: str = method['name']
+    return name if own == iterations else f'{name}, {own} iterations'
 
 
 def _draw_memory(
@@ -105,7 +112,7 @@ def _draw_accuracy(
         for value, method in zip(values, methods, strict=True)
     ]
     is_local = [_has_walls(method['local']) for method in methods]
-    names = [method['name'] for method in methods]
+    names = [method_name(method, facts['iterations']) for method in methods]
     errors = [method['miou']['deviation'] or 0 for method in methods]
     _draw_bars(axes, names, values, labels, is_local, num_bars, errors)
     num_seeds = len(methods[0]['seeds'])

@@ -1,7 +1,11 @@
 import pytest
 from matplotlib import image
 
-from infopro_seg.report.overview_picture import best_methods, draw_overview
+from infopro_seg.report.overview_picture import (
+    best_methods,
+    draw_overview,
+    method_name,
+)
 
 BENCHMARK = {
     'network': 'ResNet 18 + FCNHead',
@@ -21,6 +25,7 @@ def method(name, local, mean):
     return {
         'name': name,
         'local': local,
+        'iterations': 300,
         'seeds': [0],
         'miou': {'mean': mean, 'deviation': None},
         'predicted_peak_bytes': 2**20,
@@ -41,6 +46,21 @@ STUDY = {
 def test_every_method_is_shown_at_its_best():
     names = [entry['name'] for entry in best_methods(STUDY['methods'])]
     assert names == ['end-to-end, lr 2', 'K=4, lr 1']
+
+
+def test_a_method_that_needs_other_memory_is_another_one():
+    smaller = method('end-to-end, batch 2', {'splits': []}, 35.0)
+    smaller['predicted_peak_bytes'] //= 4
+    names = [entry['name'] for entry in best_methods([*STUDY['methods'], smaller])]
+    assert names == ['end-to-end, lr 2', 'K=4, lr 1', 'end-to-end, batch 2']
+
+
+@pytest.mark.parametrize(
+    ('iterations', 'name'), [(300, 'K=4'), (1200, 'K=4, 1200 iterations')]
+)
+def test_iterations_are_named_where_they_are_not_those_of_the_study(iterations, name):
+    entry = {**method('K=4', {'num_modules': 4}, 38.0), 'iterations': iterations}
+    assert method_name(entry, 300) == name
 
 
 def test_methods_of_fewer_seeds_than_others_are_left_out():

@@ -229,24 +229,24 @@ def _every_nth(
     differs in a single cut or unit: what is found fits, but need not be the best.
     """
     is_least = wish.prefer == MEMORY or wish.recompute == LEAST
-    if budget is None and not is_least:
-        policy = ALWAYS if wish.recompute == ALWAYS else NEVER
-        return _least_every_nth(chain, wish._replace(recompute=policy)), None
-    if budget is None or is_least:
-        least = _least_every_nth(chain, wish)
-        return least, None if budget is None else peak_every_nth(chain, least) <= budget
+    if budget is None:
+        if not is_least:
+            policy = ALWAYS if wish.recompute == ALWAYS else NEVER
+            wish = wish._replace(recompute=policy)
+        return _least_every_nth(chain, wish), None
 
     def work(plan: Partition) -> float:
         fits = peak_every_nth(chain, plan) <= budget
         return flops_every_nth(chain, plan, period)[1] if fits else np.inf
 
-    found = min(_repeatable(chain, wish), key=work, default=None)
+    found = None if is_least else min(_repeatable(chain, wish), key=work, default=None)
     if found is None or work(found) == np.inf:
         # The plan of least memory may fit where none of these does.
         found = _least_every_nth(chain, wish)
-        if work(found) == np.inf:
-            return found, False
-    return _improved(chain, wish, found, work), True
+    fits = work(found) < np.inf
+    if fits and not is_least:
+        found = _improved(chain, wish, found, work)
+    return found, fits
 
 
 def _least_every_nth(chain: Chain, wish: Wish) -> Partition:
