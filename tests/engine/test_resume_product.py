@@ -95,10 +95,16 @@ def test_sample(undisturbed, tmp_path, combination, after):
 
 
 def products():
-    """All combinations and kills; two neighbouring kills are tried or left in turn."""
-    for i, combination in enumerate(COMBINATIONS):
+    """All combinations and kills; two neighbouring kills are tried or left in turn.
+
+    A change of any one setting changes whose turn it is, so that each value of each
+    setting meets all kills.
+    """
+    for loop, counts, by_epoch in COMBINATIONS:
+        combination = loop, counts, by_epoch
         for after in KILLS:
-            is_tried = (i + after // 2) % 2 == 0
+            turn = (loop == 'epoch') + counts + by_epoch + after // 2
+            is_tried = turn % 2 == 0
             marks = pytest.mark.exhaustive if is_tried else PRODUCT
             yield pytest.param(combination, after, marks=marks)
 
