@@ -18,7 +18,6 @@ from infopro_seg.planner.search.costs import (
 from infopro_seg.planner.search.decide import (
     PREFERENCES,
     Wish,
-    _repeatable,
     decide,
     wants_exact,
 )
@@ -182,7 +181,8 @@ def chain_with_one_small_cut():
 
 def test_every_nth_step_what_alone_fits_is_improved_in_work():
     chain, wish = chain_with_one_small_cut(), Wish(2, recompute='never', period=2)
-    assert {plan.ends for plan in _repeatable(chain, wish)} == {(1, 5)}
+    exact = choices_of(chain, 'never', 2, is_exact=True)
+    assert {choice.partition.ends for choice in exact} == {(1, 5)}
     assert peak_every_nth(chain, chain.cut_after(['unit0'])) > 6
     plan, fits = decide(chain, wish, 6)
     assert fits
