@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from .bundled import CHECKOUT
@@ -52,6 +52,28 @@ def stop(process: subprocess.Popen) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, wait: bool) -> Iterator[int]:
+    """Hold a lock on this machine; processes that inherit it hold it, too.
+
+    Args:
+        path: File of the lock; it is made with its folder, and stays.
+        wait: Until it is free.
+
+    Yields:
+        The descriptor to inherit.
+
+    Raises:
+        BlockingIOError: if another process has it and ``wait`` is False.
+    """
+    import fcntl  # not on Windows
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open('w') as file:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield file.fileno()
 
 
 def last_line(log: Path) -> str:

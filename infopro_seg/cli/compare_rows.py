@@ -1,10 +1,10 @@
 """Compare rows of a study with each other, over the seeds that both have."""
 
 import argparse
-import json
 from pathlib import Path
 
 from ..report.tables import text_table
+from ..study.rows import read_folder
 from ..study.summary import paired_difference
 from .run import make_parser
 
@@ -43,14 +43,14 @@ def main(argv: list[str] | None = None) -> None:
     """Read, compare, print.
 
     Raises:
-        ValueError: if a row is not there, or two rows have fewer than two seeds in
-            common.
+        ValueError: if a row is not there, two files are of one run, or two rows have
+            fewer than three seeds in common.
     """
     args = parse_args(argv)
-    scores: dict[str, dict[int, float]] = {}
-    for path in sorted(args.folder.glob('*.json')):
-        record = json.loads(path.read_text(encoding='utf-8'))
-        scores.setdefault(record['name'], {})[record['seed']] = record['miou']
+    scores = {
+        name: {seed: record['miou'] for seed, record in records.items()}
+        for name, records in read_folder(args.folder).items()
+    }
     lines: list[tuple[str, ...]] = [('', 'seeds', 'mIoU', 'low', 'high')]
     for row, less in args.pair:
         for name in (row, less):

@@ -5,7 +5,6 @@ import copy
 import datetime
 import os
 import platform
-import re
 import shlex
 import warnings
 from collections.abc import Sequence
@@ -30,13 +29,15 @@ from ..information.results import (
     GRADIENTS,
     INFORMATION,
     Entry,
-    earlier_entries,
-    write_results,
+    add_result,
+    check_results,
+    slug,
 )
 from ..report.pictures import save_grid
-from ..settings.config import batch_size_of
+from ..settings.config import batch_size_of, leaf_datasets
 from ..settings.heads import PRESETS
-from ..settings.localize import localize
+from ..settings.localize import localize, stock_model_config
+from ..study.job import digest_of
 from .config import add_data_arguments, add_trust_argument, load_config
 from .run import KeyValues, make_parser
 
@@ -140,14 +141,14 @@ def main(argv: list[str] | None = None) -> None:
             raise ValueError(f'{args.config} has no {name}, which probes need.')
     settings = _settings(args, cfg)
     kind = GRADIENTS if args.gradients else INFORMATION
-    entries = earlier_entries(args.out, kind, settings, [*files], force=args.force)
+    check_results(args.out, kind, settings, [*files], force=args.force)
     networks = {name: _checked(args, cfg, path) for name, path in files.items()}
     check_data(cfg, loaders=_LOADERS)
     for name in files:
         print(f'measuring {name} ...', flush=True)
         entry = _measured(args, name, networks.pop(name))
-        entries.append({'name': name, **entry, 'facts': _facts(args)})
-        table = write_results(args.out, kind, settings, entries)
+        entry = {'name': name, **entry, 'facts': _facts(args)}
+        table = add_result(args.out, kind, settings, entry)
     print(f'{table}\nwrote {args.out / kind}.md')
 
 
@@ -216,8 +217,8 @@ def _measured(args: argparse.Namespace, name: str, trained: TrainedNetwork) -> E
         return measure_gradients(trained, options)
     entry, pictures = measure_information(trained, options)
     args.out.mkdir(parents=True, exist_ok=True)
-    slug = re.sub(r'[^\w.-]+', '-', name)
-    save_grid(pictures, [*pictures[0]], args.out / f'reconstructions_{slug}.png')
+    path = args.out / f'reconstructions_{slug(name)}.png'
+    save_grid(pictures, [*pictures[0]], path)
     return entry
 
 
@@ -227,9 +228,20 @@ def _settings(args: argparse.Namespace, cfg: Config) -> dict[str, Any]:
         'iterations': args.iterations,
         'batch_size': batch_size_of(cfg),
         'seed': args.seed,
+        'network_and_data': _digest(cfg),
     }
     key, value = ('batches', args.batches) if args.gradients else ('head', args.head)
     return {**settings, key: value}
+
+
+def _digest(cfg: Config) -> str:
+    """Characters that differ where the network or its data does; not its folder."""
+    datasets = [
+        {key: value for key, value in part.items() if key != 'data_root'}
+        for name in _LOADERS
+        for part in leaf_datasets(cfg[name].get('dataset'))
+    ]
+    return digest_of([stock_model_config(cfg.model.to_dict()), datasets])
 
 
 def _facts(args: argparse.Namespace) -> dict[str, str]:

@@ -11,8 +11,9 @@ import torch
 
 from ..bundled import bundled_file, is_bundled
 from ..report.tables import text_table
+from ..study.checks import check_jobs
 from ..study.estimate import dry_run_rows, hours_left
-from ..study.job import Job, Places, check_jobs, jobs_of
+from ..study.job import Job, Places, jobs_of
 from ..study.matrix import Study, read_study
 from ..study.page import write_report
 from ..study.rows import Record, read_rows

@@ -1,15 +1,17 @@
 """The report of probes: numbers of one or several networks, tables, a figure.
 
-Runs with the same folder add to it. The numbers of a network are written whole or not
-at all; tables and figure are made from them.
+Runs with the same folder add to it, also at the same time. The numbers of a network are
+written whole or not at all; tables and figure are made from them.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..checkpoints.files import write_whole
+from ..processes import locked
 from ..report.information_plots import plot_information
 from ..report.information_text import gradient_table, information_table
 from ..report.pages import fill_page
@@ -19,15 +21,15 @@ INFORMATION, GRADIENTS = 'information', 'gradients'
 Entry = dict[str, Any]
 
 
-def earlier_entries(
+def check_results(
     folder: Path,
     kind: str,
     settings: Mapping[str, Any],
     names: Sequence[str],
     *,
     force: bool,
-) -> list[Entry]:
-    """What earlier runs found, without the networks that are measured again.
+) -> None:
+    """Find out whether numbers may be added to those of earlier runs.
 
     Args:
         folder: Of the report; need not exist.
@@ -38,15 +40,60 @@ def earlier_entries(
 
     Raises:
         FileExistsError: if there are numbers of such a network and ``force`` is False.
+        ValueError: if the file is damaged or was made with other settings, or two
+            networks would have one file of pictures.
+    """
+    known = [entry['name'] for entry in _earlier(folder, kind, settings)]
+    again = [name for name in names if name in known]
+    if again and not force:
+        raise FileExistsError(
+            f'{folder / kind}.json has numbers of {", ".join(again)}: give the '
+            'checkpoint another name, NAME=FILE, or pass --force to replace them.'
+        )
+    files: dict[str, str] = {}
+    for name in dict.fromkeys((*known, *names)):
+        other = files.setdefault(slug(name), name)
+        if other != name:
+            raise ValueError(
+                f'networks {other!r} and {name!r} would have one file of pictures: '
+                'give one of them a name that differs in letters or digits, NAME=FILE.'
+            )
+
+
+def slug(name: str) -> str:
+    """The name of a network as file names have it."""
+    return re.sub(r'[^\w.-]+', '-', name)
+
+
+def add_result(
+    folder: Path, kind: str, settings: Mapping[str, Any], entry: Entry
+) -> str:
+    """Add the numbers of a network to ``KIND.json``, ``KIND.md`` and a figure.
+
+    Those of a network of the same name are replaced. Text by hand outside of the marks
+    of the page is kept. Several processes may add to one folder.
+
+    Returns:
+        The table, to print.
+
+    Raises:
         ValueError: if the file is damaged or was made with other settings.
     """
+    with locked(folder / f'.{kind}.lock', wait=True):
+        earlier = _earlier(folder, kind, settings)
+        others = [other for other in earlier if other['name'] != entry['name']]
+        return _write(folder, kind, settings, [*others, entry])
+
+
+def _earlier(folder: Path, kind: str, settings: Mapping[str, Any]) -> list[Entry]:
     path = folder / f'{kind}.json'
     if not path.exists():
         return []
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
-        earlier, methods = content['settings'], content['methods']
-        known = [method['name'] for method in methods]
+        earlier, methods = content['settings'], list(content['methods'])
+        for method in methods:
+            method['name']
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f'{path} was not written by tools/probe.py ({error!r}): choose another '
@@ -59,26 +106,12 @@ def earlier_entries(
                 f'{value}: they cannot be compared. Choose another --out, or the same '
                 'settings.'
             )
-    again = [name for name in names if name in known]
-    if again and not force:
-        raise FileExistsError(
-            f'{path} has numbers of {", ".join(again)}: give the checkpoint another '
-            'name, NAME=FILE, or pass --force to replace them.'
-        )
-    return [method for method in methods if method['name'] not in names]
+    return methods
 
 
-def write_results(
+def _write(
     folder: Path, kind: str, settings: Mapping[str, Any], entries: Sequence[Entry]
 ) -> str:
-    """Write ``KIND.json`` and ``KIND.md``, and for information ``KIND.png``.
-
-    Text by hand outside of the marks of the page is kept.
-
-    Returns:
-        The table, to print.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
     numbers = json.dumps({'settings': settings, 'methods': entries}, indent=1) + '\n'
     write_whole(numbers.encode(), folder / f'{kind}.json')
     parts = {'facts': _facts(settings, entries)}
@@ -98,16 +131,18 @@ def write_results(
 def _facts(settings: Mapping[str, Any], entries: Sequence[Entry]) -> str:
     """What the numbers need to be believed."""
     lines = [f'- {key.replace("_", " ")}: {value}' for key, value in settings.items()]
-    for key in ('command', 'machine', 'versions', 'date'):
-        values = dict.fromkeys(entry['facts'][key] for entry in entries)
-        lines.append(f'- {key}: {"; ".join(values)}')
-    notes: dict[str, list[str]] = {
-        note: [] for entry in entries for note in entry['notes']
-    }
-    for entry in entries:
-        for note in entry['notes']:
-            notes[note].append(entry['name'])
-    for note, names in notes.items():
-        owners = '' if len(names) == len(entries) else f'{", ".join(names)}: '
-        lines.append(f'- {owners}{note}')
+    said = [
+        *(
+            (entry['name'], f'{key}: {entry["facts"][key]}')
+            for key in ('command', 'machine', 'versions', 'date')
+            for entry in entries
+        ),
+        *((entry['name'], note) for entry in entries for note in entry['notes']),
+    ]
+    owners: dict[str, list[str]] = {}
+    for name, text in said:
+        owners.setdefault(text, []).append(name)
+    for text, names in owners.items():
+        of = '' if len(names) == len(entries) else f'{", ".join(names)}: '
+        lines.append(f'- {of}{text}')
     return '\n'.join(lines)

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 PRICE_LIST = Path(__file__).with_name('price_list.json')
 #: Fewer pairs of seeds give no interval that is worth the name.
 LEAST_SEEDS = 3
+# Local settings that make end-to-end training.
+_UNCUT: tuple[dict[str, Any], ...] = ({'splits': []}, {'num_modules': 1})
 # Of a row that trains as plans do: with the default heads and weights.
 _PLANNED = {'num_modules', 'end_to_end_every'}
 
@@ -62,8 +64,9 @@ def price_list(studies: Iterable[Mapping[str, Any]]) -> list[Measured]:
         )
         for study in studies
         if study['facts']['scores on'] == 'val'  # not those of tuning
+        and _is_end_to_end(study)
         for method in study['methods']
-        if _is_comparable(method, study)
+        if not method['differs']
         and 'num_modules' in method['local']
         and method['local'].keys() <= _PLANNED
         and method['local'].get('end_to_end_every') != 1
@@ -72,15 +75,17 @@ def price_list(studies: Iterable[Mapping[str, Any]]) -> list[Measured]:
     ]
 
 
-def _is_comparable(method: Mapping[str, Any], study: Mapping[str, Any]) -> bool:
-    """Whether nothing but ``local`` tells a method from the baseline."""
-    if 'options' not in method:
+def _is_end_to_end(study: Mapping[str, Any]) -> bool:
+    """Whether the baseline of a study is end-to-end training."""
+    facts = study['facts']
+    methods = {method['name']: method for method in study['methods']}
+    if 'baseline' not in facts or any('differs' not in m for m in methods.values()):
         raise ValueError(
-            f'the results of study {study["facts"]["about"]!r} are of an earlier '
-            'version: write them again with tools/study.py STUDY.yaml --report.'
+            f'the results of study {facts["about"]!r} are of an earlier version: '
+            'write them again with tools/study.py STUDY.yaml --report.'
         )
-    same_length = method['iterations'] == study['facts']['iterations']
-    return same_length and not method['options']
+    baseline = methods.get(facts['baseline'])
+    return baseline is not None and baseline['local'] in _UNCUT
 
 
 def read_price_list(path: Path = PRICE_LIST) -> list[Measured]:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..checkpoints.files import write_whole
+
 
 def fill_page(path: str | Path, parts: Mapping[str, str], title: str) -> None:
     """Write parts into a page; everything outside their marks is kept.
@@ -20,7 +22,7 @@ def fill_page(path: str | Path, parts: Mapping[str, str], title: str) -> None:
     page = path.read_text(encoding='utf-8') if path.exists() else f'# {title}\n'
     for name, text in parts.items():
         page = _filled(page, name, text.strip(), path)
-    path.write_text(page, encoding='utf-8')
+    write_whole(page.encode(), path)
 
 
 def _filled(page: str, name: str, text: str, path: Path) -> str:

@@ -75,10 +75,12 @@ def plot_frontier(entries: Sequence[Entry], path: Path, title: str) -> None:
             _point(memory, num_bytes / _MIB, entry, i)
         if entry['training_flops'] is not None:
             _point(work, entry['training_flops'] / 1e12, entry, i)
+    for axes in (memory, work):
+        if axes.containers:
+            axes.set_xlim(0, 1.06 * axes.dataLim.x1)
     memory.set_xlabel('predicted peak memory of a training step (MiB)')
     work.set_xlabel('work of all training steps (TFLOPs, counted)')
     for axes in (memory, work):
-        axes.set_xlim(0, 1.06 * axes.dataLim.x1)
         _finish(axes, '')
     work.set_ylabel('')
     figure.suptitle(f'{title}\nmean over seeds and one standard deviation', fontsize=9)

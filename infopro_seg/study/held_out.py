@@ -18,13 +18,19 @@ def hold_out(cfg: Config) -> None:
         cfg: Changed in place.
 
     Raises:
-        ValueError: if the training data wraps another data set, or is too small.
+        ValueError: if the training data wraps another data set, is a selection
+            already, or is too small.
     """
     train = cfg.train_dataloader.dataset
     if not isinstance(train, dict) or {'dataset', 'datasets'} & train.keys():
         raise ValueError(
             f'validate_on: {TRAIN_SPLIT} needs a train_dataloader.dataset that wraps '
             f'no other, got {type_name(train) or "a list"}.'
+        )
+    if train.get('indices') is not None:
+        raise ValueError(
+            f'validate_on: {TRAIN_SPLIT} chooses the images itself: leave indices out '
+            'of train_dataloader.dataset.'
         )
     num_images = len(DATASETS.build({**train, 'pipeline': []}))
     num_held_out = round(num_images * _HELD_OUT)

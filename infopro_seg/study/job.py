@@ -3,20 +3,20 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 
-from ..datasets import check_data, loaders_of, set_data_root
-from ..settings import LocalSettings
+from ..datasets import set_data_root
 from ..settings.config import as_list, fill_in, read_config, type_name
 from ..settings.localize import RUN_HOOK, localize
 from .held_out import hold_out
 from .matrix import TRAIN_SPLIT, Row, Study
 from .options import check_option
+from .schedules import stretch_schedules
 
 _LOG_INTERVAL = 10
 _METRIC = 'infopro_seg.evaluation.class_iou_metric'
@@ -97,7 +97,7 @@ def jobs_of(study: Study, weights: str | None = None) -> list[Job]:
     jobs = []
     for row in study.rows:
         settings = {
-            'config': Path(row.config).name if '::' not in row.config else row.config,
+            'config': row.config_name,
             'config_digest': config_digests[row.config],
             'local': dict(row.local),
             'options': dict(row.options),
@@ -119,61 +119,36 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def check_jobs(
-    study: Study, places: Places, check_model: Callable[[Config], None]
-) -> None:
-    """Find what would stop a run, before the first one starts.
-
-    Args:
-        study: The matrix.
-        places: Where data and weights are.
-        check_model: Finds errors in the model of a config.
-
-    Raises:
-        ValueError: if an option or a ``local`` setting is unknown or wrong, or a
-            weights file is given where none is used.
-        TypeError: if a ``local`` setting is of the wrong kind.
-        FileNotFoundError: if data or weights are missing.
-    """
-    if study.pretrained and places.weights is None:
-        raise ValueError(
-            f'study {study.name} starts from pretrained weights: give their file, '
-            '--weights FILE.'
-        )
-    if places.weights is not None and not study.pretrained:
-        raise ValueError(
-            f'study {study.name} trains from scratch: leave out --weights, or set '
-            'pretrained: true in the study file.'
-        )
-    checked = set()
-    for row in study.rows:
-        try:
-            cfg = method_config(row)
-            _complete(cfg, study, row)
-            LocalSettings.parse(cfg.model.local)
-            check_model(cfg)
-        except (ValueError, TypeError) as error:
-            raise type(error)(f'row {row.name!r}: {error}') from error
-        _set_data(cfg, study, places)
-        data = digest_of([cfg.get('train_dataloader'), cfg.get('val_dataloader')])
-        if data not in checked:
-            check_data(cfg, loaders=loaders_of(cfg, training=True))
-            checked.add(data)
+def base_config(row: Row) -> Config:
+    """The config of a method without the options: its base, made local."""
+    cfg = read_config(row.config)
+    localize(cfg, row.local)
+    return cfg
 
 
 def method_config(row: Row) -> Config:
-    """The config of a method: its base, made local, with the options.
+    """The config of a method, with the options.
 
     Raises:
         ValueError: if an option names nothing in the config, or what the study sets.
     """
-    cfg = read_config(row.config)
-    localize(cfg, row.local)
+    cfg = base_config(row)
     content = cfg.to_dict()
     for key in row.options:
         check_option(content, key)
     cfg.merge_from_dict(dict(row.options))
     fill_in(cfg)
+    return cfg
+
+
+def row_config(study: Study, row: Row) -> Config:
+    """The config of a method with what the study file says for all its runs.
+
+    Raises:
+        ValueError: if an option is wrong, or the config cannot be used in a study.
+    """
+    cfg = method_config(row)
+    _complete(cfg, study, row)
     return cfg
 
 
@@ -188,9 +163,8 @@ def run_config(job: Job, places: Places, initial_weights: Path) -> Config:
     Raises:
         ValueError: if the config has no IoUMetric, or the data cannot be split.
     """
-    cfg = method_config(job.row)
-    _complete(cfg, job.study, job.row)
-    _set_data(cfg, job.study, places)
+    cfg = row_config(job.study, job.row)
+    set_data(cfg, job.study, places)
     cfg.randomness = {**cfg.get('randomness', {}), 'seed': job.seed}
     cfg.load_from = str(initial_weights.resolve())
     cfg.work_dir = str(job.folder(places).resolve())
@@ -203,12 +177,12 @@ def _complete(cfg: Config, study: Study, row: Row) -> None:
     if 'max_iters' not in (cfg.get('train_cfg') or {}):
         raise ValueError('train_cfg of the config must count iterations (max_iters).')
     scale = row.iterations / cfg.train_cfg.max_iters
-    for scheduler in as_list(cfg.get('param_scheduler')):
-        _stretch(scheduler, scale)
+    stretch_schedules(cfg.get('param_scheduler'), scale)
     cfg.merge_from_dict(
         {
             'train_cfg.max_iters': row.iterations,
             'train_cfg.val_interval': row.validation_interval,
+            'train_cfg.val_begin': 1,
             'default_hooks.logger.interval': min(_LOG_INTERVAL, row.iterations),
             'model.pretrained': None,
         }
@@ -233,18 +207,10 @@ def _complete(cfg: Config, study: Study, row: Row) -> None:
     cfg.custom_imports.imports = [*imports, _METRIC]
 
 
-def _set_data(cfg: Config, study: Study, places: Places) -> None:
+def set_data(cfg: Config, study: Study, places: Places) -> None:
+    """Set where the data is, and what of it is trained on, in place."""
     if places.data_root is not None:
         set_data_root(cfg, str(Path(places.data_root).resolve()))
     if study.validate_on == TRAIN_SPLIT:
         init_default_scope(cfg.get('default_scope') or 'mmseg')
         hold_out(cfg)
-
-
-def _stretch(scheduler: dict[str, Any], scale: float) -> None:
-    """Let a schedule by iterations last as long as the run."""
-    if scheduler.get('by_epoch', True):
-        return
-    for key in ('begin', 'end', 'T_max', 'total_iters', 'total_steps'):
-        if isinstance(scheduler.get(key), int):
-            scheduler[key] = round(scheduler[key] * scale)

@@ -44,6 +44,11 @@ class Row:
         """The name as file names have it."""
         return re.sub(r'[^a-z0-9]+', '-', self.name.lower()).strip('-')
 
+    @property
+    def config_name(self) -> str:
+        """The config without its folder, which is another on every machine."""
+        return self.config if '::' in self.config else Path(self.config).name
+
 
 @dataclasses.dataclass(frozen=True)
 class Study:
@@ -101,12 +106,39 @@ def read_study(path: str | Path) -> Study:
     if not path.is_file():
         raise FileNotFoundError(f'study file {path} does not exist.')
     try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+        content = yaml.load(path.read_text(encoding='utf-8'), _Loader)
         return _study(content, path.parent)
     except yaml.YAMLError as error:
         raise ValueError(f'{path} is no YAML: {_flat(error)}') from error
     except (ValueError, TypeError) as error:
         raise type(error)(f'{path}: {error}') from error
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads plain values as YAML 1.2 does, and no key twice."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[Any, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                raise ValueError(
+                    f'entry {key.value!r} is there twice, in lines {lines[key.value]} '
+                    f'and {line}.'
+                )
+            lines[key.value] = line
+        return node
+
+
+# YAML 1.1, and with it the library, takes 1e-3 for text.
+_Loader.add_implicit_resolver(
+    'tag:yaml.org,2002:float',
+    re.compile(r'[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$'),
+    list('-+0123456789'),
+)
 
 
 # Allowed entries, and what they must be.

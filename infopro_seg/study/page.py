@@ -69,6 +69,7 @@ def _facts(study: Study, records: Sequence[Record], command: str) -> dict[str, A
     return {
         'about': study.about or study.name,
         'command': command,
+        'baseline': study.baseline,
         'iterations': study.row(study.baseline).iterations,
         'scores on': data if study.validate_on == TRAIN_SPLIT else 'val',
         'score': 'that of the last iteration',

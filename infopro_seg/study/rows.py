@@ -7,6 +7,7 @@ import os
 import platform
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,31 +19,75 @@ from ..report.run_log import RunLog, read_run
 from .job import Job, Places
 from .step_cost import StepCost
 
-#: What `Rows` reads: name of the row, seed, scores, settings, ...
+#: What is written of a run: name of the row, seed, scores, settings, ...
 Record = dict[str, Any]
+_NOT_SET = 'its default'
 
 
 def read_row(job: Job, places: Places) -> Record | None:
     """What a finished run wrote; None if it is not finished.
 
     Raises:
-        ValueError: if it was trained with other settings, or the file is damaged.
+        ValueError: if it was trained with other settings or is of another row, or the
+            file is damaged.
     """
     path = places.rows(job.study) / f'{job.slug}.json'
     if not path.exists():
         return None
-    try:
-        record = json.loads(path.read_text(encoding='utf-8'))
-        earlier = record['settings']
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f'{path} is no row of a study: {error!r}.') from error
-    changed = _difference(earlier, job.settings)
+    record = _read(path)
+    if (record['name'], record['seed']) != (job.row.name, job.seed):
+        raise ValueError(
+            f'{path} is of row {record["name"]!r}, seed {record["seed"]}, and the '
+            f'study file calls it {job.row.name!r}: give the row that name again, or '
+            'one that differs in letters or digits.'
+        )
+    changed = _difference(record['settings'], job.settings)
     if changed is not None:
         name, before, now = changed
         raise ValueError(
             f'run {job.name!r} is finished with {name}={before}, and the study file '
             f'now has {now}: give the row another name, or move {path} away.'
         )
+    return record
+
+
+def read_folder(folder: Path) -> dict[str, dict[int, Record]]:
+    """All finished runs in a folder, by the name of the row and the seed.
+
+    Raises:
+        ValueError: if a file is damaged, if two files are of one run, or if the seeds
+            of a row were trained with different settings.
+    """
+    found: dict[str, dict[int, Record]] = {}
+    files: dict[tuple[str, int], Path] = {}
+    for path in sorted(folder.glob('*.json')):
+        record = _read(path)
+        name, seed = record['name'], record['seed']
+        if (name, seed) in files:
+            raise ValueError(
+                f'{path} and {files[name, seed]} are both of row {name!r}, seed '
+                f'{seed}: move one of them away.'
+            )
+        for other, earlier in found.get(name, {}).items():
+            changed = _difference(earlier['settings'], record['settings'])
+            if changed is not None:
+                raise ValueError(
+                    f'row {name!r} in {folder} has {changed[0]}={changed[1]} with seed '
+                    f'{other} and {changed[2]} with seed {seed}: move the runs that '
+                    'do not belong to it away.'
+                )
+        files[name, seed] = path
+        found.setdefault(name, {})[seed] = record
+    return found
+
+
+def _read(path: Path) -> Record:
+    try:
+        record = json.loads(path.read_text(encoding='utf-8'))
+        for key in ('name', 'seed', 'miou', 'settings'):
+            record[key]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f'{path} is no row of a study: {error!r}.') from error
     return record
 
 
@@ -138,13 +183,16 @@ def _difference(
 ) -> tuple[str, Any, Any] | None:
     """The first setting that differs: its dotted name, its values before and now."""
     flat_earlier, flat_now = dict(_flat(earlier)), dict(_flat(now))
-    for name in (*flat_now, *flat_earlier):
-        before, after = flat_earlier.get(name), flat_now.get(name)
+    found = []
+    for name in dict.fromkeys((*flat_now, *flat_earlier)):
+        # A setting of None is not one that is not set.
+        before, after = flat_earlier.get(name, _NOT_SET), flat_now.get(name, _NOT_SET)
         # The weights may not be at hand where only a report is made.
         is_open = name == 'weights_digest' and after is None
         if before != after and not is_open:
-            return name, before, after
-    return None
+            found.append((name, before, after))
+    # What is in a mapping says more than that it is not empty.
+    return min(found, key=lambda entry: {} in entry, default=None)
 
 
 def _flat(value: Mapping[str, Any], begin: str = '') -> Iterator[tuple[str, Any]]:

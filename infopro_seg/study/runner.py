@@ -12,7 +12,7 @@ from typing import Any
 
 from ..bundled import TOOLS
 from ..checkpoints.files import write_whole
-from ..processes import last_line, start, stop
+from ..processes import last_line, locked, start, stop
 from .job import Job, Places, run_config
 from .rows import Record, drop_unscored, read_rows, write_row
 from .start import write_initial_weights
@@ -56,8 +56,9 @@ def run_jobs(
     Raises:
         ValueError: if a finished run has other settings now.
         RuntimeError: if another process trains runs in the same folder.
-        KeyboardInterrupt: on Ctrl-C and SIGTERM, after all runs were stopped. At most
-            what came after their last checkpoints is lost.
+        KeyboardInterrupt: on Ctrl-C, SIGTERM and a closed terminal (without nohup),
+            after all runs were stopped. At most what came after their last
+            checkpoints is lost.
     """
     finished = read_rows(jobs, places)
     waiting = [job for job in jobs if job not in finished]
@@ -67,21 +68,34 @@ def run_jobs(
         try:
             while waiting or running:
                 while waiting and len(running) < num_processes:
-                    running.append(_begin(waiting.pop(0), places, lock))
+                    job = waiting.pop(0)
+                    try:
+                        running.append(_begin(job, places, lock))
+                    except Exception as error:  # of the host, for a config of any kind
+                        failed[job] = _why(error)
                 pause()
                 watch()
                 for run in [r for r in running if r.process.poll() is not None]:
                     running.remove(run)
-                    _note_attempt(run, places)
                     try:
-                        tell(run.job, _finish(run, places))
-                    except (ValueError, OSError) as error:
-                        failed[run.job] = str(error)
+                        _note_attempt(run, places)
+                        record = _finish(run, places)
+                    except Exception as error:  # what others trained is not lost
+                        failed[run.job] = _why(error)
+                    else:
+                        tell(run.job, record)
         finally:
             for run in running:
                 stop(run.process)
-                _note_attempt(run, places)
+            for run in running:
+                with contextlib.suppress(OSError):
+                    _note_attempt(run, places)
     return failed
+
+
+def _why(error: Exception) -> str:
+    is_sentence = isinstance(error, ValueError | OSError)
+    return str(error) if is_sentence else f'{type(error).__name__}: {error}'
 
 
 def pause() -> None:
@@ -137,18 +151,15 @@ def _attempts(folder: Path) -> list[float]:
 @contextlib.contextmanager
 def _claimed(folder: Path) -> Iterator[int]:
     """Hold a lock that runs inherit: it is free when the last of them has ended."""
-    import fcntl  # not on Windows
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / 'lock').open('w') as file:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            descriptor = stack.enter_context(locked(folder / 'lock', wait=False))
+        except BlockingIOError as error:
             raise RuntimeError(
                 f'another process trains runs in {folder}; wait for its end, or '
                 'choose another --out.'
             ) from error
-        yield file.fileno()
+        yield descriptor
 
 
 @contextlib.contextmanager
@@ -156,8 +167,13 @@ def _terminated_as_interrupted() -> Iterator[None]:
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    signals = [signal.SIGTERM]
+    # nohup ignores it; that must stay so.
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signals.append(signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in signals}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -38,7 +38,7 @@ def step_cost(job: Job, places: Places) -> StepCost | None:
     divide_batch(cfg, 1)
     step = cfg.model.to_dict(), cfg.get('train_dataloader'), cfg.get('optim_wrapper')
     key = digest_of(step)
-    if key not in known:
+    if known.get(key) is None:
         try:
             known[key] = _counted(cfg)
         except Exception as error:  # a network may do anything
@@ -46,9 +46,9 @@ def step_cost(job: Job, places: Places) -> StepCost | None:
                 f'{job.row.name}: a step of it could not be counted: {error}',
                 file=sys.stderr,
             )
-            known[key] = None
+            return None
         write_whole(json.dumps(known).encode(), path)
-    return known[key] and StepCost(*known[key])
+    return StepCost(*known[key])
 
 
 def _counted(cfg: Config) -> StepCost:

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from ..report.measured import LEAST_SEEDS
-from .matrix import Study
+from .matrix import Row, Study
 from .rows import Record
 
 _LEVEL = 0.95
@@ -22,9 +22,10 @@ def summarised(study: Study, records: Sequence[Record]) -> list[dict[str, Any]]:
         records: Its finished runs.
 
     Returns:
-        Dicts with ``name``, ``local`` (what the row sets), ``options`` (those that the
-        baseline has not), ``iterations``, ``seeds``, ``miou`` and
-        ``class_iou`` (mean and standard deviation over seeds, in percent),
+        Dicts with ``name``, ``local`` (what the row sets), ``differs`` (what else it
+        sets in another way than the baseline: ``config``, ``iterations`` and options;
+        None where only the baseline sets an option), ``iterations``, ``seeds``,
+        ``miou`` and ``class_iou`` (mean and standard deviation over seeds, in percent),
         ``difference`` (see `paired_difference`; None for the baseline), ``curve``
         (iterations, mean and standard deviation), ``seconds_per_iteration`` (median
         over seeds), ``training_flops`` (of all iterations; None if they were not
@@ -34,7 +35,7 @@ def summarised(study: Study, records: Sequence[Record]) -> list[dict[str, Any]]:
     for record in records:
         by_row[record['name']].append(record)
     baseline = _final_scores(by_row[study.baseline])
-    common = study.row(study.baseline).options
+    common = _apart_from_local(study.row(study.baseline))
     entries = []
     for name, own in by_row.items():
         if not own:
@@ -49,11 +50,7 @@ def summarised(study: Study, records: Sequence[Record]) -> list[dict[str, Any]]:
             {
                 'name': name,
                 'local': dict(row.local),
-                'options': {
-                    key: value
-                    for key, value in row.options.items()
-                    if key not in common or common[key] != value
-                },
+                'differs': _differences(_apart_from_local(row), common),
                 'iterations': row.iterations,
                 'seeds': sorted(scores),
                 'miou': mean_and_deviation(list(scores.values())),
@@ -103,6 +100,21 @@ def paired_difference(
         half = float(stats.t.ppf((1 + level) / 2, len(seeds) - 1)) * error
         low, high = mean - half, mean + half
     return {'seeds': seeds, 'mean': mean, 'low': low, 'high': high}
+
+
+def _apart_from_local(row: Row) -> dict[str, Any]:
+    settings = {'config': row.config_name, 'iterations': row.iterations}
+    return {**settings, **row.options}
+
+
+def _differences(own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """What is not equal in both, with the value of the first."""
+    names = dict.fromkeys((*own, *other))
+    return {
+        name: own.get(name)
+        for name in names
+        if name not in own or name not in other or own[name] != other[name]
+    }
 
 
 def _final_scores(records: Sequence[Record]) -> dict[int, float]:

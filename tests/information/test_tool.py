@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from infopro_seg.cli import probe
+from infopro_seg.information import results
 from infopro_seg.settings.config import read_config
 from tests.helpers import build
 
@@ -152,6 +153,66 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(tool):
     Path('out/information.json').write_text('{"methods": 1}')
     with pytest.raises(ValueError, match=r'information\.json was not written by'):
         tool('a.pth')
+
+
+def entry(name):
+    facts = dict.fromkeys(('command', 'machine', 'versions', 'date'), name)
+    cosine = {'cosine': 0.5, 'norm_ratio': 1.0}
+    module = {'module': 0, 'units': 'a', **cosine}
+    return {'name': name, 'modules': [module], 'facts': facts, 'notes': []}
+
+
+def test_processes_that_add_at_the_same_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, 'gradient_table', lambda entries: str(len(entries)))
+    settings = {'seed': 0}
+    # Both have looked before the first one writes.
+    for name in ('a', 'b'):
+        results.check_results(tmp_path, 'gradients', settings, [name], force=False)
+    assert results.add_result(tmp_path, 'gradients', settings, entry('a')) == '1'
+    assert results.add_result(tmp_path, 'gradients', settings, entry('b')) == '2'
+    page = (tmp_path / 'gradients.md').read_text()
+    assert '- a: command: a' in page and '- b: command: b' in page
+    # The other one was started with other settings.
+    with pytest.raises(ValueError, match=r'numbers with seed=0, and this run has 1'):
+        results.add_result(tmp_path, 'gradients', {'seed': 1}, entry('c'))
+    # Replaced one by one: an interruption loses none.
+    names = ['a', 'b']
+    results.check_results(tmp_path, 'gradients', settings, names, force=True)
+    results.add_result(tmp_path, 'gradients', settings, entry('a'))
+    found = json.loads((tmp_path / 'gradients.json').read_text())['methods']
+    assert [method['name'] for method in found] == ['b', 'a']
+
+
+def test_names_with_one_file_of_pictures(tmp_path):
+    with pytest.raises(
+        ValueError, match="'greedy K=8' and 'greedy K-8' would have one"
+    ):
+        results.check_results(
+            tmp_path, 'information', {}, ['greedy K=8', 'greedy K-8'], force=False
+        )
+
+
+def test_other_networks_and_data_are_not_compared(tool):
+    tool('a.pth', '--gradients', '--local', 'num_modules=2', '--batches', '1')
+    text = Path('toy.py').read_text()
+    for change in (
+        'train_dataloader = dict(dataset=dict(seed=5))',
+        'val_dataloader = dict(dataset=dict(num_scenes=3))',
+        'model = dict(decode_head=dict(dropout_ratio=0.3))',
+    ):
+        Path('other.py').write_text(f"_base_ = 'toy.py'\n{change}\n")
+        with pytest.raises(ValueError, match='numbers with network_and_data='):
+            tool(
+                *('b=a.pth', '--gradients', '--local', 'num_modules=2'),
+                config='other.py',
+            )
+    # Under another name, or elsewhere, it is the same.
+    Path('renamed.py').write_text(text)
+    tool(
+        *('c=a.pth', '--gradients', '--local', 'num_modules=2', '--batches', '1'),
+        config='renamed.py',
+    )
+    assert [method['name'] for method in numbers('gradients')['methods']] == ['a', 'c']
 
 
 def test_a_config_without_validation(tool):

@@ -22,22 +22,27 @@ RESULTS = Path(__file__).parents[2] / 'results'
 PRICE = Measured('Net on data', 300, 4, None, 6, -0.42, -1.25, 0.41)
 
 
-def study(*methods, scores_on='val'):
+def study(*methods, scores_on='val', **changes):
     facts = {'about': 'Net on data', 'iterations': 300, 'scores on': scores_on}
-    return {'facts': facts, 'methods': methods}
+    facts['baseline'] = 'base'
+    base = {**method({'splits': []}), 'name': 'base', 'difference': None, **changes}
+    return {'facts': facts, 'methods': [base, *methods]}
 
 
 def method(local, seeds=(0, 1, 2), **difference):
     found = {'seeds': list(seeds), 'mean': -0.424, 'low': -1.25, 'high': 0.406}
-    like_baseline = {'options': {}, 'iterations': 300}
-    return {'local': local, 'difference': {**found, **difference}, **like_baseline}
+    return {
+        'name': repr(local),
+        'local': local,
+        'differs': {},
+        'difference': {**found, **difference},
+    }
 
 
 def test_rows_that_train_as_plans_do_are_taken():
     found = price_list(
         [
             study(
-                {**method({'splits': []}), 'difference': None},
                 method({'num_modules': 4}),
                 method({'num_modules': 8, 'end_to_end_every': 4}),
                 # Too few seeds, other heads, no walls, no difference to be expected.
@@ -46,10 +51,16 @@ def test_rows_that_train_as_plans_do_are_taken():
                 method({'num_modules': 2, 'deep_supervision': True}),
                 method({'num_modules': 4, 'end_to_end_every': 1}),
                 # Trained in another way than the baseline.
-                {**method({'num_modules': 5}), 'options': {'total_batch_size': 2}},
-                {**method({'num_modules': 5}), 'iterations': 1200},
+                {**method({'num_modules': 5}), 'differs': {'total_batch_size': 2}},
+                {**method({'num_modules': 5}), 'differs': {'iterations': 1200}},
+                {**method({'num_modules': 5}), 'differs': {'config': 'other.py'}},
+                # Only the baseline sets it.
+                {**method({'num_modules': 5}), 'differs': {'model.aux': None}},
             ),
             study(method({'num_modules': 6}), scores_on='the last fifth'),
+            # Compared with something else than end-to-end training.
+            study(method({'num_modules': 7}), local={'num_modules': 2}),
+            study(method({'num_modules': 7}), name='other'),
         ]
     )
     assert [entry[2:] for entry in found] == [
@@ -60,7 +71,7 @@ def test_rows_that_train_as_plans_do_are_taken():
 
 def test_results_of_an_earlier_version_are_told():
     old = method({'num_modules': 4})
-    del old['options']
+    del old['differs']
     with pytest.raises(
         ValueError, match=r"study 'Net on data' are of an .*--report\.$"
     ):

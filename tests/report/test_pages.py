@@ -1,5 +1,7 @@
 """Parts of a page are written by tools, the rest by hand."""
 
+import os
+
 import pytest
 
 from infopro_seg.report.pages import fill_page
@@ -36,3 +38,16 @@ def test_a_missing_mark_is_told_and_nothing_written(tmp_path, text):
     with pytest.raises(ValueError, match=r'page.md must have <!-- a: begin --> and'):
         fill_page(page, {'a': 'one'}, 'Title')
     assert page.read_text() == text
+
+
+def test_a_full_disk_leaves_the_page_as_it_was(tmp_path, monkeypatch):
+    page = tmp_path / 'page.md'
+    page.write_text('# By hand\n')
+
+    def full(*_):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(os, 'fsync', full)
+    with pytest.raises(OSError, match='No space left'):
+        fill_page(page, {'a': 'one'}, 'Title')
+    assert page.read_text() == '# By hand\n'

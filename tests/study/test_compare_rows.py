@@ -1,6 +1,7 @@
 """Rows of a study against each other, on the command line."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ QUANTILES = {1: 2.571, 5: 4.032}
 @pytest.fixture
 def folder(tmp_path):
     def write(name, seed, score):
-        row = {'name': name, 'seed': seed, 'miou': score}
+        row = {'name': name, 'seed': seed, 'miou': score, 'settings': {'lr': 0.1}}
         (tmp_path / f'{name}_{seed}.json').write_text(json.dumps(row))
 
     for seed, difference in enumerate(DIFFERENCES):
@@ -59,3 +60,31 @@ def test_no_comparison_is_refused(folder, capsys):
     with pytest.raises(SystemExit):
         main([folder, '--pair', 'other', 'base', '--comparisons', '0'])
     assert '--comparisons 0 must be 1 or more' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('name', 'change', 'told'),
+    [
+        # Moved away in the same folder.
+        ('base_0_old', {'miou': 3.0}, "both of row 'base', seed 0: move one of them"),
+        ('base_7', {'seed': 7, 'settings': {'lr': 0.2}}, 'lr=0.1 with seed 0 and 0.2'),
+        (
+            'base_7',
+            {'seed': 7, 'settings': {'lr': 0.1, 'aux': None}},
+            'aux=its default',
+        ),
+        ('base_7', {'seed': 7, 'settings': {}}, 'lr=0.1 with seed 0 and its default'),
+    ],
+)
+def test_rows_that_do_not_belong_together_are_told(folder, name, change, told):
+    row = json.loads(Path(folder, 'base_0.json').read_text())
+    Path(folder, f'{name}.json').write_text(json.dumps({**row, **change}))
+    with pytest.raises(ValueError) as error:
+        main([folder, '--pair', 'other', 'base'])
+    assert told in str(error.value) and folder in str(error.value)
+
+
+def test_a_file_that_is_no_row_is_named(folder):
+    Path(folder, 'toy.json').write_text('{"name": "base"}')
+    with pytest.raises(ValueError, match=r'toy\.json is no row of a study'):
+        main([folder, '--pair', 'other', 'base'])

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from infopro_seg.cli.check_model import check_model
+from infopro_seg.study.checks import check_jobs
 from infopro_seg.study.estimate import run_seconds
 from infopro_seg.study.job import (
     Places,
-    check_jobs,
     jobs_of,
     method_config,
     run_config,
@@ -146,6 +146,43 @@ def test_what_is_missing_is_told(content, write, tmp_path):
         read_study(tmp_path / 'broken.yaml')
 
 
+@pytest.mark.parametrize(
+    ('text', 'told'),
+    [
+        ('seeds: [0]\nname: a\nseeds: [5]', "'seeds' is there twice, in lines 1 and 3"),
+        ('rows:\n  - {name: a, options: {lr: 1}, options: {lr: 2}}', "entry 'options'"),
+        ('rows:\n  - name: a\n    local: {splits: [], splits: [a]}', "entry 'splits'"),
+    ],
+)
+def test_an_entry_that_is_there_twice_is_told(tmp_path, text, told):
+    path = tmp_path / 'twice.yaml'
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f'twice.yaml: .*{told}'):
+        read_study(path)
+
+
+def test_what_two_mappings_share_is_no_double(content, write):
+    path = write(content)
+    path.write_text(
+        path.read_text().replace(
+            'local:\n    num_modules: 2',
+            'local: {<<: {num_modules: 3}, num_modules: 2}',
+        )
+    )
+    assert '<<' in path.read_text()
+    assert read_study(path).rows[1].local == {'num_modules': 2}
+
+
+def test_numbers_are_read_as_in_yaml_1_2(content, write):
+    path = write({**content, 'options': {'a': 'A', 'b': 'B', 'c': 'C'}})
+    text = path.read_text()
+    for letter, number in {'A': '1e-3', 'B': '-2E4', 'C': '"1e-3"'}.items():
+        text = text.replace(f': {letter}\n', f': {number}\n')
+    path.write_text(text)
+    options = read_study(path).rows[0].options
+    assert options == {'a': 0.001, 'b': -2e4, 'c': '1e-3'}
+
+
 def test_two_rows_of_one_name_are_refused(content, write):
     again = with_row(content, name='infopro k 2', local={'num_modules': 4})
     with pytest.raises(ValueError, match="'infopro-k-2' is the name of two rows"):
@@ -179,6 +216,78 @@ def test_a_wrong_setting_of_a_method_is_told_before_any_run(
     with pytest.raises((ValueError, TypeError), match=told) as error:
         check_jobs(study, places, check_model)
     assert str(error.value).startswith("row 'wrong': ")
+
+
+@pytest.mark.parametrize(
+    ('options', 'told'),
+    [
+        (
+            {'model.decode_head.dropout_ration': 0.2},
+            "model cannot be .*'dropout_ration'",
+        ),
+        ({'optim_wrapper.optimizer.weight_decy': 1}, 'optim_wrapper cannot be built: '),
+        ({'optim_wrapper.optimizer.type': 'SGDD'}, 'optim_wrapper cannot be built: '),
+        ({'optim_wrapper.optimizer.lr': -1}, 'optim_wrapper cannot be built: .*-1'),
+        ({'param_scheduler.0.pwoer': 0.5}, "param_scheduler cannot .*'pwoer'"),
+        ({'val_evaluator.type': 'IoUMetrics'}, 'must be an IoUMetric'),
+        ({'default_hooks.logger.intervall': 9}, "hook LoggerHook .*'intervall'"),
+        ({'train_dataloader.dataset.num_scene': 5}, 'train_dataloader.dataset cannot'),
+        ({'val_dataloader.dataset.seeds': 5}, 'val_dataloader.dataset cannot'),
+        # Without effect: a run would be a copy of another one.
+        ({'image_size': [16, 32]}, 'option image_size changes nothing that is trained'),
+        (
+            {'norm_cfg.type': 'GN'},
+            'nothing .* scored; did you mean model.backbone.norm_',
+        ),
+        ({'train_dataloader.batch_size': 1}, 'did you mean total_batch_size?'),
+        ({'test_evaluator.iou_metrics': ['mDice']}, 'changes nothing that is trained'),
+        ({'max_iters': 9}, r'max_iters changes nothing that is trained or scored\.$'),
+        ({'model.backbone.init_cfg': None}, 'the study sets model.backbone.init_cfg'),
+    ],
+)
+def test_an_option_that_cannot_work_is_told_before_any_run(
+    content, write, tmp_path, options, told
+):
+    row = {'name': 'wrong', 'local': {'splits': []}, 'options': options}
+    study = read_study(write(with_row(content, **row)))
+    places = Places(tmp_path / 'out', tmp_path / 'results')
+    with pytest.raises(ValueError, match=told) as error:
+        check_jobs(study, places, check_model)
+    assert str(error.value).startswith("row 'wrong': ")
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        {'total_batch_size': 1},
+        # Of the config already.
+        {'image_size': [128, 256]},
+        {'param_scheduler': []},
+        {'optim_wrapper.accumulative_counts': 2},
+        {'model.decode_head.dropout_ratio': 0.0},
+        {'train_dataloader.dataset.num_scenes': 8},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_an_option_that_changes_something_is_accepted(
+    content, write, tmp_path, options
+):
+    content['options'] = options
+    content['rows'][1]['options'] = {'model.auxiliary_head': None}
+    study = read_study(write(content))
+    check_jobs(study, Places(tmp_path / 'out', tmp_path / 'results'), check_model)
+
+
+def test_an_option_of_all_rows_need_not_matter_to_each(content, write, tmp_path):
+    content['options'] = {'model.auxiliary_head.channels': 4}
+    content['rows'][1]['options'] = {'model.auxiliary_head': None}
+    study = read_study(write(content))
+    check_jobs(study, Places(tmp_path / 'out', tmp_path / 'results'), check_model)
+    content['rows'][0]['options'] = {'model.auxiliary_head': None}
+    study = read_study(write(content))
+    with pytest.raises(ValueError, match='option model.auxiliary_head.channels chang'):
+        check_jobs(study, Places(tmp_path / 'out', tmp_path / 'results'), check_model)
 
 
 def test_weights_are_asked_for_where_they_are_used_and_only_there(

@@ -222,13 +222,13 @@ def test_a_run_that_fails_takes_no_other_with_it(study, in_process, capsys):
         {
             'name': 'broken',
             'local': {'splits': []},
-            'options': {'optim_wrapper.optimizer.learning_rate': 1.0},
+            'options': {'train_dataloader.num_workers': -1},
         },
         study.content['rows'][0],
     ]
     settings = {'rows': rows, 'baseline': 'end-to-end', 'seeds': [0], 'iterations': 2}
     settings |= {'checkpoint_interval': 2}
-    told = r'^failed: broken, seed 0: .*learning_rate.*train.log\)$'
+    told = r'^failed: broken, seed 0: .*num_workers.*train.log\)$'
     assert study(**settings) == 1
     assert re.search(told, capsys.readouterr().out, re.M)
     assert [row['name'] for row in rows_in(study.folder)] == ['end-to-end']

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from infopro_seg.report.study_plots import plot_frontier
 from infopro_seg.report.study_text import score_table
 from infopro_seg.study.matrix import Row, Study
 from infopro_seg.study.summary import paired_difference, summarised
@@ -84,17 +85,41 @@ def test_a_row_has_its_own_length_and_options():
     longer = dataclasses.replace(
         study.rows[1], iterations=8, options={'lr': 0.1, 'total_batch_size': 2}
     )
-    base = dataclasses.replace(study.rows[0], options={'lr': 0.1})
+    base = dataclasses.replace(study.rows[0], options={'lr': 0.1, 'only': 'here'})
     study = dataclasses.replace(study, rows=(base, longer))
     records = [record(name, seed, [1.0], {}) for name in 'ab' for seed in (0, 1)]
     # A run of an earlier version, which did not count.
     del records[2]['flops_per_iteration']
     first, second = summarised(study, records)
-    assert (first['iterations'], first['options']) == (2, {})
-    assert (second['iterations'], second['options']) == (8, {'total_batch_size': 2})
+    assert (first['iterations'], first['differs']) == (2, {})
+    differs = {'iterations': 8, 'total_batch_size': 2, 'only': None}
+    assert (second['iterations'], second['differs']) == (8, differs)
     assert second['training_flops'] == 7 * 8
     table = re.sub(' +', ' ', score_table([first, second], 'a'))
     assert '| method | iterations | seeds |' in table and '| b | 8 | 2 |' in table
     assert '| 400% |' in table
     del records[3]['flops_per_iteration']
     assert summarised(study, records)[1]['training_flops'] is None
+
+
+def test_a_row_with_a_config_of_its_own_differs_by_it():
+    study = study_of('a', 'b', 'c')
+    other = dataclasses.replace(study.rows[1], config='/home/me/other.py')
+    same = dataclasses.replace(study.rows[2], options={'off': None})
+    study = dataclasses.replace(study, rows=(study.rows[0], other, same))
+    records = [record(name, 0, [1.0], {}) for name in 'abc']
+    _, second, third = summarised(study, records)
+    assert second['differs'] == {'config': 'other.py'}
+    # It sets something, if to None.
+    assert third['differs'] == {'off': None}
+
+
+@pytest.mark.parametrize('uncounted', [('a', 'b'), ('a',)])
+def test_figures_of_runs_whose_step_was_not_counted(tmp_path, uncounted):
+    records = [record(name, seed, [1.0, 2.0], {}) for name in 'ab' for seed in (0, 1)]
+    for entry in records:
+        if entry['name'] in uncounted:
+            entry.update(predicted_peak_bytes=None, flops_per_iteration=None)
+    entries = summarised(study_of('a', 'b'), records)
+    plot_frontier(entries, tmp_path / 'frontier.png', 'any')
+    assert (tmp_path / 'frontier.png').read_bytes().startswith(b'\x89PNG')
