@@ -14,6 +14,7 @@ from infopro_seg.datasets import check_data, loaders_of, set_data_root
 from tests.helpers import batch
 
 LOADS = ('LoadImageFromFile', 'LoadAnnotations', 'PackSegInputs')
+UNUSED = {'img_path': 'images/training', 'seg_map_path': 'annotations/training'}
 PIPELINE = [{'type': name} for name in LOADS]
 CLASSES = {'classes': ('a', 'b'), 'palette': [[0] * 3, [1] * 3]}
 
@@ -38,6 +39,27 @@ class ListedScenes(BaseSegDataset):
                 'seg_fields': [],
             }
             for root, name in self.files
+        ]
+
+
+@DATASETS.register_module()
+class PairsInAFile(BaseSegDataset):
+    """Reads the paths of image and label from a table, whatever ``data_prefix`` is."""
+
+    METAINFO = CLASSES
+
+    def load_data_list(self):
+        with open(self.ann_file) as file:
+            rows = [line.split(',') for line in file.read().split()]
+        return [
+            {
+                'img_path': f'{self.data_root}/{image}',
+                'seg_map_path': f'{self.data_root}/{label}',
+                'label_map': self.label_map,
+                'reduce_zero_label': self.reduce_zero_label,
+                'seg_fields': [],
+            }
+            for image, label in rows
         ]
 
 
@@ -115,6 +137,19 @@ def plain(root, **settings):
     }
 
 
+def pairs_in_a_file(root, rows=('img/0.png,ann/0.png', 'img/1.png,ann/1.png')):
+    """What inherits a ``data_prefix`` that it does not use, as from a base config."""
+    (root / 'pairs.csv').write_text('\n'.join(rows))
+    return plain(root, type='PairsInAFile', data_prefix=UNUSED, ann_file='pairs.csv')
+
+
+def absolute_names(root, **settings):
+    """Absolute names in a split file, which the host joins with no folder."""
+    names = [f'{root}/img/{i}' for i in range(2)]
+    (root / 'absolute.txt').write_text('\n'.join(names))
+    return plain(root, ann_file='absolute.txt', **settings)
+
+
 def listed(root, **settings):
     own = {'root': str(root), 'names': ['0', '1'], 'pipeline': PIPELINE}
     return {'type': 'ListedScenes', **own, **settings}
@@ -145,6 +180,16 @@ GOOD = {
         'first': 0,
     },
     'no files': lambda root: {'type': 'WithoutFiles', 'num': 2},
+    'paths in a table': pairs_in_a_file,
+    'absolute names, label beside the image': lambda root: absolute_names(
+        root, data_prefix=UNUSED, seg_map_suffix='.png'
+    ),
+    'absolute names and no labels': lambda root: absolute_names(
+        root,
+        data_prefix={'img_path': 'images/training'},
+        test_mode=True,
+        pipeline=[PIPELINE[0], PIPELINE[2]],
+    ),
     'a class': lambda root: {'type': WithoutFiles, 'num': 2},
     'a transform of its own': lambda root: plain(
         root,
@@ -186,6 +231,43 @@ def test_what_a_data_set_of_the_users_says_it_reads_is_checked(root, name):
     text = f'1 of 2 label files are missing, first: {root}/ann/1.png'
     with pytest.raises(FileNotFoundError, match=text):
         check(GOOD[name](root))
+
+
+@pytest.mark.parametrize(
+    ('rows', 'text'),
+    [
+        (['img/0.png,ann/0.png', 'img/7.png,ann/1.png'], '1 of 2 image .*/img/7.png'),
+        (['img/0.png,ann/7.png', 'img/1.png,no/1.png'], '2 of 2 label .*/ann/7.png'),
+        (
+            ['img/0.png,annotations/training/0.png', 'img/1.png,ann/1.png'],
+            r'no .*/annotations/training \(data_prefix.seg_map_path\)',
+        ),
+    ],
+)
+def test_what_is_missing_is_named_not_a_folder_that_is_not_used(root, rows, text):
+    with pytest.raises(FileNotFoundError, match=text) as raised:
+        check(pairs_in_a_file(root, rows))
+    assert 'img_path' not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ('settings', 'rows', 'text'),
+    [
+        # The host tells what is wrong with a table that is there.
+        ({}, ['img/0.png'], None),
+        ({}, [], 'no image .* in .*/pairs.csv'),
+        ({'ann_file': 'gone.csv'}, [], r'no .*/gone.csv \(ann_file\)'),
+    ],
+)
+def test_a_data_set_that_cannot_be_built_is_not_blamed_on_an_unused_folder(
+    root, settings, rows, text
+):
+    config = {**pairs_in_a_file(root, rows), **settings}
+    if text is None:
+        check(config)
+        return
+    with pytest.raises(FileNotFoundError, match=text):
+        check(config)
 
 
 @pytest.mark.parametrize('key', ['dataset', 'datasets', 'inner'])

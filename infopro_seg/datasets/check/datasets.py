@@ -6,8 +6,9 @@ passes.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
@@ -125,13 +126,16 @@ def _problems(part: BuiltDataset) -> list[str]:
     problems = []
     listed: dict[Path, set[str]] = {}
     for key in dict.fromkeys(read.key for read in file_reads(part.dataset)):
-        folder = _missing_folders(part.dataset, [key])
-        if samples and folder:
-            problems += folder
-            continue
+        # The host joins no folder with a path that is absolute or that the data set
+        # makes itself, so a folder matters only if files are missing in it.
         paths = [Path(path) for path in paths_of(samples, key) if path]
         missing = [path for path in paths if not _lies_there(path, listed)]
-        if missing:
+        if not missing:
+            continue
+        folders = _missing_folders(part.dataset, [key])
+        if folders and all(_is_in(path, *folders) for path in missing):
+            problems += folders.values()
+        else:
             first = ', '.join(map(str, missing[:3]))
             problems.append(
                 f'{len(missing)} of {len(samples)} {_KINDS[key]} files are missing, '
@@ -148,20 +152,35 @@ def _why_not_built(dataset: BaseDataset, error: Exception) -> list[str]:
     if is_remote or not hasattr(dataset, 'pipeline'):
         return []
     ann_file = getattr(dataset, 'ann_file', None)
-    missing = []
+    missing = {}
     if ann_file and isinstance(ann_file, str) and not _exists(ann_file):
-        missing.append(f'no {ann_file} (ann_file)')
+        missing[ann_file] = f'no {ann_file} (ann_file)'
     keys = {'img_path': None} | {read.key: None for read in file_reads(dataset)}
-    missing += _missing_folders(dataset, list(keys))
-    if missing:
+    missing.update(_missing_folders(dataset, list(keys)))
+    if missing and _is_about(error, missing, ann_file):
         root = getattr(dataset, 'data_root', None)
         is_lost = isinstance(root, str) and root and not _exists(root)
-        return [f'no folder {root} (data_root)'] if is_lost else missing
+        return [f'no folder {root} (data_root)'] if is_lost else list(missing.values())
     if _has_no_sample(error):
         return [_no_image(dataset)]
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return [str(error).partition(' Expected layout')[0]]
     return []
+
+
+def _is_about(error: Exception, missing: Collection[str], ann_file: Any) -> bool:
+    """Whether what is missing is why the host could not build a data set.
+
+    A data set may have settings that it does not use, and fail for another reason.
+    """
+    if _has_no_sample(error):
+        return not ann_file or ann_file in missing
+    if isinstance(error, OSError) and error.filename is not None:
+        return _is_in(Path(os.fsdecode(error.filename)), *missing)
+    texts = [text for text in error.args if isinstance(text, str)]
+    if isinstance(error, AssertionError) and not texts:
+        return True  # some classes of the host assert that a folder exists
+    return any(place in text for place in missing for text in texts)
 
 
 def _no_image(dataset: BaseDataset) -> str:
@@ -179,14 +198,20 @@ def _has_no_sample(error: Exception) -> bool:
     return False
 
 
-def _missing_folders(dataset: BaseDataset, keys: Sequence[str]) -> list[str]:
+def _missing_folders(dataset: BaseDataset, keys: Sequence[str]) -> dict[str, str]:
+    """Folders of ``data_prefix`` that do not exist, and a sentence about each."""
     prefixes = getattr(dataset, 'data_prefix', None) or {}
     folders = {key: prefixes.get(key) for key in keys}
-    return [
-        f'no {folder} (data_prefix.{key})'
+    return {
+        folder: f'no {folder} (data_prefix.{key})'
         for key, folder in folders.items()
         if folder and isinstance(folder, str) and not _exists(folder)
-    ]
+    }
+
+
+def _is_in(path: Path, *places: str) -> bool:
+    """Whether a path is one of some files and folders, or lies in one."""
+    return any(path.is_relative_to(place) for place in places)
 
 
 def _exists(path: str) -> bool:
