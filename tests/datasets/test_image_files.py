@@ -152,6 +152,25 @@ def test_cut_files_are_found_and_no_file_that_is_read(tmp_path, name, kept, deco
         assert problem is None or name not in ('png', 'palette', '16 bit')
 
 
+@pytest.mark.parametrize('decoder', DECODERS, ids=NAMES)
+@pytest.mark.parametrize('restarts', [0, 1])
+@pytest.mark.parametrize('progressive', [False, True])
+@pytest.mark.parametrize('shape', [(12, 20, 3), (101, 133, 3), (64, 64, 1)])
+def test_no_loader_gets_the_pixels_of_a_jpeg_without_its_end_marker(
+    tmp_path, shape, progressive, restarts, decoder
+):
+    # cv2.imread would, but the host decodes bytes: OpenCV 5 then returns nothing, and
+    # OpenCV 4 wrong last rows.
+    image = PIL.Image.fromarray(picture(*shape).squeeze())
+    content = encoded(
+        'JPEG', image=image, progressive=progressive, restart_marker_rows=restarts
+    )
+    problem, _ = look_at(written(tmp_path / 'a.jpg', content[:-2]), decoder)
+    pixels = read(content[:-2], decoder)
+    assert pixels is None or not np.array_equal(pixels, read(content, decoder))
+    assert 'truncated' in problem
+
+
 def test_png_without_its_last_bytes_is_for_the_decoder_to_judge(tmp_path):
     path = written(tmp_path / 'a.png', WHOLE['png'][:-12])
     assert look_at(path, Decoder('pillow', 'unchanged'))[0] is None
