@@ -4,12 +4,14 @@ Predicted, and checked by a step on fake tensors: no GPU is needed.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ..planner.limits import (
     MAX_BATCH,
     MAX_CROP_STEPS,
+    above_refused,
     chain_by_batch,
     chain_by_rows,
     crop_of,
@@ -95,7 +97,10 @@ def _sizes_of(
     for card in cards:
         budget = card - reserve
         batch_size = _largest(method, budget, MAX_BATCH, by_batch, of_batch)
-        step = _largest(method, budget, MAX_CROP_STEPS, by_rows, of_rows)
+        find = functools.partial(
+            _largest, method, budget, MAX_CROP_STEPS, by_rows, of_rows
+        )
+        step = above_refused(setting, find)
         sizes.append((card, batch_size, crop_of(setting, step) if step else None))
     return sizes
 
@@ -106,12 +111,15 @@ def _largest(
     most: int,
     chain_of: Callable[[int], Chain],
     setting_of: Callable[[int], Setting],
+    least: int = 1,
 ) -> int:
-    """The largest size, up to the predicted one, whose tracked step fits."""
+    """The largest size, up to the predicted one, whose tracked step fits; 0 if none."""
     predicted = last_that(
         lambda size: predicted_peak(chain_of(size), method.partition) <= budget, most
     )
-    return last_down_from(
+    largest = last_down_from(
         predicted,
         lambda size: setting_of(size).tracked_peak_of(method.model) <= budget,
+        least,
     )
+    return largest if largest >= least else 0

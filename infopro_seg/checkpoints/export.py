@@ -6,7 +6,7 @@ left out, and what this package added to the config is removed.
 
 import copy
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,16 @@ from mmseg.registry import MODELS
 from torch import nn
 
 from ..compat import config_dict
-from ..models.probe import input_channels
-from ..settings.config import as_list, read_config, type_name
+from ..models.probe import image_sizes, input_channels
+from ..settings.config import as_list, crop_size_of, read_config, type_name
 from ..settings.localize import stock_model_config
 from .files import read_checkpoint, stock_state_dict, write_checkpoint
 from .loading import checkpoint_names, last_checkpoint_of
 
 _PACKAGE = __name__.partition('.')[0]
+# Sizes to predict besides those of the config: a quick one first, at the end one that
+# is large enough for pooling windows of 49 pixels at stride 8.
+_SMALL, _LARGE = (128, 128), (512, 512)
 # Types of a local run, and the host's own that they replace.
 _STOCK_NAMES = {
     'SafeCheckpointHook': 'CheckpointHook',
@@ -45,7 +48,8 @@ def export(
     """Write the stock checkpoint and, beside it, the whole stock config.
 
     Before anything is written, the weights are loaded strictly into the stock
-    segmentor, which then predicts a random image.
+    segmentor. It then predicts an image, if it takes one of the sizes that the config
+    names; the text says if it does not.
 
     Args:
         cfg: The config that the checkpoint was trained with; not changed.
@@ -69,7 +73,7 @@ def export(
     stock_config = stock_run_config(cfg)
     stock = _build(stock_config)
     _load(stock, weights, str(checkpoint_path))
-    _predict(stock)
+    untried = _predict(stock, crop_size_of(cfg))
     meta = checkpoint.get('meta', {})
     kept = {k: meta[k] for k in ('dataset_meta', 'iter', 'epoch', 'seed') if k in meta}
     write_checkpoint({'meta': kept, 'state_dict': weights}, out, force=force)
@@ -80,6 +84,8 @@ def export(
         f'stock {type_name(stock_config.model)} loads it strictly.',
         f'wrote {config_out}: its config, with data, pipelines and evaluators.',
     ]
+    if untried is not None:
+        lines.append(untried)
     if needs_package(stock_config):
         lines.append(
             f'It imports {_PACKAGE} for: {", ".join(_own_types(stock_config))}.'
@@ -235,15 +241,40 @@ def _some(keys: list[str]) -> str:
     return (', '.join(keys[:3]) + more) if keys else 'none'
 
 
-def _predict(network: Any) -> None:
-    """Run the exported network once, to find a pair that cannot work."""
-    size = getattr(network.backbone, 'img_size', None) or (128, 128)
-    size = (size, size) if isinstance(size, int) else tuple(size)
-    image = torch.zeros(1, input_channels(network.backbone), *size)
+def _predict(network: Any, crop_size: tuple[int, int] | None) -> str | None:
+    """Run the exported network once, on the first size that it takes.
+
+    The weights fit already, so a network that no image passes is not refused: it may
+    need more than images, or a size that nothing here names.
+
+    Returns:
+        A sentence if no size passed, else None.
+    """
+    sizes = image_sizes(network, crop_size, _LARGE, usual=_SMALL)
+    errors = []
+    for size in sizes:
+        try:
+            _predict_size(network, size, sizes)
+        except Exception as error:  # networks refuse images in any way
+            errors.append(error)
+        else:
+            return None
+    tried = ', '.join(f'{height}x{width}' for height, width in sizes)
+    reason = str(errors[-1]).strip().partition('\n')[0]
+    return (
+        f'not tried: a prediction. No image of {tried} passed the network; the last '
+        f'stopped with {type(errors[-1]).__name__}{reason and f": {reason}"}.'
+    )
+
+
+def _predict_size(
+    network: Any, size: tuple[int, int], sizes: Sequence[tuple[int, int]]
+) -> None:
+    channels = input_channels(network.backbone, sizes=sizes)
     shapes = dict.fromkeys(('img_shape', 'ori_shape', 'pad_shape'), size)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         # Not mode='tensor', which PointRend does not have.
-        network.encode_decode(image, [shapes])
+        network.encode_decode(torch.zeros(1, channels, *size), [shapes])
 
 
 def _rename_types(config: Any) -> None:

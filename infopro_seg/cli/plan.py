@@ -7,9 +7,11 @@ from pathlib import Path
 from ..planner.from_config import setting_of
 from ..planner.limits import (
     along_the_dial,
+    crop_of,
     has_default_heads,
     largest_batch,
     largest_crop,
+    smallest_crop_step,
     what_fits,
     with_lean_heads,
 )
@@ -216,6 +218,20 @@ def find_plan(args: argparse.Namespace, setting: Setting) -> Plan | None:
     return make_plan(setting, **settings)
 
 
+def nothing_smaller(args: argparse.Namespace, setting: Setting) -> str:
+    """Why no smaller batch or crop fits, as the end of a sentence."""
+    if args.max_batch:
+        return ', whatever the batch'
+    least = smallest_crop_step(setting)
+    if least == 1:
+        return ', whatever the crop'
+    height, width = crop_of(setting, least)
+    return (
+        f': the smallest crop that this network takes is {height}x{width}; use a '
+        'smaller batch or a GPU of more memory'
+    )
+
+
 def main() -> int:
     """Plan, report, write."""
     args = parse_args()
@@ -231,8 +247,7 @@ def main() -> int:
         return show_pipeline(args, setting)
     plan = find_plan(args, setting)
     if plan is None:
-        size = 'batch' if args.max_batch else 'crop'
-        print(f'nothing fits in {args.gpu_memory}, whatever the {size}.')
+        print(f'nothing fits in {args.gpu_memory}{nothing_smaller(args, setting)}.')
         return 1
     print(plan_report(plan))
     if args.gpu_memory is not None:

@@ -14,7 +14,7 @@ from ..models import InfoProEncoderDecoder, LocalHead
 from ..models.build import build_local_heads
 from ..models.heads.reconstruction import valid_pixels
 from ..models.losses.chunked import use_lean_loss
-from ..models.probe import probe_backbone
+from ..models.probe import image_sizes, probe_backbone
 from ..models.readers import stages_of
 from ..models.segmentor import head_losses
 from ..settings import LocalSettings
@@ -51,8 +51,8 @@ def build_probes(
         Local heads by name of the unit, in training mode, on the network's device.
     """
     units = units_of(network.backbone)
-    size = getattr(network.data_preprocessor, 'size', None)
-    shapes = probe_backbone(network.backbone, units, network.image_channels, size)
+    sizes = image_sizes(network)
+    shapes = probe_backbone(network.backbone, units, network.image_channels, sizes)
     boundaries = dict(zip((u.name for u in units), shapes.boundaries, strict=True))
     stages = stages_of(network.decode_head)
     settings = LocalSettings.parse(

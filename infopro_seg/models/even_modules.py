@@ -1,7 +1,8 @@
 """Where ``num_modules=K`` cuts: into K modules that need about the same memory.
 
 What autograd keeps is measured without weights and without data, for two images of one
-reference size. The result depends on the model alone, not on tool, batch, crop,
+reference size: 512x512 or the backbone's own, and another one of the model's only if
+it does not take that. The result depends on the model alone, not on tool, batch, crop,
 precision, optimizer or number of processes: the same model is always cut at the same
 places. To fit a memory budget, use the planner (`infopro_seg.planner`), which knows
 all of these.
@@ -25,7 +26,7 @@ from ..units import State, Unit
 from .build import build_local_heads
 from .hollow import meta_copy
 from .losses.chunked import CHUNK_BYTES, obstacle
-from .probe import Boundary, Probe
+from .probe import Boundary, Probe, image_sizes
 from .readers import auxiliary_heads, reads_by_head, stages_of
 from .tensor_bytes import num_bytes_of
 from .weightless import WithoutStorage, undisturbed_randomness
@@ -61,18 +62,24 @@ def even_module_splits(
     num_modules = settings.num_modules or 1
     if not 2 <= num_modules <= len(names) + 1:
         return even_splits(names, num_modules)
-    try:
-        with undisturbed_randomness():
-            costs = _Measurement(network, settings, units, probe).module_bytes()
-    except Exception as error:  # without data a network may fail in any way
-        warnings.warn(
-            f'num_modules={num_modules} cuts into equal numbers of units: the memory '
-            f'of this network cannot be measured without data ({type(error).__name__}: '
-            f'{str(error).partition(chr(10))[0]}). Name splits to cut elsewhere.',
-            stacklevel=2,
-        )
-        return even_splits(names, num_modules)
-    return tuple(names[end - 1] for end in evenest_ends(costs, num_modules)[:-1])
+    errors: list[Exception] = []
+    for size in image_sizes(network, usual=_SIZE):
+        try:
+            with undisturbed_randomness():
+                measurement = _Measurement(network, settings, units, probe, size)
+                costs = measurement.module_bytes()
+        except Exception as error:  # without data a network may fail in any way
+            errors.append(error)
+        else:
+            ends = evenest_ends(costs, num_modules)[:-1]
+            return tuple(names[end - 1] for end in ends)
+    warnings.warn(
+        f'num_modules={num_modules} cuts into equal numbers of units: the memory '
+        f'of this network cannot be measured without data ({type(errors[0]).__name__}: '
+        f'{str(errors[0]).partition(chr(10))[0]}). Name splits to cut elsewhere.',
+        stacklevel=2,
+    )
+    return even_splits(names, num_modules)
 
 
 class _Measurement:
@@ -87,6 +94,7 @@ class _Measurement:
         settings: LocalSettings,
         units: Sequence[Unit],
         probe: Probe,
+        size: tuple[int, int],
     ):
         self.settings = settings
         self.units = units
@@ -94,7 +102,7 @@ class _Measurement:
         self.reads = {} if network.with_neck else reads_by_head(network, probe.outputs)
         self.network = revert_sync_batchnorm(meta_copy(network)).train()
         self.is_lean = settings.lean_loss is not False
-        self.size = reference_size(network.backbone)
+        self.size = size
         self.image = torch.empty(
             _NUM_IMAGES, probe.image_channels, *self.size, device='meta'
         )
@@ -282,13 +290,6 @@ class _Saved:
         if address not in self._ignored:
             self._tensors[address] = tensor
         return tensor
-
-
-def reference_size(backbone: nn.Module) -> tuple[int, int]:
-    """(height, width) at which modules are measured: 512x512, or the backbone's own."""
-    size = getattr(backbone, 'img_size', None) or _SIZE
-    height, width = (size, size) if isinstance(size, int) else size
-    return height, width
 
 
 def _kept_between(saved: Sequence[dict[int, int]]) -> np.ndarray:

@@ -4,7 +4,7 @@ The copy has no weights, wherever the backbone runs without them.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -54,7 +54,38 @@ class Probe:
     image_channels: int = 3
 
 
-def input_channels(backbone: nn.Module, expected: int | None = None) -> int:
+def image_sizes(
+    network: Any, *more: Any, usual: tuple[int, int] = _PROBE_SIZE
+) -> tuple[tuple[int, int], ...]:
+    """Sizes of images to try a network on, which may take only some.
+
+    Args:
+        network: A segmentor, or a backbone alone.
+        more: Sizes that are known from elsewhere: a pair, one number or None.
+        usual: Tried first, if the backbone names no size.
+
+    Returns:
+        Pairs of height and width without repetition: the backbone's own or the usual
+        one, then ``more``, those of the data preprocessor and of the test crops.
+    """
+    backbone = getattr(network, 'backbone', network)
+    preprocessor = getattr(network, 'data_preprocessor', None)
+    sizes = [
+        getattr(backbone, _SIZE_ATTRIBUTE, None) or usual,
+        *more,
+        getattr(preprocessor, 'size', None),
+        (getattr(network, 'test_cfg', None) or {}).get('crop_size'),
+    ]
+    # A size from a JSON config is a list.
+    pairs = [(s, s) if isinstance(s, int) else (s[0], s[1]) for s in sizes if s]
+    return tuple(dict.fromkeys(pairs))
+
+
+def input_channels(
+    backbone: nn.Module,
+    expected: int | None = None,
+    sizes: Iterable[tuple[int, int]] = (),
+) -> int:
     """How many channels the input images of a backbone have.
 
     Attributes do not tell (``in_channels`` of MobileNetV2 is that of its last stage),
@@ -63,11 +94,13 @@ def input_channels(backbone: nn.Module, expected: int | None = None) -> int:
     Args:
         backbone: Any backbone, on any device; it is not changed.
         expected: Tried first, for backbones that take any number.
+        sizes: (height, width) of images that it may take; tried if the backbone's own
+            size, or else 224x224, fails.
 
     Raises:
         Exception: the backbone's own, if none of its modules takes an image.
     """
-    trials = list(_trials(backbone, _sizes(backbone), expected))
+    trials = list(_trials(backbone, image_sizes(backbone, *sizes), expected))
     # If the image does not fit the size of the backbone's positions, every trial fails;
     # the one with the right number of channels then gets furthest.
     best = max(trials, key=lambda trial: (trial.error is None, trial.num_modules))
@@ -80,7 +113,7 @@ def probe_backbone(
     backbone: nn.Module,
     units: Sequence[Unit],
     in_channels: int | None = None,
-    size: tuple[int, int] | None = None,
+    sizes: Iterable[tuple[int, int]] = (),
 ) -> Probe:
     """Measure what leaves each unit, without data or side effects.
 
@@ -88,13 +121,13 @@ def probe_backbone(
         backbone: Any supported backbone, on any device; it is not changed.
         units: Its units.
         in_channels: Channels of the input image. Default: see `input_channels`.
-        size: (height, width) of images that it takes; tried if the backbone's own
+        sizes: (height, width) of images that it may take; tried if the backbone's own
             size, or else 224x224, fails.
 
     Raises:
         Exception: the backbone's own, if it does not take such images.
     """
-    trials = list(_trials(backbone, _sizes(backbone, size), in_channels))
+    trials = list(_trials(backbone, image_sizes(backbone, *sizes), in_channels))
     if trials[-1].error is not None:
         raise trials[0].error or trials[-1].error
     copied, state = trials[-1].backbone, State(trials[-1].image)
@@ -142,7 +175,7 @@ def _trials(
     meta = torch.device('meta')
     likely = _likely_channels(backbone, expected)
     ways = [(size, device, likely) for size in sizes for device in (meta, own)]
-    ways.append((sizes[-1], meta, list(range(1, _MOST_CHANNELS + 1))))
+    ways += [(size, meta, list(range(1, _MOST_CHANNELS + 1))) for size in sizes]
     for size, device, numbers in ways:
         copied = meta_copy(backbone) if device.type == 'meta' else _clone(backbone)
         copied.eval()
@@ -174,17 +207,6 @@ def _run(backbone: nn.Module, image: Tensor) -> _Trial:
 
 def _clone(module: nn.Module) -> nn.Module:
     return hollow_copy(module, lambda tensor: tensor.clone())
-
-
-def _sizes(
-    backbone: nn.Module, size: tuple[int, int] | None = None
-) -> tuple[tuple[int, int], ...]:
-    """Sizes to try: the backbone's own or the usual one, then the given one."""
-    own = getattr(backbone, _SIZE_ATTRIBUTE, None) or _PROBE_SIZE
-    first = (own, own) if isinstance(own, int) else (own[0], own[1])
-    # A size from a JSON config is a list.
-    given = (size[0], size[1]) if size else first
-    return tuple(dict.fromkeys((first, given)))
 
 
 def _likely_channels(backbone: nn.Module, expected: int | None) -> list[int]:

@@ -23,7 +23,7 @@ from .image_range import check_range, known_range, recovered, to_unit_range
 from .local_module import LocalModule, cut_into_modules
 from .look_ahead import looked_ahead
 from .losses.chunked import use_lean_loss, warn_of
-from .probe import Boundary, Probe, input_channels, probe_backbone
+from .probe import Boundary, Probe, image_sizes, input_channels, probe_backbone
 from .readers import auxiliary_heads, find_readers, stages_of
 from .recompute.run import check_recompute, head_recompute, resolve_recompute
 from .segments import run_segment
@@ -353,8 +353,8 @@ class InfoProEncoderDecoder(EncoderDecoder):
         return losses
 
     def _probed(self, units: Sequence[Unit]) -> Probe:
-        size = getattr(self.data_preprocessor, 'size', None)
-        return probe_backbone(self.backbone, units, self.image_channels, size)
+        sizes = image_sizes(self)
+        return probe_backbone(self.backbone, units, self.image_channels, sizes)
 
     def _build_local_heads(
         self,
@@ -380,7 +380,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
         mean = getattr(self.data_preprocessor, 'mean', None)
         # A single value fits any number of channels.
         told = mean.numel() if isinstance(mean, Tensor) and mean.numel() > 1 else None
-        return input_channels(self.backbone, told)
+        return input_channels(self.backbone, told, image_sizes(self))
 
     def _look_at_first_batch(self, inputs: Tensor) -> None:
         """Warn about, or refuse, what would otherwise go wrong silently."""

@@ -3,13 +3,14 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ..models.recompute.run import ALL
 from ..settings import LocalSettings, without_cuts, without_end_to_end
 from ..settings.heads import LEAN, complete_head, look_ahead_of
 from ..settings.plan import Plan
 from .make import RESERVE_BYTES, Setting, make_plan, wish_for
+from .profile.simulation import SimulationError
 from .search.costs import Chain, interpolate
 from .search.decide import ACCURACY, MEMORY, SPEED, is_worth, wants_exact
 from .search.frontiers import AUTO
@@ -23,6 +24,8 @@ MAX_BATCH = 2**12
 # Of the plans whose steps are not all alike, the one that is shown.
 _PERIOD = 4
 MAX_CROP_STEPS = 2**13 // _CROP_STEP
+
+Found = TypeVar('Found')
 
 
 class Fit(NamedTuple):
@@ -110,21 +113,61 @@ def largest_crop(
         return dataclasses.replace(setting, crop_size=crop_of(setting, step))
 
     sizes = _Sizes(with_crop, chain_by_rows(setting), MAX_CROP_STEPS)
-    return _largest(sizes, gpu_memory, reserve, wish)
+    return above_refused(
+        setting,
+        lambda least: _largest(sizes._replace(least=least), gpu_memory, reserve, wish),
+    )
+
+
+def above_refused(setting: Setting, search: Callable[[int], Found]) -> Found:
+    """Search crops for the largest that fits, among those that the network takes.
+
+    Args:
+        setting: What is to be trained.
+        search: Gets the first step of `crop_of` to try.
+
+    Raises:
+        SimulationError: if it is not the size for which a crop was refused.
+    """
+    try:
+        return search(1)
+    except SimulationError:
+        least = smallest_crop_step(setting)
+        if least == 1:
+            raise
+    return search(least)
+
+
+def smallest_crop_step(setting: Setting) -> int:
+    """The step of the smallest crop of `crop_of` that the network takes.
+
+    A pooling window may be larger than the map of a small image.
+    """
+
+    def is_refused(step: int) -> bool:
+        crop_size = crop_of(setting, step)
+        try:
+            dataclasses.replace(setting, crop_size=crop_size).measured()
+        except SimulationError:
+            return True
+        return False
+
+    return 1 + _between(is_refused, 0, _measured_step(setting))
 
 
 class _Sizes(NamedTuple):
-    """Sizes from 1 on: what they set, what they cost, and the last one to try."""
+    """Sizes: what they set, what they cost, the last and the first one to try."""
 
     setting: Callable[[int], Setting]
     chain: Callable[[int], Chain]
     most: int
+    least: int = 1
 
 
 def _largest(
     sizes: _Sizes, gpu_memory: int, reserve: int, wish: dict[str, Any]
 ) -> Plan | None:
-    wanted = wish_for(sizes.setting(1), **wish)
+    wanted = wish_for(sizes.setting(sizes.least), **wish)
 
     def fits(size: int) -> bool:
         return is_worth(sizes.chain(size), wanted, gpu_memory - reserve)
@@ -137,7 +180,7 @@ def _largest(
         is_local = bool(found.splits) and found.end_to_end_every is None
         return bool(found.fits) and not (is_local and wants_exact(wanted))
 
-    found = _holding(last_that(fits, sizes.most), plan, holds)
+    found = _holding(last_that(fits, sizes.most), plan, holds, sizes.least)
     if found is None and wanted.prefer == ACCURACY:
         return _largest(sizes, gpu_memory, reserve, {**wish, 'prefer': SPEED})
     return found
@@ -235,7 +278,7 @@ def chain_by_rows(setting: Setting) -> Callable[[int], Chain]:
     """The costs of a network for any crop of `crop_of`, from two measurements."""
     height, width = setting.crop_size
     area = height * width
-    larger = crop_of(setting, round(1.5 * height / _CROP_STEP) + 1)
+    larger = crop_of(setting, _measured_step(setting))
     slope = larger[0] * larger[1] - area
     chains = (
         setting.measured(),
@@ -247,6 +290,11 @@ def chain_by_rows(setting: Setting) -> Callable[[int], Chain]:
         return interpolate(*chains, (rows * columns - area) / slope)
 
     return chain_of
+
+
+def _measured_step(setting: Setting) -> int:
+    """A crop larger than the setting's, at which the network is measured as well."""
+    return round(1.5 * setting.crop_size[0] / _CROP_STEP) + 1
 
 
 def crop_of(setting: Setting, step: int) -> tuple[int, int]:
@@ -265,14 +313,17 @@ def last_that(fits: Callable[[int], bool], most: int) -> int:
     return _between(fits, low, min(high, most + 1))
 
 
-def last_down_from(size: int, holds: Callable[[int], bool]) -> int:
-    """The largest of ``size``, ``size`` - 1, ... that holds; 0 if none does.
+def last_down_from(size: int, holds: Callable[[int], bool], least: int = 1) -> int:
+    """The largest of ``size``, ``size`` - 1, ..., ``least`` that holds.
 
     Starts at ``size``, a prediction that is hardly ever wrong by much.
+
+    Returns:
+        That size; less than ``least`` if none holds.
     """
     low, high, stride = size, size + 1, 1
-    while low > 0 and not holds(low):
-        low, high, stride = max(0, low - stride), low, 2 * stride
+    while low >= least and not holds(low):
+        low, high, stride = max(least - 1, low - stride), low, 2 * stride
     return _between(holds, low, high)
 
 
@@ -285,7 +336,10 @@ def _between(fits: Callable[[int], bool], low: int, high: int) -> int:
 
 
 def _holding(
-    size: int, plan: Callable[[int], Plan], holds: Callable[[Plan], bool]
+    size: int,
+    plan: Callable[[int], Plan],
+    holds: Callable[[Plan], bool],
+    least: int,
 ) -> Plan | None:
     """Measure at the predicted size, and go down until a plan holds."""
     plans: dict[int, Plan] = {}
@@ -294,4 +348,4 @@ def _holding(
         plans[smaller] = plan(smaller)
         return holds(plans[smaller])
 
-    return plans.get(last_down_from(size, is_held))
+    return plans.get(last_down_from(size, is_held, least))

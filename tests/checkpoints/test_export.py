@@ -4,6 +4,9 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import EMAHook
+from mmseg.models.decode_heads import ASPPHead
+from mmseg.registry import MODELS
+from torch import nn
 
 from infopro_seg.checkpoints.export import (
     export,
@@ -14,6 +17,18 @@ from infopro_seg.checkpoints.export import (
 from infopro_seg.datasets import CamVidDataset
 from infopro_seg.engine import LocalTrainingHook, SafeCheckpointHook
 from tests.helpers import WIDTHS, build, deeplabv3, localized, resnet
+
+
+@MODELS.register_module()
+class PlacedHead(ASPPHead):
+    """Adds a table to its map, which must have that size."""
+
+    def __init__(self, side, **settings):
+        super().__init__(**settings)
+        self.table = nn.Parameter(torch.zeros(1, self.in_channels, side, side))
+
+    def _transform_inputs(self, inputs):
+        return super()._transform_inputs(inputs) + self.table
 
 
 def local_config(**settings):
@@ -87,6 +102,44 @@ def test_weights_that_do_not_fit_are_not_exported(tmp_path, way):
         export(cfg, tmp_path / 'iter_1.pth', tmp_path / 'out.pth')
     assert not (tmp_path / 'out.pth').exists()
     assert not (tmp_path / 'out.py').exists()
+
+
+@pytest.mark.parametrize('place', ['preprocessor', 'pipeline', 'test', 'nowhere'])
+def test_a_network_of_one_size_is_exported(tmp_path, place):
+    # Neither 128x128 nor 512x512 passes its table of positions.
+    cfg, _ = trained(tmp_path)
+    side = 96
+    table = torch.zeros(1, WIDTHS[-1], side // 8, side // 8)
+    cfg.model.decode_head.update(type='PlacedHead', side=side // 8)
+    cfg.model.data_preprocessor.size = side if place == 'preprocessor' else None
+    if place == 'test':
+        cfg.model.test_cfg = {'mode': 'slide', 'crop_size': side, 'stride': side}
+    if place == 'pipeline':
+        cfg.train_pipeline = [{'type': 'RandomCrop', 'crop_size': (side, side)}]
+    checkpoint = torch.load(tmp_path / 'iter_1.pth')
+    checkpoint['state_dict']['decode_head.table'] = table
+    torch.save(checkpoint, tmp_path / 'iter_1.pth')
+    report = export(cfg, tmp_path / 'iter_1.pth', tmp_path / 'out.pth')
+    assert (tmp_path / 'out.py').exists()
+    is_tried = 'not tried' not in report
+    assert is_tried == (place != 'nowhere')
+    if not is_tried:
+        assert 'No image of 128x128, 512x512 passed the network' in report
+        assert 'RuntimeError: The size of tensor' in report
+
+
+def test_a_network_that_takes_more_than_images_is_exported(tmp_path, monkeypatch):
+    def fail(*_):
+        raise NotImplementedError
+
+    cfg, weights = trained(tmp_path)
+    monkeypatch.setattr('mmseg.models.EncoderDecoder.encode_decode', fail)
+    report = export(cfg, tmp_path / 'iter_1.pth', tmp_path / 'out.pth')
+    assert 'the last stopped with NotImplementedError.' in report
+    exported = torch.load(tmp_path / 'out.pth')['state_dict']
+    own = [key for key in weights if not key.startswith('local_heads.')]
+    assert [*exported] == own
+    assert all(torch.equal(exported[key], weights[key]) for key in own)
 
 
 def test_a_checkpoint_that_is_not_named_is_asked_for(tmp_path):

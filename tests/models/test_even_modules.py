@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from mmseg.models.decode_heads import FCNHead
 from mmseg.registry import MODELS
+from torch import nn
 
 from infopro_seg.models import even_modules
 from infopro_seg.models.weightless import WithoutStorage
@@ -70,6 +72,45 @@ def test_a_network_that_cannot_be_measured_is_cut_evenly_and_that_is_said(monkey
         model = build(localized(SMALL, num_modules=3))
     sizes = [len(module.units) for module in model.local_modules]
     assert max(sizes) - min(sizes) <= 1
+
+
+@MODELS.register_module()
+class PositionedHead(FCNHead):
+    """Adds a table of positions, so that it takes images of 64x64 alone."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.positions = nn.Parameter(torch.zeros(1, self.in_channels, 8, 8))
+
+    def _forward_feature(self, inputs):
+        return self.convs(self._transform_inputs(inputs) + self.positions)
+
+
+def positioned(size=(64, 64), crop=None):
+    head = {**SMALL['decode_head'], 'type': 'PositionedHead', 'num_convs': 1}
+    head = {**head, 'concat_input': False}
+    del head['dilations']
+    model = {**SMALL, 'decode_head': head}
+    preprocessor = {**SMALL['data_preprocessor'], 'size': size}
+    test_cfg = {'mode': 'slide', 'crop_size': crop, 'stride': crop}
+    return {**model, 'data_preprocessor': preprocessor, 'test_cfg': test_cfg}
+
+
+@pytest.mark.parametrize(
+    'sizes', [((64, 64), None), ([64, 64], None), (None, (64, 64)), (None, 64)]
+)
+def test_a_network_of_one_size_is_measured_at_that(sizes, recwarn):
+    model = positioned(*sizes)
+    if sizes[0] is None:
+        model['data_preprocessor'] = {**model['data_preprocessor'], 'size_divisor': 32}
+    splits = splits_of(model)
+    assert not [w for w in recwarn if 'equal numbers of units' in str(w.message)]
+    assert len(splits) == 3
+
+
+def test_a_network_of_an_unknown_size_is_cut_evenly():
+    with pytest.warns(UserWarning, match='equal numbers of units.*RuntimeError'):
+        splits_of(positioned((32, 32)))
 
 
 @pytest.mark.exhaustive

@@ -113,7 +113,7 @@ def test_a_fixed_size_of_another_name_is_found_in_the_preprocessor():
     backbone = MODELS.build(BACKBONES['swin-frozen'])
     with pytest.raises(RuntimeError, match='broadcast'):
         probe_backbone(backbone, units_of(backbone))
-    probe = probe_backbone(backbone, units_of(backbone), size=(64, 96))
+    probe = probe_backbone(backbone, units_of(backbone), sizes=[(64, 96)])
     assert [out.shape for out in probe.outputs] == [(1, 8, 16, 24), (1, 32, 4, 6)]
 
 

@@ -8,17 +8,22 @@ from infopro_seg.benchmark.largest import largest_sizes
 from infopro_seg.benchmark.methods import methods
 from infopro_seg.planner import limits
 from infopro_seg.planner.limits import (
+    above_refused,
     largest_batch,
     largest_crop,
     last_down_from,
     last_that,
+    smallest_crop_step,
     what_fits,
 )
 from infopro_seg.planner.make import Setting, make_plan
-from tests.planner.networks import tiny
+from infopro_seg.planner.profile.simulation import SimulationError
+from tests.planner.networks import tiny, windowed
 
 BATCH, CROP = 2, (64, 96)
 SETTING = Setting(tiny(), BATCH, CROP)
+#: A map of 64 rows is the smallest that its head takes.
+WINDOWED = Setting(windowed(), BATCH, CROP)
 CARD = 8 * 2**30
 WHOLE = {'num_modules': 1, 'recompute': 'never', 'reserve': 0}
 
@@ -133,6 +138,49 @@ def test_one_image_is_checked_although_batch_norm_refuses_it():
     plan = make_plan(dataclasses.replace(SETTING, batch_size=1), num_modules=1)
     assert plan.tracked_peak_bytes == one
     assert plan.predicted_peak_bytes == pytest.approx(one, rel=0.01)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(('setting', 'step'), [(SETTING, 1), (WINDOWED, 2)])
+def test_the_smallest_crop_that_a_network_takes_is_found(setting, step):
+    assert smallest_crop_step(setting) == step
+
+
+@pytest.mark.exhaustive
+def test_the_search_for_a_crop_stays_above_what_a_network_refuses(lie):
+    peak = WINDOWED.tracked_peak((), ())
+    # A prediction that is far too low: on the way down, the search meets 32 rows.
+    lie(round(0.39 * peak))
+    assert largest_crop(WINDOWED, peak + 1000, **WHOLE).crop_size == CROP
+
+
+@pytest.mark.exhaustive
+def test_nothing_fits_if_the_smallest_crop_of_a_network_does_not():
+    memory = WINDOWED.tracked_peak((), ()) - 1000
+    assert largest_crop(WINDOWED, memory, **WHOLE) is None
+    (largest,) = largest_sizes(methods(WINDOWED, ['end_to_end'], []), [memory], 0)
+    assert largest.crop_size is None
+
+
+def test_crops_are_searched_again_above_the_refused_ones(monkeypatch):
+    monkeypatch.setattr(limits, 'smallest_crop_step', lambda setting: 3)
+
+    def search(least):
+        if least < 3:
+            raise SimulationError('too small')
+        return last_down_from(9, lambda size: size <= 4, least)
+
+    assert above_refused(SETTING, search) == 4
+    assert last_down_from(9, lambda size: size <= 2, 3) == 2
+
+
+def test_a_network_that_no_size_helps_is_still_refused(monkeypatch):
+    def search(least):
+        raise SimulationError('an operator')
+
+    monkeypatch.setattr(limits, 'smallest_crop_step', lambda setting: 1)
+    with pytest.raises(SimulationError, match='an operator'):
+        above_refused(SETTING, search)
 
 
 @pytest.mark.parametrize('last', [0, 1, 2, 6, 7, 11])

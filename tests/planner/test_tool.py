@@ -1,10 +1,12 @@
+import argparse
 import json
 import re
 
 import pytest
 
+from infopro_seg.cli import plan as plan_command
 from infopro_seg.planner.from_config import setting_of
-from infopro_seg.planner.make import RESERVE_BYTES, make_plan
+from infopro_seg.planner.make import RESERVE_BYTES, Setting, make_plan
 from infopro_seg.settings import LocalSettings
 from infopro_seg.settings.config import read_config
 from infopro_seg.settings.plan import Plan
@@ -79,6 +81,23 @@ def test_the_exit_code_says_that_nothing_fits(config, tmp_path):
     assert result.returncode == 1, result.stderr
     assert 'the smallest possible peak is' in result.stdout
     assert Plan.load(tmp_path / 'p.json').fits is False
+
+
+@pytest.mark.parametrize(
+    ('step', 'text'),
+    [
+        (1, ', whatever the crop'),
+        (
+            2,
+            ': the smallest crop that this network takes is 64x96; use a smaller batch',
+        ),
+    ],
+)
+def test_a_network_with_a_smallest_crop_is_told_from_others(monkeypatch, step, text):
+    monkeypatch.setattr(plan_command, 'smallest_crop_step', lambda setting: step)
+    setting = Setting(tiny(), BATCH, (64, 96))
+    found = plan_command.nothing_smaller(argparse.Namespace(max_batch=False), setting)
+    assert found.startswith(text)
 
 
 @pytest.mark.slow

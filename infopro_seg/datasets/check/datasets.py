@@ -123,7 +123,7 @@ def _problems(part: BuiltDataset) -> list[str]:
     if not len(part.dataset) and part.origin.place == 'train_dataloader.dataset':
         return [_no_image(part.dataset)]  # the host would look for one forever
     samples = samples_of(part.dataset)
-    problems = []
+    problems: list[str] = []
     listed: dict[Path, set[str]] = {}
     for key in dict.fromkeys(read.key for read in file_reads(part.dataset)):
         # The host joins no folder with a path that is absolute or that the data set

@@ -70,7 +70,8 @@ def profile_chain(
     local = with_cuts(without_cuts(model['local']), ())
     with torch.random.fork_rng(devices=[]):
         network = MODELS.build(ConfigDict(copy.deepcopy({**model, 'local': local})))
-        probe = probe_backbone(network.backbone, units_of(network.backbone))
+        units = units_of(network.backbone)
+        probe = probe_backbone(network.backbone, units, sizes=[crop_size])
         settings = LocalSettings.parse(local)
         heads = _candidate_heads(settings, network, probe)
         reads = reads_by_head(network, probe.outputs)

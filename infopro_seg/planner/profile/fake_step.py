@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import inspect
 import io
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -152,14 +153,22 @@ def _noting_backward(
 def fake_tensors() -> Iterator[tuple[FakeTensorMode, AssumedShapes]]:
     """A world of fake tensors; enter the second value around data-dependent code.
 
-    The random state is left as it was found.
+    The random state is left as it was found. PyTorch logs a trace of every operator
+    that fails; `naming_culprit` says in a sentence what it was.
     """
     state = torch.get_rng_state()
+    logger = logging.getLogger(FakeTensorMode.__module__)
+    logger.addFilter(_nothing)
     try:
         with FakeTensorMode(allow_non_fake_inputs=True) as fake_mode:
             yield fake_mode, AssumedShapes()
     finally:
+        logger.removeFilter(_nothing)
         torch.set_rng_state(state)
+
+
+def _nothing(record: logging.LogRecord) -> bool:
+    return False
 
 
 def fake_segmentor(model: Mapping | nn.Module, fake_mode: FakeTensorMode) -> Any:
@@ -187,7 +196,7 @@ def fake_batch(
     model: Any, batch_size: int, crop_size: tuple[int, int]
 ) -> tuple[Tensor, list[SegDataSample]]:
     """Images and labels as the data preprocessor gives them to ``loss``."""
-    channels = input_channels(model.backbone)
+    channels = input_channels(model.backbone, sizes=[crop_size])
     inputs = torch.empty(batch_size, channels, *crop_size)
     samples = []
     for _ in range(batch_size):
