@@ -1,6 +1,7 @@
 """From a config to what the planner measures, and from its answer back to a config."""
 
 import dataclasses
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,8 +19,10 @@ from ..settings.config import (
 from ..settings.localize import is_local, localize
 from ..settings.plan import Plan
 from ..settings.sizes import gib
+from .conditions import conditions, differing
 from .make import RESERVE_BYTES, Setting, make_plan
 from .profile.fake_step import SGD_MOMENTUM
+from .profile.simulation import SimulationError
 from .search.decide import ACCURACY
 
 
@@ -100,7 +103,8 @@ def settle_cuts(cfg: Config) -> None:
     Raises:
         FileNotFoundError: if the plan does not exist.
         ValueError: if nothing fits, or if the plan is for another batch, crop or
-            precision, or is none.
+            precision, or for a network, local heads or an optimizer that need less
+            memory than those of this run, or is none.
     """
     model = cfg.get('model')
     if not is_local(model) or 'local' not in model:
@@ -114,6 +118,7 @@ def settle_cuts(cfg: Config) -> None:
         )
         if mismatch is not None:
             raise ValueError(mismatch)
+        _require_planned_memory(cfg, settings.plan)
         if settings.plan.end_to_end_every is not None:
             model.local.end_to_end_every = settings.plan.end_to_end_every
     elif settings.gpu_memory is not None:
@@ -128,6 +133,38 @@ def settle_cuts(cfg: Config) -> None:
         print(
             f'planned: {how}, splits={list(plan.splits)} '
             f'recompute={list(plan.recompute)}'
+        )
+
+
+def _require_planned_memory(cfg: Config, plan: Plan) -> None:
+    """Refuse a run that needs more memory than its plan, for whatever reason.
+
+    It is counted only if the run is not what was planned: a step takes a moment.
+    """
+    if not plan.conditions or None in (batch_size_of(cfg), crop_size_of(cfg)):
+        return
+    setting = setting_of_run(cfg)
+    given = conditions(setting.model, setting.optim_wrapper)
+    others = ' and '.join(differing(plan.conditions, given))
+    if not others:
+        return
+    try:
+        needed = setting.tracked_peak(
+            plan.splits, plan.recompute, period=plan.end_to_end_every
+        )
+    except (SimulationError, ValueError) as error:
+        warnings.warn(
+            f'the plan is for another {others}, and what this run needs cannot be '
+            f'counted: {error}',
+            stacklevel=2,
+        )
+        return
+    if needed > plan.allowed_bytes:
+        raise ValueError(
+            f'the plan is for another {others}: this run needs {gib(needed)}, and the '
+            f'plan has {gib(plan.allowed_bytes)} for it. Make a new plan with '
+            'tools/plan.py and the settings of this run, or train with those of the '
+            'plan.'
         )
 
 

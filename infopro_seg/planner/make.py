@@ -14,6 +14,7 @@ from ..settings.plan import Plan
 from ..settings.recompute_mode import DECODE_HEAD, RecomputeMode
 from ..settings.sizes import gib
 from .cache import cached
+from .conditions import conditions
 from .profile.chain import profile_chain
 from .profile.fake_step import (
     SGD_MOMENTUM,
@@ -353,6 +354,7 @@ def _described(
         modules=described_modules(chain, partition),
         end_to_end=described_modules(chain, whole)[0],
         assumptions=_assumptions(setting, chain, partition, reserve),
+        conditions=conditions(setting.model, setting.optim_wrapper),
     )
 
 

@@ -84,6 +84,8 @@ class Plan:
         end_to_end_every: For ``local=dict(end_to_end_every=...)``: 1 for exact
             end-to-end training, whose modules are segments; n for one exact step of
             n; None for local modules, and where there is no wall.
+        conditions: What else the prediction depends on, such as ``look_ahead=0``, see
+            `infopro_seg.planner.conditions`; empty if not known.
     """
 
     splits: tuple[str, ...]
@@ -105,6 +107,7 @@ class Plan:
     end_to_end: PlannedModule | None = None
     assumptions: tuple[str, ...] = ()
     end_to_end_every: int | None = None
+    conditions: tuple[str, ...] = ()
 
     def save(self, path: str | Path) -> None:
         """Write the plan as JSON."""
@@ -149,6 +152,13 @@ class Plan:
         if amp_dtype == 'float32' and self.amp_dtype is not None:
             return _differs('precision', self.amp_dtype, amp_dtype)
         return None
+
+    @property
+    def allowed_bytes(self) -> int:
+        """What a run may need: what the GPU has for it, or else what is predicted."""
+        if self.gpu_memory_bytes is not None and self.fits:
+            return self.gpu_memory_bytes - self.reserve_bytes
+        return max(self.predicted_peak_bytes, self.tracked_peak_bytes or 0)
 
     @classmethod
     def load(cls, path: str | Path) -> 'Plan':

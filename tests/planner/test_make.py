@@ -1,11 +1,14 @@
 import dataclasses
+import json
+import re
+from pathlib import Path
 
 import pytest
 from mmengine.config import Config
 
 from infopro_seg.models.recompute.run import resolve_recompute
 from infopro_seg.planner import Plan, make
-from infopro_seg.planner.from_config import settle_cuts
+from infopro_seg.planner.from_config import setting_of_run, settle_cuts
 from infopro_seg.planner.limits import (
     CARDS_GIB,
     along_the_dial,
@@ -15,6 +18,7 @@ from infopro_seg.planner.limits import (
     with_lean_heads,
 )
 from infopro_seg.planner.make import Setting, make_plan, plan_in_use
+from infopro_seg.planner.profile.simulation import SimulationError
 from infopro_seg.planner.search import decide, frontiers
 from infopro_seg.report.plan_text import (
     dial_report,
@@ -22,6 +26,7 @@ from infopro_seg.report.plan_text import (
     lean_heads_line,
     plan_report,
 )
+from infopro_seg.settings.sizes import gib
 from tests.helpers import build, losses_of
 from tests.planner.networks import BATCH, CROP, tiny
 
@@ -219,6 +224,112 @@ def test_a_plan_for_less_is_refused_and_one_for_this_run_is_only_read(tmp_path):
     assert build(cfg.model).local['splits'] == ['layer2.0']
     cfg.train_dataloader.batch_size = BATCH + 1
     with pytest.raises(ValueError, match=f'batch_size {BATCH}, but this run has'):
+        settle_cuts(cfg)
+
+
+def head_of_256_channels(cfg):
+    cfg.model.local.head = {'segmentation': {'channels': 256}}
+
+
+def looks_ahead(cfg):
+    cfg.model.local.head = {'look_ahead': 2}
+
+
+def adamw(cfg):
+    cfg.optim_wrapper.optimizer = {'type': 'AdamW', 'lr': 0.1}
+
+
+def stock_losses(cfg):
+    cfg.model.local.lean_loss = False
+    cfg.model.decode_head.num_classes = 400
+
+
+def wider(cfg):
+    cfg.model.decode_head.channels *= 8
+
+
+def another_rate(cfg):
+    cfg.optim_wrapper.optimizer.lr = 0.2
+
+
+def no_reconstruction(cfg):
+    cfg.model.local.weights = {'reconstruction': 0.0}
+
+
+NEEDS_MORE = {
+    head_of_256_channels: 'head',
+    looks_ahead: 'look_ahead',
+    adamw: 'optimizer',
+    stock_losses: 'network and lean_loss',
+    wider: 'network',
+}
+
+
+@pytest.fixture(scope='module')
+def planned(tmp_path_factory):
+    """A plan of this file's run, as tools/plan.py writes it."""
+    path = str(tmp_path_factory.mktemp('plan') / 'plan.json')
+    cfg = with_local(run_config(), splits=[])
+    plan = make_plan(setting_of_run(cfg), num_modules=2)
+    plan.save(path)
+    return path, plan
+
+
+@pytest.mark.parametrize('change', NEEDS_MORE, ids=lambda change: change.__name__)
+def test_a_run_that_needs_more_than_its_plan_is_refused(planned, change):
+    path, plan = planned
+    cfg = with_local(run_config(), plan=path)
+    change(cfg)
+    allowed = re.escape(gib(plan.allowed_bytes))
+    text = f'for another {NEEDS_MORE[change]}: this run needs .*has {allowed}'
+    with pytest.raises(ValueError, match=text):
+        settle_cuts(cfg)
+
+
+@pytest.mark.parametrize('change', [another_rate, no_reconstruction])
+def test_a_run_that_needs_no_more_than_its_plan_is_fine(planned, change):
+    path, plan = planned
+    cfg = with_local(run_config(), plan=path)
+    change(cfg)
+    settle_cuts(cfg)
+    assert build(cfg.model).local['splits'] == list(plan.splits)
+
+
+def test_a_gpu_with_room_for_more_is_enough(planned, tmp_path):
+    path, plan = planned
+    roomy = dataclasses.replace(plan, gpu_memory_bytes=2**34, fits=True)
+    roomy.save(tmp_path / 'roomy.json')
+    cfg = with_local(run_config(), plan=str(tmp_path / 'roomy.json'))
+    adamw(cfg)
+    settle_cuts(cfg)
+
+
+def test_nothing_is_counted_for_the_planned_run_or_a_plan_without_conditions(
+    planned, tmp_path, monkeypatch
+):
+    def fail(*_, **__):
+        raise AssertionError('counted')
+
+    path, plan = planned
+    monkeypatch.setattr(Setting, 'tracked_peak', fail)
+    settle_cuts(with_local(run_config(), plan=path))
+    # As an earlier version wrote it.
+    content = json.loads(Path(path).read_text())
+    content.pop('conditions')
+    (tmp_path / 'old.json').write_text(json.dumps(content))
+    cfg = with_local(run_config(), plan=str(tmp_path / 'old.json'))
+    adamw(cfg)
+    settle_cuts(cfg)
+
+
+def test_a_run_that_cannot_be_counted_is_not_refused(planned, monkeypatch):
+    def fail(*_, **__):
+        raise SimulationError('an operator')
+
+    monkeypatch.setattr(Setting, 'tracked_peak', fail)
+    cfg = with_local(run_config(), plan=planned[0])
+    adamw(cfg)
+    with pytest.warns(UserWarning, match='another optimizer.*counted: an operator'):
         settle_cuts(cfg)
 
 
