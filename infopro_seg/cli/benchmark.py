@@ -3,7 +3,6 @@
 import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from ..benchmark.facts import facts_of_run, require_device
 from ..benchmark.largest import best_plans, largest_sizes
@@ -12,11 +11,19 @@ from ..benchmark.methods import methods
 from ..benchmark.rivals import BUDGETS, MOST_BUDGETS
 from ..benchmark.steps import Measured, measure
 from ..benchmark.summary import summarised
+from ..checkpoints.files import write_whole
 from ..planner.from_config import setting_of
 from ..planner.make import RESERVE_BYTES
 from ..report.benchmark_text import largest_report, methods_report
 from ..settings.sizes import gib, parse_bytes
-from .run import CONFIG_HELP, KeyValues, make_parser, reserve_bytes, this_command
+from .run import (
+    CONFIG_HELP,
+    KeyValues,
+    make_parser,
+    output_file,
+    reserve_bytes,
+    this_command,
+)
 
 EXAMPLE = """examples:
   python tools/benchmark.py configs/infopro_deeplabv3_r101_cityscapes_k4.py \\
@@ -35,14 +42,19 @@ def parse_args() -> argparse.Namespace:
     _add_step(parser)
     _add_timing(parser)
     _add_gpus(parser)
-    parser.add_argument('--json', metavar='FILE', help='file to write all numbers to')
+    parser.add_argument(
+        '--json',
+        metavar='FILE',
+        type=output_file,
+        help='file to write all numbers to',
+    )
     parser.add_argument('--force', action='store_true', help='overwrite the file')
     args = parser.parse_args()
     if args.steps < 0 or args.warmup < 2:
         parser.error('--steps must be at least 0 and --warmup at least 2')
     if len(args.budgets) > MOST_BUDGETS or not all(0 <= b <= 1 for b in args.budgets):
         parser.error(f'--budgets must be up to {MOST_BUDGETS} numbers from 0 to 1')
-    if args.json and Path(args.json).exists() and not args.force:
+    if args.json and args.json.exists() and not args.force:
         parser.error(f'{args.json} exists; pass --force to overwrite it')
     return args
 
@@ -186,7 +198,7 @@ def main() -> None:
             'largest': [entry._asdict() for entry in largest],
         }
         text = json.dumps(result, indent=1) + '\n'
-        Path(args.json).write_text(text, encoding='utf-8')
+        write_whole(text.encode(), args.json)
         print(f'\nwrote {args.json}')
 
 

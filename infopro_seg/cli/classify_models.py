@@ -8,7 +8,8 @@ import sys
 import warnings
 from pathlib import Path
 
-from .run import make_parser
+from ..checkpoints.files import write_whole
+from .run import make_parser, output_file
 
 _PACKAGES = (
     'onedl-mmsegmentation',
@@ -36,7 +37,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--markdown', metavar='FILE', type=Path, help='write a table into a page'
     )
-    parser.add_argument('--json', metavar='FILE', type=Path, help='save all verdicts')
+    parser.add_argument(
+        '--json', metavar='FILE', type=output_file, help='save all verdicts'
+    )
     parser.add_argument(
         '--one-per-combination',
         action='store_true',
@@ -76,5 +79,5 @@ def main(argv: list[str] | None = None) -> int:
     if args.json:
         rows = [dataclasses.asdict(verdict) for verdict in verdicts]
         report = {'versions': versions, 'configs': rows}
-        args.json.write_text(json.dumps(report, indent=1) + '\n', encoding='utf-8')
+        write_whole((json.dumps(report, indent=1) + '\n').encode(), args.json)
     return 0

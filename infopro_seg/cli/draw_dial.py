@@ -3,7 +3,7 @@
 import argparse
 
 from ..report.dial_picture import draw_dial
-from .run import make_parser
+from .run import make_parser, picture_file
 
 EXAMPLE = """example:
   python tools/analysis/draw_dial.py docs/dial.png
@@ -13,7 +13,7 @@ EXAMPLE = """example:
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__, EXAMPLE)
-    parser.add_argument('out', help='picture file to write')
+    parser.add_argument('out', type=picture_file, help='picture file to write')
     return parser.parse_args()
 
 

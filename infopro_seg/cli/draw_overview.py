@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from ..report.overview_picture import draw_overview
-from .run import make_parser
+from .run import make_parser, picture_file
 
 EXAMPLE = """example:
   python tools/analysis/draw_overview.py results/benchmark.json \\
@@ -18,7 +18,7 @@ def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__, EXAMPLE)
     parser.add_argument('benchmark', type=Path, help='what a benchmark wrote (--json)')
     parser.add_argument('study', type=Path, help='what a study wrote, NAME.json')
-    parser.add_argument('out', help='picture file to write')
+    parser.add_argument('out', type=picture_file, help='picture file to write')
     return parser.parse_args()
 
 

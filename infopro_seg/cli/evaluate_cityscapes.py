@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from .run import make_parser
+from .run import make_parser, output_file
 
 _EPILOG = """\
 example, with predictions saved by the test run of a config:
@@ -33,7 +33,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help='what the pixels hold: train-ids 0..18 (IoUMetric) or label-ids '
         '(CityscapesMetric); default: %(default)s',
     )
-    parser.add_argument('--json', metavar='FILE', type=Path, help='save the scores')
+    parser.add_argument(
+        '--json', metavar='FILE', type=output_file, help='save the scores'
+    )
     parser.add_argument(
         '--force', action='store_true', help='replace FILE if it exists'
     )
@@ -45,12 +47,9 @@ def check_writable(path: Path, *, force: bool) -> None:
 
     Raises:
         FileExistsError: if the file exists and force is not given.
-        FileNotFoundError: if its folder does not exist.
     """
     if path.exists() and not force:
         raise FileExistsError(f'{path} exists; give --force to replace it')
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f'{path.parent} is not a folder; create it first')
 
 
 def save(record: dict, path: Path) -> None:

@@ -4,7 +4,7 @@ import argparse
 
 from ..checkpoints.export import export, find_checkpoint, read_trained_config
 from .config import add_trust_argument
-from .run import make_parser
+from .run import make_parser, output_file
 
 EXAMPLE = """examples:
   python tools/export_model.py configs/infopro_deeplabv3_r101_cityscapes.py \\
@@ -28,7 +28,11 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         help='checkpoint file (.pth); default: the last one of the work dir',
     )
-    parser.add_argument('out', help='file to write (.pth); its config goes beside it')
+    parser.add_argument(
+        'out',
+        type=output_file,
+        help='file to write (.pth); its config goes beside it',
+    )
     parser.add_argument('--force', action='store_true', help='overwrite existing files')
     add_trust_argument(parser)
     return parser.parse_args()

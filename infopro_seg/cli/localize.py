@@ -6,7 +6,7 @@ from ..planner.from_config import settle_cuts
 from ..settings.config import divide_batch, read_config
 from ..settings.localize import localize, write_localized
 from .check_model import build_weightless
-from .run import CONFIG_HELP, KeyValues, make_parser
+from .run import CONFIG_HELP, KeyValues, make_parser, output_file
 
 EXAMPLE = """example:
   python tools/localize.py \\
@@ -23,7 +23,7 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__, EXAMPLE)
     parser.add_argument('config', help=CONFIG_HELP)
-    parser.add_argument('out', help='config file to write')
+    parser.add_argument('out', type=output_file, help='config file to write')
     parser.add_argument(
         '--local',
         nargs='+',

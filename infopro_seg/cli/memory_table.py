@@ -5,12 +5,12 @@ import dataclasses
 import json
 import sys
 import warnings
-from pathlib import Path
 
+from ..checkpoints.files import write_whole
 from ..report.pages import fill_page
 from ..report.zoo_text import memory_report
 from ..zoo.memory_table import REPRESENTATIVES, measure
-from .run import KeyValues, make_parser
+from .run import KeyValues, make_parser, output_file
 
 _EPILOG = """\
 examples:
@@ -50,7 +50,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--page', metavar='FILE', help='page to write the table into, between its marks'
     )
-    parser.add_argument('--json', metavar='FILE', type=Path, help='save all numbers')
+    parser.add_argument(
+        '--json', metavar='FILE', type=output_file, help='save all numbers'
+    )
     args = parser.parse_args(argv)
     if min(args.num_modules) < 1:
         parser.error(f'--num-modules {args.num_modules} must be 1 or more')
@@ -79,5 +81,5 @@ def main(argv: list[str] | None = None) -> int:
         fill_page(args.page, {'memory': table}, 'Predicted memory')
     if args.json:
         report = [dataclasses.asdict(row) for row in rows]
-        args.json.write_text(json.dumps(report, indent=1) + '\n', encoding='utf-8')
+        write_whole((json.dumps(report, indent=1) + '\n').encode(), args.json)
     return int(any(row.is_failure for row in rows))

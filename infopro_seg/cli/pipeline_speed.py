@@ -21,10 +21,11 @@ from pathlib import Path
 import torch
 
 from ..bundled import CHECKOUT
+from ..checkpoints.files import write_whole
 from ..pipeline.schedule import StageTimes, summarize
 from ..report.tables import text_table
 from ..report.timeline import Span, chrome_trace, draw_timelines, read_timelines
-from .run import make_parser
+from .run import make_parser, output_file, picture_file
 
 EXAMPLE = """example:
   python tools/analysis/pipeline_speed.py --json pipeline.json --picture pipeline.png
@@ -89,9 +90,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--split', default='layer3.14', help='last unit of stage 0; default: layer3.14'
     )
-    parser.add_argument('--json', type=Path, help='file to write the numbers to')
-    parser.add_argument('--picture', type=Path, help='schedule of the last round')
-    parser.add_argument('--trace', type=Path, help='the same for chrome://tracing')
+    parser.add_argument('--json', type=output_file, help='file for the numbers')
+    parser.add_argument(
+        '--picture', type=picture_file, help='schedule of the last round'
+    )
+    parser.add_argument(
+        '--trace', type=output_file, help='the same for chrome://tracing'
+    )
     return parser.parse_args()
 
 
@@ -113,9 +118,9 @@ def main() -> int:
     record = _record(args, rounds, timelines, alone)
     print(_report(record))
     if args.json:
-        args.json.write_text(json.dumps(record, indent=2) + '\n')
+        write_whole((json.dumps(record, indent=2) + '\n').encode(), args.json)
     if args.trace:
-        args.trace.write_text(chrome_trace(timelines))
+        write_whole(chrome_trace(timelines).encode(), args.trace)
     if args.picture:
         first = _WARMUP + args.iterations // 2
         shown = [

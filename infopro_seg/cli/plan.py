@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-from pathlib import Path
 
 from ..planner.from_config import setting_of
 from ..planner.limits import (
@@ -29,7 +28,14 @@ from ..report.plan_text import (
 )
 from ..settings.plan import Plan
 from ..settings.sizes import gib, parse_bytes
-from .run import CONFIG_HELP, KeyValues, make_parser, reserve_bytes
+from .run import (
+    CONFIG_HELP,
+    KeyValues,
+    make_parser,
+    output_file,
+    picture_file,
+    reserve_bytes,
+)
 
 EXAMPLE = """examples:
   python tools/plan.py configs/infopro_deeplabv3_r101_cityscapes.py \\
@@ -129,8 +135,10 @@ def parse_args() -> argparse.Namespace:
         help='settings of local besides the splits, e.g. head=paper',
     )
     _add_pipeline_arguments(parser)
-    parser.add_argument('--out', help='plan file (.json) to write')
-    parser.add_argument('--plot', help='picture of the memory to write')
+    parser.add_argument('--out', type=output_file, help='plan file (.json) to write')
+    parser.add_argument(
+        '--plot', type=picture_file, help='picture of the memory to write'
+    )
     parser.add_argument('--force', action='store_true', help='overwrite files')
     args = parser.parse_args()
     is_open = args.gpu_memory is None and args.num_modules is None
@@ -141,7 +149,7 @@ def parse_args() -> argparse.Namespace:
     if args.gpu_memory is None and (args.max_batch or args.max_crop):
         parser.error('--max-batch and --max-crop need --gpu-memory')
     for path in (args.out, args.plot):
-        if path and Path(path).exists() and not args.force:
+        if path and path.exists() and not args.force:
             parser.error(f'{path} exists; pass --force to overwrite it')
     return args
 

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from ..report.plots import plot_benchmark
-from .run import make_parser
+from .run import make_parser, picture_file
 
 EXAMPLE = """example:
   python tools/analysis/plot_benchmark.py r101.json r101.png
@@ -16,10 +16,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line; None means that of the process."""
     parser = make_parser(__doc__, EXAMPLE)
     parser.add_argument('json', help='what a benchmark wrote with --json')
-    parser.add_argument('picture', help='file to write')
+    parser.add_argument('picture', type=picture_file, help='file to write')
     parser.add_argument('--force', action='store_true', help='overwrite the picture')
     args = parser.parse_args(argv)
-    if Path(args.picture).exists() and not args.force:
+    if args.picture.exists() and not args.force:
         parser.error(f'{args.picture} exists; pass --force to overwrite it')
     return args
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..checkpoints.files import write_whole
 from ..report.measured import PRICE_LIST, price_list
-from .run import make_parser
+from .run import make_parser, output_file
 
 EXAMPLE = """example:
   python tools/analysis/price_list.py results/mobilenetv2.json
@@ -22,7 +22,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         'studies', nargs='+', type=Path, help='what tools/study.py wrote (.json)'
     )
     parser.add_argument(
-        '--out', type=Path, default=PRICE_LIST, help='default: that of the package'
+        '--out',
+        type=output_file,
+        default=PRICE_LIST,
+        help='default: that of the package',
     )
     return parser.parse_args(argv)
 

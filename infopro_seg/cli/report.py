@@ -10,7 +10,7 @@ from ..report.page import render_page
 from ..version import __version__
 from .config import add_trust_argument
 from .read_run import read_work_dir
-from .run import make_parser
+from .run import make_parser, output_file
 
 EXAMPLE = """examples:
   python tools/report.py work_dirs/infopro_deeplabv3_r18_streets
@@ -32,7 +32,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--out',
-        type=Path,
+        type=output_file,
         metavar='FILE',
         help='page to write (.html); default: WORK_DIR/report.html',
     )

@@ -8,6 +8,7 @@ import shlex
 import sys
 import traceback
 import warnings
+from pathlib import Path
 from typing import Any
 
 from infopro_seg_command import COMMANDS, PROGRAM
@@ -137,6 +138,50 @@ def reserve_bytes(text: str) -> int:
         return parse_bytes(text, 'reserve')
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def output_file(text: str) -> Path:
+    """Read the name of a file to write; its folder is made if there is none.
+
+    As the type of an argument, it refuses what could not be written before any work
+    is done for it.
+
+    Raises:
+        argparse.ArgumentTypeError: if no such file can be written.
+    """
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f'{text!r} is a folder; name a file in it.')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(
+            f'the folder of {text} cannot be made ({error.strerror}: '
+            f'{error.filename}); name a file elsewhere.'
+        ) from None
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(
+            f'{text} may not be written; name a file elsewhere.'
+        )
+    return path
+
+
+def picture_file(text: str) -> Path:
+    """Read the name of a picture to write, like `output_file`.
+
+    Raises:
+        argparse.ArgumentTypeError: if no such file can be written, or not in the
+            format of its name.
+    """
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    path = output_file(text)
+    kinds = FigureCanvasBase.get_supported_filetypes()
+    if path.suffix and path.suffix[1:].lower() not in kinds:
+        raise argparse.ArgumentTypeError(
+            f'{text} is no picture; its name may end in .{", .".join(sorted(kinds))}.'
+        )
+    return path
 
 
 def _print_error(error: Exception) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mmengine.runner import Runner
 
+from ..checkpoints.files import write_whole
 from ..checkpoints.loading import weights_only_loading
 from ..datasets import check_data, loaders_of
 from .config import (
@@ -17,7 +18,7 @@ from .config import (
     load_config,
     save_predictions,
 )
-from .run import make_parser
+from .run import make_parser, output_file
 
 EXAMPLE = """example:
   python tools/test.py configs/infopro_deeplabv3_r101_cityscapes.py \\
@@ -43,7 +44,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--out', help='folder for predictions: one PNG of class indices per image'
     )
-    parser.add_argument('--json', help='file for the metrics')
+    parser.add_argument('--json', type=output_file, help='file for the metrics')
     add_trust_argument(parser)
     return parser.parse_args()
 
@@ -73,4 +74,5 @@ def main() -> None:
     ):
         metrics = Runner.from_cfg(cfg).test()
     if args.json:
-        Path(args.json).write_text(json.dumps(metrics, indent=2, default=float) + '\n')
+        text = json.dumps(metrics, indent=2, default=float) + '\n'
+        write_whole(text.encode(), args.json)
