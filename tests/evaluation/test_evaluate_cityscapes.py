@@ -284,8 +284,9 @@ def test_the_tool_replaces_its_file_only_if_forced(
     assert file.read_text() == 'mine'
     assert evaluate(root, folder, '--json', file, '--force') == 0
     assert json.loads(file.read_text())['num_images'] == 2
-    assert evaluate(root, folder, '--json', tmp_path / 'no' / 'scores.json') == 1
-    assert 'create it first' in capsys.readouterr().err
+    made = tmp_path / 'no' / 'scores.json'
+    assert evaluate(root, folder, '--json', made) == 0
+    assert json.loads(made.read_text())['num_images'] == 2
 
 
 def test_the_tool_fails_with_one_line(root, folder, evaluate, capsys):
