@@ -21,7 +21,13 @@ from torch import nn
 
 from ..compat import config_dict
 from ..models.probe import image_sizes, input_channels
-from ..settings.config import as_list, crop_size_of, read_config, type_name
+from ..settings.config import (
+    as_list,
+    crop_size_of,
+    model_config,
+    read_config,
+    type_name,
+)
 from ..settings.localize import stock_model_config
 from .files import read_checkpoint, stock_state_dict, write_checkpoint
 from .loading import checkpoint_names, last_checkpoint_of
@@ -208,7 +214,7 @@ def find_checkpoint(
 
 def _build(cfg: Config) -> nn.Module:
     init_default_scope(cfg.get('default_scope') or 'mmseg')
-    model = copy.deepcopy(cfg.model)
+    model = model_config(cfg)
     # The checkpoint has all weights: nothing need be downloaded.
     model.pop('pretrained', None)
     network = revert_sync_batchnorm(MODELS.build(model))

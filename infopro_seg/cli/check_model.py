@@ -1,6 +1,5 @@
 """Finds wrong settings of a model before a run prints or builds anything."""
 
-import copy
 import traceback
 
 from mmengine.config import Config
@@ -9,6 +8,7 @@ from mmseg.registry import MODELS
 
 from ..models import InfoProEncoderDecoder
 from ..models.weightless import WithoutStorage, undisturbed_randomness
+from ..settings.config import model_config
 from ..settings.localize import is_local
 
 _PACKAGE = __name__.partition('.')[0]
@@ -40,7 +40,7 @@ def check_model(cfg: Config) -> None:
 def build_weightless(cfg: Config) -> InfoProEncoderDecoder:
     """The model of a local config with shapes but no weights; nothing is loaded."""
     init_default_scope(cfg.get('default_scope') or 'mmseg')
-    model = copy.deepcopy(cfg.model)
+    model = model_config(cfg)
     model.pop('pretrained', None)
     with undisturbed_randomness(), WithoutStorage():
         return MODELS.build(model)

@@ -23,7 +23,6 @@ from ..planner.from_config import settle_cuts
 from ..settings.config import (
     as_list,
     divide_batch,
-    fill_in,
     leaf_datasets,
     read_config,
     type_name,
@@ -102,7 +101,6 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg.launcher = args.launcher
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
-        fill_in(cfg)
     if args.data_root:
         set_data_root(cfg, args.data_root)
     if args.work_dir:
@@ -180,7 +178,7 @@ def enable_amp(cfg: Config) -> None:
             AmpOptimWrapper.
         RuntimeError: without a GPU.
     """
-    kind = type_name(cfg.optim_wrapper)
+    kind = type_name(cfg.optim_wrapper) or 'OptimWrapper'  # the host's default
     if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
         raise ValueError(
             "--amp needs optim_wrapper.type='OptimWrapper' in the config, got "

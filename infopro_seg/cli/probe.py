@@ -34,7 +34,7 @@ from ..information.results import (
     slug,
 )
 from ..report.pictures import save_grid
-from ..settings.config import batch_size_of, leaf_datasets
+from ..settings.config import batch_size_of, leaf_datasets, model_config
 from ..settings.heads import PRESETS
 from ..settings.localize import localize, stock_model_config
 from ..study.job import digest_of
@@ -136,6 +136,7 @@ def main(argv: list[str] | None = None) -> None:
     warnings.filterwarnings('ignore', message='Default ``avg_non_ignore``')
     files = named_files(args.checkpoints)
     cfg = load_config(args)
+    cfg.model = model_config(cfg)
     for name in _LOADERS:
         if cfg.get(name) is None:
             raise ValueError(f'{args.config} has no {name}, which probes need.')

@@ -26,7 +26,7 @@ from ..report.run import Network, NetworkModule, Run, Samples
 from ..report.run_log import RunLog, read_run
 from ..report.run_state import RunState, state_of
 from ..report.text_log import TextLog, read_text_log
-from ..settings.config import fill_in
+from ..settings.config import model_config
 from ..settings.localize import is_local, localize
 from ..settings.plan import Plan
 from ..settings.recompute_mode import DECODE_HEAD, RecomputeMode
@@ -143,9 +143,7 @@ def _config_file(folder: Path) -> Path | None:
 def _read(path: Path | None) -> Config:
     if path is None:
         raise ValueError('there is none in the work dir')
-    cfg = Config.fromfile(path)
-    fill_in(cfg)
-    return cfg
+    return Config.fromfile(path)
 
 
 def _state(
@@ -227,7 +225,7 @@ def _samples(cfg: Config, folder: Path, num: int, trust_pickle: bool) -> Samples
     if path is None:
         raise ValueError(' '.join(problems) or 'no checkpoint is in the work dir yet')
     init_default_scope(cfg.get('default_scope') or 'mmseg')
-    config = copy.deepcopy(cfg.model)
+    config = model_config(cfg)
     config.pop('pretrained', None)
     model = revert_sync_batchnorm(MODELS.build(config))
     weights = read_checkpoint(path, trust_pickle=trust_pickle)['state_dict']

@@ -14,6 +14,7 @@ from ..settings.config import (
     batch_size_of,
     crop_size_of,
     divide_batch,
+    model_config,
     read_config,
 )
 from ..settings.localize import is_local, localize
@@ -83,7 +84,7 @@ def setting_of_run(
     wrapper = cfg.get('optim_wrapper') or {}
     height, width = crop_size
     return Setting(
-        model=cfg.model.to_dict(),
+        model=model_config(cfg).to_dict(),
         batch_size=batch_size,
         crop_size=(height, width),
         optim_wrapper=_plain(wrapper) if 'optimizer' in wrapper else SGD_MOMENTUM,

@@ -1,10 +1,15 @@
-"""Reads configs: completes them as the Runner would, resolves alternative spellings."""
+"""Reads configs: what the Runner makes of them, in whatever spelling.
 
+What it would fill in is answered, never written into the config: whoever changes the
+config later is heard.
+"""
+
+import copy
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
 from ..bundled import CONFIGS
 
@@ -13,7 +18,7 @@ _SIZE_SETTINGS = ('crop_size', 'size', 'scale', 'img_scale')
 
 
 def read_config(path: str | Path) -> Config:
-    """Read a config and complete it as the Runner would.
+    """Read a config.
 
     Args:
         path: A file, or the name of one in an installed package, such as
@@ -25,16 +30,13 @@ def read_config(path: str | Path) -> Config:
     """
     path = str(path)
     if '::' in path:
-        cfg = _read_from_package(path)
-    elif not Path(path).is_file():
+        return _read_from_package(path)
+    if not Path(path).expanduser().is_file():
         raise FileNotFoundError(
             f'config file {path} does not exist; the ones that come with the package '
             f'are infopro_seg::NAME, with a NAME from {CONFIGS}.'
         )
-    else:
-        cfg = Config.fromfile(path)
-    fill_in(cfg)
-    return cfg
+    return Config.fromfile(path)
 
 
 def _read_from_package(name: str) -> Config:
@@ -48,18 +50,22 @@ def _read_from_package(name: str) -> Config:
     )
 
 
-def fill_in(cfg: Config) -> None:
-    """Write down the Runner's defaults, in place.
+def model_config(cfg: Config) -> ConfigDict:
+    """The model of a config, as the Runner builds it.
 
-    A model without a data preprocessor gets the top-level one, and an optimizer wrapper
-    without a type becomes an OptimWrapper.
+    A model without a data preprocessor gets the top-level one.
+
+    Args:
+        cfg: Any config with a model; not changed.
+
+    Returns:
+        A copy.
     """
-    model, preprocessor = cfg.get('model'), cfg.get('data_preprocessor')
+    model = copy.deepcopy(cfg.model)
+    preprocessor = cfg.get('data_preprocessor')
     if isinstance(model, dict) and preprocessor is not None:
-        model.setdefault('data_preprocessor', preprocessor)
-    wrapper = cfg.get('optim_wrapper')
-    if isinstance(wrapper, dict) and 'type' not in wrapper and 'optimizer' in wrapper:
-        wrapper['type'] = 'OptimWrapper'
+        model.setdefault('data_preprocessor', copy.deepcopy(preprocessor))
+    return model
 
 
 def type_name(config: Any) -> str:
@@ -98,7 +104,8 @@ def crop_size_of(cfg: Config) -> tuple[int, int] | None:
     The size of the data preprocessor, or else of the last step of the training pipeline
     that names one. None if neither does.
     """
-    preprocessor = (cfg.get('model') or {}).get('data_preprocessor')
+    model = cfg.get('model') or {}
+    preprocessor = model.get('data_preprocessor', cfg.get('data_preprocessor'))
     size = preprocessor.get('size') if isinstance(preprocessor, Mapping) else None
     return _pair(size) or _size_of_pipeline(_training_pipeline(cfg))
 

@@ -11,7 +11,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 
 from ..datasets import set_data_root
-from ..settings.config import as_list, fill_in, read_config, type_name
+from ..settings.config import as_list, model_config, read_config, type_name
 from ..settings.localize import RUN_HOOK, localize
 from .held_out import hold_out
 from .matrix import TRAIN_SPLIT, Row, Study
@@ -137,7 +137,7 @@ def method_config(row: Row) -> Config:
     for key in row.options:
         check_option(content, key)
     cfg.merge_from_dict(dict(row.options))
-    fill_in(cfg)
+    cfg.model = model_config(cfg)
     return cfg
 
 

@@ -17,6 +17,7 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
 from ..models.weightless import WithoutStorage
+from ..settings.config import model_config
 from ..settings.localize import LOCAL_TYPES
 from ..units import units_of
 
@@ -77,7 +78,7 @@ def classify_folder(
     for path in sorted(folder.rglob('*.py')):
         if '_base_' in path.parts:
             continue
-        model = Config.fromfile(path, import_custom_modules=False).model
+        model = model_config(Config.fromfile(path, import_custom_modules=False))
         parts = model_types(model) if one_per_combination else _network(model)
         key = json.dumps(parts, sort_keys=True, default=str)
         name = path.relative_to(folder).as_posix()

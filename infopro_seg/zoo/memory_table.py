@@ -14,7 +14,7 @@ from ..planner.make import Setting
 from ..planner.search.costs import Chain, Partition
 from ..planner.search.decide import least_exact, most_even
 from ..planner.search.totals import extra_flops, predicted_peak, total_flops
-from ..settings.config import read_config
+from ..settings.config import model_config, read_config
 from .classify import classify_model, first_sentence
 
 #: mmseg configs that represent all families of backbones and heads.
@@ -127,7 +127,7 @@ def measure(
         Numbers, or the reason why there are none.
     """
     try:
-        _, _, reason = classify_model(read_config(config).model)
+        _, _, reason = classify_model(model_config(read_config(config)))
     except ImportError as error:  # custom_imports of a package that is not installed
         # mmengine appends the whole path.
         reason = first_sentence(error).partition(', the current sys.path')[0]

@@ -1,6 +1,7 @@
 """One config in every form that the Runner takes, and all that looks into configs."""
 
 import pytest
+import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import Evaluator
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
@@ -12,6 +13,7 @@ from infopro_seg.cli.check_model import build_weightless
 from infopro_seg.cli.config import (
     complete_test,
     complete_training,
+    enable_amp,
     enable_tta,
     save_predictions,
 )
@@ -21,7 +23,6 @@ from infopro_seg.planner.from_config import setting_of
 from infopro_seg.settings.config import (
     amp_dtype_of,
     crop_size_of,
-    fill_in,
     leaf_datasets,
     read_config,
     type_name,
@@ -137,14 +138,23 @@ def test_classes_of_ours_count_as_their_names():
     assert stock_run_config(cfg).model.type == 'EncoderDecoder'
 
 
-def test_an_optimizer_wrapper_is_known_with_and_without_its_type():
-    optimizer = {'type': 'SGD', 'lr': 0.1}
-    cfg = Config({'optim_wrapper': {'optimizer': optimizer}})
-    fill_in(cfg)
-    assert cfg.optim_wrapper.type == 'OptimWrapper'
-    for kind, dtype in ((OptimWrapper, None), (AmpOptimWrapper, 'float16')):
-        given = {'type': kind, 'optimizer': optimizer}
-        assert amp_dtype_of(Config({'optim_wrapper': given})) == dtype
+@pytest.mark.parametrize(
+    ('kind', 'dtype'),
+    [
+        ({}, None),
+        ({'type': OptimWrapper}, None),
+        ({'type': 'AmpOptimWrapper'}, 'float16'),
+        ({'type': AmpOptimWrapper}, 'float16'),
+    ],
+)
+def test_an_optimizer_wrapper_is_known_with_and_without_its_type(
+    monkeypatch, kind, dtype
+):
+    cfg = Config({'optim_wrapper': {**kind, 'optimizer': {'type': 'SGD', 'lr': 0.1}}})
+    assert amp_dtype_of(cfg) == dtype
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    enable_amp(cfg)
+    assert amp_dtype_of(cfg) == 'float16'
 
 
 PREPROCESSOR = {'type': 'SegDataPreProcessor', 'size': (48, 80)}
@@ -186,7 +196,6 @@ def test_the_crop_is_that_of_the_preprocessor_or_of_the_last_cut(
     if preprocessor:
         holder = cfg.model if where == 'model' else cfg
         holder['data_preprocessor'] = ConfigDict(preprocessor)
-    fill_in(cfg)
     assert crop_size_of(cfg) == expected
 
 
