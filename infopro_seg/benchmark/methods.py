@@ -9,7 +9,7 @@ from typing import Any
 from mmengine.config import ConfigDict
 from mmseg.registry import MODELS
 
-from ..models.build import accepted_settings
+from ..arguments import takes
 from ..models.recompute.run import ALL
 from ..planner.make import Setting, planned_model
 from ..planner.search.costs import Chain, Partition
@@ -208,4 +208,4 @@ def _without_weights(model: Mapping[str, Any]) -> dict[str, Any]:
 def takes_with_cp(backbone: str) -> bool:
     """Whether a class of backbones has mmseg's setting for checkpointing."""
     cls = MODELS.get(backbone)
-    return 'with_cp' in accepted_settings(cls)
+    return takes(cls, 'with_cp')

@@ -17,7 +17,7 @@ from mmengine.dist import is_distributed
 from mmseg.evaluation import IoUMetric
 from mmseg.registry import METRICS
 
-from ..models.build import accepted_settings
+from ..arguments import leaves_open, takes
 from ..pipeline import Layout, num_stages_of
 from ..planner.from_config import settle_cuts
 from ..settings.config import (
@@ -214,7 +214,8 @@ def _collect_scores_without_files(cfg: Config) -> None:
         for metric in as_list(cfg.get(name)):
             kind = metric.get('type') if isinstance(metric, dict) else None
             cls = METRICS.get(kind) if isinstance(kind, str) else kind
-            if inspect.isclass(cls) and issubclass(cls, IoUMetric):
+            is_iou = inspect.isclass(cls) and issubclass(cls, IoUMetric)
+            if is_iou and leaves_open(cls, 'collect_device'):
                 metric.setdefault('collect_device', 'gpu')
 
 
@@ -338,7 +339,7 @@ def save_predictions(cfg: Config, folder: str) -> None:
     for metric in as_list(evaluators):
         kind = metric.get('type') if isinstance(metric, dict) else None
         cls = METRICS.get(kind) if isinstance(kind, str) else kind
-        if cls is not None and 'output_dir' in accepted_settings(cls):
+        if cls is not None and takes(cls, 'output_dir'):
             metric['output_dir'] = folder
             return
     raise ValueError(

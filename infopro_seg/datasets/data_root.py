@@ -6,7 +6,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from .dataset_configs import LOADERS, DatasetConfig, dataset_configs, takes
+from ..arguments import takes
+from .dataset_configs import LOADERS, DatasetConfig, dataset_configs
 from .streets.dataset import DrawnStreetDataset
 
 # Words in argument names by which classes may take the folder of their data.

@@ -1,6 +1,5 @@
 """The data sets of a config: which loaders run, and what wraps what."""
 
-import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -120,17 +119,3 @@ def _inside(config: Any, place: str, around: _Surroundings) -> Iterator[DatasetC
 def _wrapped_keys(config: dict[str, Any]) -> list[str]:
     keys = ('datasets', 'dataset')
     return [key for key in keys if isinstance(config.get(key), dict | list | tuple)]
-
-
-def takes(cls: Any, argument: str) -> bool:
-    """Whether a class or one of its base classes takes an argument."""
-    for base in inspect.getmro(cls):
-        if '__init__' not in vars(base):
-            continue
-        parameters = inspect.signature(vars(base)['__init__']).parameters
-        if argument in parameters:
-            return True
-        kinds = {parameter.kind for parameter in parameters.values()}
-        if inspect.Parameter.VAR_KEYWORD not in kinds:
-            return False
-    return False

@@ -1,6 +1,5 @@
 """Builds the local heads that the ``local`` setting of a config asks for."""
 
-import inspect
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ from mmseg.models.losses import CrossEntropyLoss
 from mmseg.registry import MODELS
 from torch import nn
 
+from ..arguments import accepted_settings
 from ..settings import LocalSettings
 from ..settings.config import type_name
 from ..settings.heads import CROSS_ENTROPY, PARTS
@@ -241,13 +241,3 @@ def _class_of(config: dict) -> type:
             'head, and import its module with custom_imports.'
         )
     return cls
-
-
-def accepted_settings(cls: type) -> set[str]:
-    """Names of all arguments that a class or its bases take."""
-    return {
-        name
-        for base in cls.__mro__
-        if '__init__' in vars(base)
-        for name in inspect.signature(vars(base)['__init__']).parameters
-    }

@@ -31,7 +31,7 @@ def read_config(path: str | Path) -> Config:
     path = str(path)
     if '::' in path:
         return _read_from_package(path)
-    if not Path(path).expanduser().is_file():
+    if not Path(path).is_file():
         raise FileNotFoundError(
             f'config file {path} does not exist; the ones that come with the package '
             f'are infopro_seg::NAME, with a NAME from {CONFIGS}.'

@@ -84,11 +84,15 @@ def localize(cfg: Config, local: Mapping[str, Any]) -> dict[str, Any]:
     hooks = [copy.copy(hook) for hook in as_list(cfg.get('custom_hooks'))]
     if RUN_HOOK not in map(type_name, hooks):
         hooks.append({'type': RUN_HOOK})
-    imports = as_list((cfg.get('custom_imports') or {}).get('imports'))
+    given = cfg.get('custom_imports') or {}
+    imports = as_list(given.get('imports'))
     if 'infopro_seg' not in imports:
         imports.append('infopro_seg')
     settings = {
-        'custom_imports': {'imports': imports, 'allow_failed_imports': False},
+        'custom_imports': {
+            'imports': imports,
+            'allow_failed_imports': given.get('allow_failed_imports', False),
+        },
         'model': {'type': kind, 'local': merged},
         'custom_hooks': hooks,
         'find_unused_parameters': True,
@@ -120,7 +124,7 @@ def write_localized(
     Raises:
         FileExistsError: if the file exists and ``force`` is False.
     """
-    out = Path(out)
+    out = Path(os.path.abspath(out))
     if out.exists() and not force:
         raise FileExistsError(f'{out} exists; pass --force to overwrite it.')
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -132,7 +136,8 @@ def write_localized(
         # Replaced, not merged: the base may be cut in another way.
         settings['model']['local']['_delete_'] = True
     if '::' not in base:
-        base = _relative(Path(base).resolve(), out.resolve().parent)
+        # Links stay: the host looks for the base of a config beside the link to it.
+        base = _relative(Path(os.path.abspath(base)), out.parent)
     lines = [f'_base_ = {base!r}']
     for name, value in settings.items():
         text = pprint.pformat(value, width=84 - len(name), sort_dicts=False)
@@ -141,10 +146,14 @@ def write_localized(
 
 
 def _relative(path: Path, folder: Path) -> str:
-    """A path relative to a folder if both are in the current one; else unchanged."""
+    """A path relative to a folder if both are in the current one; else unchanged.
+
+    From a folder that is a link, ``..`` leads elsewhere.
+    """
     here = Path.cwd()
     if path.is_relative_to(folder):
         return f'./{path.relative_to(folder).as_posix()}'
-    if path.is_relative_to(here) and folder.is_relative_to(here):
+    is_here = path.is_relative_to(here) and folder.is_relative_to(here)
+    if is_here and folder == folder.resolve():
         return Path(os.path.relpath(path, folder)).as_posix()
     return path.as_posix()

@@ -6,6 +6,8 @@ import os
 import pytest
 import torch
 from mmengine.config import Config
+from mmseg.evaluation import IoUMetric
+from mmseg.registry import METRICS
 
 from infopro_seg.cli.config import (
     add_config_arguments,
@@ -13,7 +15,9 @@ from infopro_seg.cli.config import (
     enable_amp,
     enable_tta,
     load_config,
+    save_predictions,
 )
+from infopro_seg.evaluation.class_iou_metric import ClassIoUMetric
 from infopro_seg.planner.from_config import settle_cuts
 from infopro_seg.settings.config import divide_batch
 from tests.helpers import build, deeplabv3, localized
@@ -110,6 +114,79 @@ def test_several_processes_exchange_scores_without_files(tmp_path, monkeypatch):
     # Its results may be large; and what a config says stays.
     assert 'collect_device' not in cfg.val_evaluator[1]
     assert cfg.test_evaluator.collect_device == 'cpu'
+
+
+class RoadMetric(IoUMetric):
+    def __init__(self, ignore_index=255, prefix=None):
+        super().__init__(ignore_index=ignore_index, prefix=prefix)
+
+
+class Forwards(IoUMetric):
+    def __init__(self, *args, extra=None, **kwargs):
+        super().__init__(*args, **kwargs)
+
+
+class ForwardsToRoad(RoadMetric):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+
+
+class SetsItself(IoUMetric):
+    def __init__(self, **kwargs):
+        super().__init__(collect_device='cpu', **kwargs)
+
+
+class SetsADefault(IoUMetric):
+    def __init__(self, **kwargs):
+        kwargs.setdefault('collect_device', 'cpu')
+        super().__init__(**kwargs)
+
+
+class Inherits(SetsItself):
+    pass
+
+
+class Plain(IoUMetric):
+    pass
+
+
+class NamesIt(IoUMetric):
+    def __init__(self, collect_device='cpu', output_dir=None):
+        super().__init__(collect_device=collect_device, output_dir=output_dir)
+
+
+@pytest.mark.parametrize(
+    ('cls', 'device', 'writes'),
+    [
+        (IoUMetric, 'gpu', True),
+        (ClassIoUMetric, 'gpu', True),
+        (Plain, 'gpu', True),
+        (Forwards, 'gpu', True),
+        (NamesIt, 'gpu', True),
+        (RoadMetric, 'cpu', False),
+        (ForwardsToRoad, 'cpu', False),
+        (SetsItself, 'cpu', True),
+        (SetsADefault, 'cpu', True),
+        (Inherits, 'cpu', True),
+    ],
+)
+def test_what_is_added_for_the_user_never_stops_a_metric(
+    tmp_path, monkeypatch, cls, device, writes
+):
+    # What the stock Runner builds must be built with our changes, too.
+    METRICS.build({'type': cls})
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    read = Config({'val_evaluator': {'type': cls}, 'test_evaluator': [{'type': cls}]})
+    monkeypatch.setattr('infopro_seg.cli.config.read_config', lambda _: read)
+    cfg = load_config(parse('any.py', '--launcher', 'pytorch'))
+    assert METRICS.build(cfg.val_evaluator).collect_device == device
+    if not writes:
+        with pytest.raises(ValueError, match='no metric of test_evaluator writes'):
+            save_predictions(cfg, 'out')
+        return
+    save_predictions(cfg, str(tmp_path / 'out'))
+    built = METRICS.build(cfg.test_evaluator[0])
+    assert (built.output_dir, built.collect_device) == (str(tmp_path / 'out'), device)
 
 
 @pytest.mark.parametrize(

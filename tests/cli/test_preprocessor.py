@@ -10,7 +10,12 @@ from mmengine.runner import Runner
 
 from infopro_seg.cli.config import complete_test, enable_tta, load_config
 from infopro_seg.planner.from_config import setting_of, setting_of_run
-from infopro_seg.settings.config import crop_size_of, model_config, read_config
+from infopro_seg.settings.config import (
+    crop_size_of,
+    model_config,
+    read_config,
+    type_name,
+)
 from infopro_seg.settings.localize import localize, write_localized
 from infopro_seg.study.job import method_config
 from infopro_seg.study.matrix import Row
@@ -125,7 +130,7 @@ def test_the_last_setting_counts_as_in_the_host(
         model_config(cfg),
         setting_of_run(cfg, crop_size=(64, 64)).model,
     ):
-        assert model['type'] == 'InfoProEncoderDecoder'
+        assert type_name(model) == 'InfoProEncoderDecoder'
         assert model.get('data_preprocessor') == expected
     assert crop_size_of(cfg) == (expected or {}).get('size')
     complete_test(cfg)

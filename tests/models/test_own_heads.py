@@ -238,3 +238,22 @@ def test_local_heads_have_the_norm_of_the_decode_head_however_it_is_written(
     # mmengine has a SyncBatchNorm of its own.
     assert kinds
     assert all(issubclass(kind, expected) for kind in kinds)
+
+
+class _Closed(FCNHead):
+    """Takes few of its base's arguments, and passes none of the others on."""
+
+    def __init__(self, in_channels, num_classes, in_index):
+        super().__init__(
+            in_channels=in_channels,
+            channels=4,
+            num_classes=num_classes,
+            in_index=in_index,
+        )
+
+
+def test_a_local_head_is_told_what_it_takes_and_no_more():
+    head = {'segmentation': {'type': _Closed}}
+    model = build(localized(network(), splits=SPLITS, head=head))
+    assert all(type(each.segmentation) is _Closed for each in model.local_heads)
+    assert losses_of(model)

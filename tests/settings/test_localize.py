@@ -1,5 +1,8 @@
 """One line turns a stock config into a local one."""
 
+from contextlib import nullcontext
+from pathlib import Path
+
 import pytest
 from mmengine.config import Config
 
@@ -47,6 +50,26 @@ def test_an_import_of_the_config_may_stand_without_a_list():
     cfg = Config({'model': deeplabv3(), 'custom_imports': {'imports': 'mine'}})
     localize(cfg, {'num_modules': 2})
     assert cfg.custom_imports.imports == ['mine', 'infopro_seg']
+
+
+@pytest.mark.parametrize('allowed', [True, False, None])
+def test_what_the_user_says_of_failed_imports_stays(tmp_path, allowed):
+    imports = {'imports': ['no_such_module'] if allowed else ['json']}
+    if allowed is not None:
+        imports['allow_failed_imports'] = allowed
+    stock = tmp_path / 'stock.py'
+    stock.write_text(f'model = {deeplabv3()!r}\ncustom_imports = {imports!r}\n')
+    out = tmp_path / 'mine.py'
+    ignored = (
+        pytest.warns(UserWarning, match='no_such_module') if allowed else nullcontext()
+    )
+    with ignored:
+        cfg = read_config(stock)
+        settings = localize(cfg, {'num_modules': 2})
+        write_localized(cfg, str(stock), settings, out, force=False)
+        for made in (cfg, read_config(out)):
+            assert made.custom_imports.imports == [*imports['imports'], 'infopro_seg']
+            assert made.custom_imports.allow_failed_imports is bool(allowed)
 
 
 def test_the_written_config_is_the_localized_one(tmp_path):
@@ -104,6 +127,34 @@ def test_the_base_is_named_so_that_the_project_can_be_moved(
     write_localized(cfg, 'configs/stock.py', settings, out, force=False)
     base = base or str(project / 'configs/stock.py')
     assert out.read_text().startswith(f'_base_ = {base!r}\n')
+    assert Config.fromfile(out).model == cfg.model
+
+
+@pytest.mark.parametrize('linked', ['config', 'folder of it', 'folder of the new one'])
+def test_a_link_is_followed_as_the_host_follows_it(tmp_path, monkeypatch, linked):
+    # The host finds ./base.py beside the link, not beside the file that it points to.
+    project, store = tmp_path / 'project', tmp_path / 'store'
+    for folder in (project / 'configs', store):
+        folder.mkdir(parents=True)
+    monkeypatch.chdir(project)
+    (project / 'configs/base.py').write_text(f'model = {deeplabv3()!r}\n')
+    text = "_base_ = './base.py'\n"
+    base, out = 'configs/stock.py', 'mine/k2.py'
+    if linked == 'config':
+        (store / 'stock.py').write_text(text)
+        Path(base).symlink_to(store / 'stock.py')
+    else:
+        Path(base).write_text(text)
+    if linked == 'folder of it':
+        Path('linked').symlink_to(project / 'configs')
+        base = 'linked/stock.py'
+    if linked == 'folder of the new one':
+        Path('mine').symlink_to(store)
+    cfg = read_config(base)
+    settings = localize(cfg, {'num_modules': 2})
+    write_localized(cfg, base, settings, out, force=False)
+    named = f'../{base}' if not Path('mine').is_symlink() else str(project / base)
+    assert Path(out).read_text().startswith(f'_base_ = {named!r}\n')
     assert Config.fromfile(out).model == cfg.model
 
 
