@@ -1,12 +1,13 @@
 """Finds wrong settings of a model before a run prints or builds anything."""
 
 import traceback
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
-from ..models import InfoProEncoderDecoder
+from ..models import InfoProEncoderDecoder, weightless
 from ..models.weightless import WithoutStorage, undisturbed_randomness
 from ..settings.config import model_config
 from ..settings.localize import is_local
@@ -32,21 +33,48 @@ def check_model(cfg: Config) -> None:
         return
     try:
         build_weightless(cfg)
-    except (ValueError, TypeError, KeyError, FileNotFoundError) as error:
+    except Exception as error:  # networks of users may do anything with their weights
         if _is_ours(error):
             raise
+
+
+def build_bare(cfg: Config) -> InfoProEncoderDecoder:
+    """The model of a local config: without weights, or with new ones if it needs some.
+
+    Args:
+        cfg: Not changed. Nothing is loaded.
+
+    Raises:
+        Exception: whatever the Runner would meet.
+    """
+    try:
+        return build_weightless(cfg)
+    except Exception as error:  # as in `check_model`
+        if _is_ours(error):
+            raise
+    with undisturbed_randomness():
+        return MODELS.build(_unloaded(cfg))
 
 
 def build_weightless(cfg: Config) -> InfoProEncoderDecoder:
     """The model of a local config with shapes but no weights; nothing is loaded."""
     init_default_scope(cfg.get('default_scope') or 'mmseg')
+    with undisturbed_randomness(), WithoutStorage():
+        return MODELS.build(_unloaded(cfg))
+
+
+def _unloaded(cfg: Config) -> Any:
     model = model_config(cfg)
     model.pop('pretrained', None)
-    with undisturbed_randomness(), WithoutStorage():
-        return MODELS.build(model)
+    return model
 
 
 def _is_ours(error: Exception) -> bool:
     """Whether this package raised an error, and not code that it called."""
-    frame = list(traceback.walk_tb(error.__traceback__))[-1][0]
-    return frame.f_globals.get('__name__', '').partition('.')[0] == _PACKAGE
+    modules = [
+        frame.f_globals.get('__name__', '')
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+    ]
+    # Every call of torch passes through it while there are no weights.
+    callers = [name for name in modules if name != weightless.__name__]
+    return callers[-1].partition('.')[0] == _PACKAGE

@@ -5,7 +5,7 @@ import argparse
 from ..planner.from_config import settle_cuts
 from ..settings.config import divide_batch, read_config
 from ..settings.localize import localize, write_localized
-from .check_model import build_weightless
+from .check_model import build_bare
 from .run import CONFIG_HELP, KeyValues, make_parser, output_file
 
 EXAMPLE = """example:
@@ -46,7 +46,7 @@ def main() -> None:
         settle_cuts(cfg)
         planned = cfg.model.local.to_dict()
         settings['model']['local'] = {k: v for k, v in planned.items() if v is not None}
-    modules = build_weightless(cfg).local_modules
+    modules = build_bare(cfg).local_modules
     write_localized(cfg, args.config, settings, args.out, force=args.force)
     print(f'wrote {args.out}:')
     print('\n'.join(f'  {module}' for module in modules))

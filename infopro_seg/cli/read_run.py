@@ -30,7 +30,7 @@ from ..settings.config import model_config
 from ..settings.localize import is_local, localize
 from ..settings.plan import Plan
 from ..settings.recompute_mode import DECODE_HEAD, RecomputeMode
-from .check_model import build_weightless
+from .check_model import build_bare
 from .run import is_debugging
 
 Part = TypeVar('Part')
@@ -164,7 +164,7 @@ def _network(cfg: Config | None) -> tuple[Config, InfoProEncoderDecoder]:
     cfg = copy.deepcopy(cfg)
     if not is_local(cfg.model):
         localize(cfg, {'splits': []})
-    return cfg, build_weightless(cfg)
+    return cfg, build_bare(cfg)
 
 
 def _described(model: InfoProEncoderDecoder) -> Network:
