@@ -47,11 +47,13 @@ __all__ = [
     'config_dict',
     'copy_versions',
     'is_mutable',
+    'is_on_disk',
     'is_pure_python',
     'is_resumed',
     'is_training',
     'labels_of',
     'loading_schemes',
+    'loading_through',
     'name_bases',
     'packet_of',
     'set_epoch',
@@ -189,6 +191,28 @@ def loading_schemes() -> Iterator[dict[str, Any]]:
         yield CheckpointLoader._schemes
     finally:
         CheckpointLoader._schemes = schemes
+
+
+def is_on_disk(name: str) -> bool:
+    """Whether the host looks for a checkpoint on disk, and not where a prefix says."""
+    schemes = CheckpointLoader._schemes
+    return CheckpointLoader._get_checkpoint_loader(name) is schemes['']
+
+
+@contextlib.contextmanager
+def loading_through(wrapped: Callable[[Callable], Callable]) -> Iterator[None]:
+    """Put something around every checkpoint that the host loads, as long as this.
+
+    Args:
+        wrapped: Gets what loads a checkpoint by its name, and returns what shall.
+    """
+    stock = CheckpointLoader.__dict__['load_checkpoint']
+    load = staticmethod(wrapped(CheckpointLoader.load_checkpoint))
+    CheckpointLoader.load_checkpoint = load
+    try:
+        yield
+    finally:
+        CheckpointLoader.load_checkpoint = stock
 
 
 def config_dict(cfg: Config) -> ConfigDict:

@@ -29,8 +29,8 @@ from ..settings.config import (
     type_name,
 )
 from ..settings.localize import stock_model_config
-from .files import read_checkpoint, stock_state_dict, write_checkpoint
-from .loading import checkpoint_names, last_checkpoint_of
+from .files import stock_state_dict, write_checkpoint
+from .loading import checkpoint_names, last_checkpoint_of, load_anywhere
 
 _PACKAGE = __name__.partition('.')[0]
 # Sizes to predict besides those of the config: a quick one first, at the end one that
@@ -74,7 +74,7 @@ def export(
     """
     out = Path(out)
     config_out = _config_beside(out, force=force)
-    checkpoint = read_checkpoint(checkpoint_path, trust_pickle=trust_pickle)
+    checkpoint = load_anywhere(checkpoint_path, trust_pickle=trust_pickle)
     weights = stock_state_dict(checkpoint['state_dict'])
     stock_config = stock_run_config(cfg)
     stock = _build(stock_config)
@@ -179,14 +179,14 @@ def _is_config(path: Path) -> bool:
 
 def find_checkpoint(
     cfg: Config, source: str, checkpoint: str | None, *, trust_pickle: bool = False
-) -> Path:
+) -> str | Path:
     """The checkpoint to export.
 
     Args:
         cfg: Config of the run, which says where it keeps its checkpoints.
         source: Config file or work dir of the run.
-        checkpoint: Its path, or its name in the work dir; None for the last one of
-            the run.
+        checkpoint: Its path, its name in the work dir, or a name with a prefix that the
+            host knows; None for the last one of the run.
         trust_pickle: See `read_checkpoint`.
 
     Raises:
@@ -195,7 +195,7 @@ def find_checkpoint(
     folder = Path(source)
     if checkpoint is not None:
         inside = folder / checkpoint
-        return inside if folder.is_dir() and inside.is_file() else Path(checkpoint)
+        return inside if folder.is_dir() and inside.is_file() else checkpoint
     if not folder.is_dir():
         raise FileNotFoundError(
             f'which checkpoint? Give it after {source}, or give the work dir of the '

@@ -61,14 +61,30 @@ def read_checkpoint(path: str | Path, *, trust_pickle: bool = False) -> dict[str
         FileNotFoundError: if there is no such file.
         ValueError: if it is no checkpoint, or needs ``trust_pickle``.
     """
-    checkpoint = read_file(path, trust_pickle=trust_pickle)
+    return checkpoint_of(read_file(path, trust_pickle=trust_pickle), path)
+
+
+def checkpoint_of(content: Any, name: str | Path) -> dict[str, Any]:
+    """What a file holds, as a checkpoint of a whole network.
+
+    Args:
+        content: A checkpoint, or a bare state dict.
+        name: Of the file, for the error.
+
+    Returns:
+        A dict with at least ``state_dict``.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    checkpoint = content
     if isinstance(checkpoint, Mapping) and 'state_dict' not in checkpoint:
         checkpoint = {'state_dict': checkpoint}
     state_dict = checkpoint['state_dict'] if isinstance(checkpoint, Mapping) else None
     if not isinstance(state_dict, Mapping) or not all(
         isinstance(value, Tensor) for value in state_dict.values()
     ):
-        raise ValueError(f'{path} holds no state dict of tensors.')
+        raise ValueError(f'{name} holds no state dict of tensors.')
     return dict(checkpoint)
 
 
@@ -80,7 +96,7 @@ def read_file(
     The caller must check what is in it.
 
     Args:
-        path: The file.
+        path: The file; ``~`` is the home folder.
         trust_pickle: Also accept files that need arbitrary pickled objects. These can
             run any code, so use it only for files from a source you trust.
         only_look: Leave tensors on disk until they are used.
@@ -92,9 +108,7 @@ def read_file(
         FileNotFoundError: if there is no such file.
         ValueError: if it is damaged, or needs ``trust_pickle``.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f'checkpoint {path} does not exist.')
+    path = require_file(path)
     try:
         with torch.serialization.safe_globals(safe_globals()):
             mmap = only_look and zipfile.is_zipfile(path)
@@ -106,6 +120,23 @@ def read_file(
             )
     except Exception as error:  # zip, pickle and unpickling errors of many types
         raise ValueError(f'{path} {why_unreadable(error)}') from error
+
+
+def require_file(path: str | Path) -> Path:
+    """The path of a checkpoint on disk, with the home folder for ``~``.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+    """
+    found = Path(path).expanduser()
+    if found.is_file():
+        return found
+    if '://' in str(path):
+        raise FileNotFoundError(
+            f'checkpoint {path} is not on disk, and only files are read here: download '
+            'it, and give its path.'
+        )
+    raise FileNotFoundError(f'checkpoint {path} does not exist.')
 
 
 def why_unreadable(error: Exception) -> str:

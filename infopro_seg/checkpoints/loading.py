@@ -20,14 +20,16 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmseg.registry import HOOKS
 
-from ..compat import loading_schemes
+from ..compat import is_on_disk, loading_schemes, loading_through
 from ..settings import LocalSettings, with_cuts
 from ..settings.localize import is_local
 from .files import (
     LOCAL_META,
+    checkpoint_of,
     last_whole_checkpoint,
     read_checkpoint,
     read_file,
+    require_file,
     safe_globals,
     why_unreadable,
 )
@@ -35,27 +37,55 @@ from .files import (
 
 @contextlib.contextmanager
 def weights_only_loading(*, trust_pickle: bool = False) -> Iterator[None]:
-    """While active, no checkpoint that is loaded can run code.
+    """While active, no checkpoint that the host loads can run code.
+
+    Whatever else reads files, such as a data set, does so as without this.
 
     Args:
         trust_pickle: Let the host load everything; only for files from a source you
             trust.
     """
-    # The first is also for loaders that pass weights_only=False themselves, the second
-    # for those that do not say. torch refuses to load if both are set.
-    force = _environment('TORCH_FORCE_WEIGHTS_ONLY_LOAD', None if trust_pickle else '1')
-    relax = _environment(
-        'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1' if trust_pickle else None
-    )
-    if trust_pickle:
-        with force, relax:
-            yield
-        return
-    allowed = torch.serialization.safe_globals(safe_globals())
-    with loading_schemes() as schemes, force, relax, allowed:
-        for prefix, loader in schemes.items():
-            schemes[prefix] = _explained(loader)
-        CheckpointLoader.register_scheme('', load_from_local, force=True)
+    with loading_schemes(), loading_through(_trusting if trust_pickle else _guarded):
+        if not trust_pickle:
+            CheckpointLoader.register_scheme('', load_from_local, force=True)
+        yield
+
+
+def _guarded(loader: Callable) -> Callable:
+    """A loader of the host that takes weights alone, with an error that says so."""
+
+    @functools.wraps(loader)
+    def load(filename: str, *args: Any, **kwargs: Any) -> Any:
+        with _torch_loads('WEIGHTS_ONLY'):
+            allowed = torch.serialization.safe_globals(safe_globals())
+            try:
+                with allowed:
+                    return loader(filename, *args, **kwargs)
+            except UnpicklingError as error:
+                raise ValueError(f'{filename} {why_unreadable(error)}') from error
+
+    return load
+
+
+def _trusting(loader: Callable) -> Callable:
+    """A loader of the host that takes everything."""
+
+    @functools.wraps(loader)
+    def load(*args: Any, **kwargs: Any) -> Any:
+        with _torch_loads('NO_WEIGHTS_ONLY'):
+            return loader(*args, **kwargs)
+
+    return load
+
+
+@contextlib.contextmanager
+def _torch_loads(what: str) -> Iterator[None]:
+    """What torch loads where the caller does not say; ``WEIGHTS_ONLY``: in any case."""
+    # torch refuses to load if both are set.
+    with contextlib.ExitStack() as stack:
+        for word in ('WEIGHTS_ONLY', 'NO_WEIGHTS_ONLY'):
+            value = '1' if word == what else None
+            stack.enter_context(_environment(f'TORCH_FORCE_{word}_LOAD', value))
         yield
 
 
@@ -75,20 +105,42 @@ def _environment(name: str, value: str | None) -> Iterator[None]:
 
 def load_from_local(filename: str, map_location: Any = None) -> Any:
     """Read a checkpoint file to the CPU; see `read_file`."""
-    return read_file(Path(filename).expanduser())
+    return read_file(filename)
 
 
-def _explained(loader: Callable) -> Callable:
-    """A loader of the host, with an error that says what to do."""
+def require_checkpoint(name: str) -> None:
+    """Check that a checkpoint is there, if it is on disk.
 
-    @functools.wraps(loader)
-    def load(filename: str, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return loader(filename, *args, **kwargs)
-        except UnpicklingError as error:
-            raise ValueError(f'{filename} {why_unreadable(error)}') from error
+    What has a prefix, such as ``https://``, is left to its loader in the host.
 
-    return load
+    Args:
+        name: As the Runner takes it, in ``load_from``.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+    """
+    if is_on_disk(name):
+        require_file(name)
+
+
+def load_anywhere(name: str | Path, *, trust_pickle: bool = False) -> dict[str, Any]:
+    """Read a checkpoint to the CPU, from wherever the host can load it.
+
+    Args:
+        name: A file, or a name with a prefix that the host knows.
+        trust_pickle: See `read_file`.
+
+    Returns:
+        See `read_checkpoint`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no checkpoint, or needs ``trust_pickle``.
+    """
+    if is_on_disk(str(name)):
+        return read_checkpoint(name, trust_pickle=trust_pickle)
+    with weights_only_loading(trust_pickle=trust_pickle):
+        return checkpoint_of(CheckpointLoader.load_checkpoint(str(name), 'cpu'), name)
 
 
 def resume_last_checkpoint(cfg: Config, *, trust_pickle: bool = False) -> None:

@@ -26,7 +26,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         'checkpoint',
         nargs='?',
-        help='checkpoint file (.pth); default: the last one of the work dir',
+        help='checkpoint file (.pth), or a URL; default: the last one of the work dir',
     )
     parser.add_argument(
         'out',

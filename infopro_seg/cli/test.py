@@ -7,7 +7,7 @@ from pathlib import Path
 from mmengine.runner import Runner
 
 from ..checkpoints.files import write_whole
-from ..checkpoints.loading import weights_only_loading
+from ..checkpoints.loading import require_checkpoint, weights_only_loading
 from ..datasets import check_data, loaders_of
 from .config import (
     add_config_arguments,
@@ -32,7 +32,7 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__, EXAMPLE)
     add_config_arguments(parser)
-    parser.add_argument('checkpoint', help='checkpoint file (.pth)')
+    parser.add_argument('checkpoint', help='checkpoint file (.pth), or a URL')
     parser.add_argument(
         '--tta',
         nargs='?',
@@ -55,9 +55,8 @@ def main() -> None:
     Predictions need no local modules: the stock network is tested.
     """
     args = parse_args()
-    if not Path(args.checkpoint).is_file():
-        raise FileNotFoundError(f'checkpoint {args.checkpoint} does not exist.')
     cfg = load_config(args)
+    require_checkpoint(args.checkpoint)  # the config may import a loader
     # The config in the work dir stays that of the training run.
     cfg.work_dir = str(Path(cfg.work_dir) / 'test')
     complete_test(cfg)

@@ -1,6 +1,7 @@
 """What the tools load, and from where they go on."""
 
 import contextlib
+import functools
 import os
 import pickle
 
@@ -12,7 +13,14 @@ from mmengine.runner import checkpoint as checkpoint_module
 from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
 
 from infopro_seg.checkpoints.export import find_checkpoint
-from infopro_seg.checkpoints.loading import resume_last_checkpoint, weights_only_loading
+from infopro_seg.checkpoints.files import read_checkpoint
+from infopro_seg.checkpoints.loading import (
+    load_anywhere,
+    require_checkpoint,
+    resume_last_checkpoint,
+    weights_only_loading,
+)
+from infopro_seg.cli import test
 from infopro_seg.settings import LocalSettings
 from infopro_seg.settings.plan import Plan
 from tests.checkpoints.test_files import Payload
@@ -49,11 +57,77 @@ def test_a_stranger_is_refused_with_an_explanation(stranger):
     assert not proof.exists()
 
 
-def test_other_loaders_cannot_run_code_either(stranger):
+@pytest.fixture
+def with_loader():
+    """Registers a loader of the user's, as a module of custom_imports does."""
+    schemes = dict(CheckpointLoader._schemes)
+
+    def register(load):
+        def load_from_mine(filename, map_location=None):
+            return load(filename.removeprefix('mine://'))
+
+        CheckpointLoader.register_scheme('mine://', load_from_mine, force=True)
+
+    yield register
+    CheckpointLoader._schemes.clear()
+    CheckpointLoader._schemes.update(schemes)
+
+
+#: What loaders of users may call; the first and the last run code, if they may.
+CALLS = {
+    'everything': functools.partial(torch.load, weights_only=False),
+    'weights': functools.partial(torch.load, weights_only=True),
+    'unsaid': torch.load,
+}
+
+
+@pytest.mark.parametrize('registered', ['before', 'meanwhile'])
+@pytest.mark.parametrize('call', CALLS)
+def test_no_loader_of_checkpoints_can_run_code(stranger, with_loader, call, registered):
     path, proof = stranger
-    with weights_only_loading(), pytest.raises(Exception, match='[Ww]eights'):
-        torch.load(path, weights_only=False)
+    if registered == 'before':
+        with_loader(CALLS[call])
+    with weights_only_loading():
+        if registered == 'meanwhile':
+            with_loader(CALLS[call])
+        with pytest.raises(ValueError, match='mine://.*--trust-checkpoint'):
+            load_checkpoint(torch.nn.Linear(1, 1), f'mine://{path}')
     assert not proof.exists()
+
+
+class Stored(torch.utils.data.Dataset):
+    """A data set of a user's, of samples that are more than weights."""
+
+    def __init__(self, path, call):
+        self.path, self.call = path, call
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        try:
+            CALLS[self.call](self.path)
+        except pickle.UnpicklingError:
+            return 'refused'
+        return 'read'
+
+
+@pytest.mark.parametrize('num_workers', [0, 1])
+@pytest.mark.parametrize('trust', [False, True])
+@pytest.mark.parametrize('call', CALLS)
+def test_what_a_data_set_reads_is_its_own_affair(stranger, call, trust, num_workers):
+    # torch.load(f, weights_only=False) is what torch and the host's users write.
+    path, proof = stranger
+    plain = proof.with_name('plain.pth')
+    checkpoint(plain)
+    loader = torch.utils.data.DataLoader(Stored(path, call), num_workers=num_workers)
+    stock = list(loader)
+    assert proof.exists() is (call == 'everything')
+    with weights_only_loading(trust_pickle=trust):
+        CheckpointLoader.load_checkpoint(os.fspath(plain))
+        if proof.exists():
+            proof.rmdir()
+        assert list(loader) == stock
 
 
 def test_a_download_is_refused_with_an_explanation(stranger, monkeypatch):
@@ -76,13 +150,14 @@ def test_trust_is_explicit(stranger):
     assert proof.exists()
 
 
-def test_trust_reaches_loaders_that_leave_the_choice_to_torch(stranger):
+def test_trust_reaches_loaders_that_leave_the_choice_to_torch(stranger, with_loader):
     # As those of mmengine 0.10.7, which no checkpoint of mmengine passes otherwise.
     path, proof = stranger
+    with_loader(torch.load)
     with pytest.raises(pickle.UnpicklingError):
-        torch.load(path)
+        CheckpointLoader.load_checkpoint(f'mine://{path}')
     with weights_only_loading(trust_pickle=True):
-        torch.load(path)
+        CheckpointLoader.load_checkpoint(f'mine://{path}')
     assert proof.exists()
 
 
@@ -101,10 +176,103 @@ def test_what_the_environment_says_does_not_count(stranger, monkeypatch, name, t
 
 def test_loading_is_the_hosts_again_afterwards():
     schemes = dict(CheckpointLoader._schemes)
+    stock = CheckpointLoader.load_checkpoint
     with weights_only_loading():
         assert dict(CheckpointLoader._schemes) != schemes
+        assert CheckpointLoader.load_checkpoint != stock
+        assert FORCE not in os.environ
     assert dict(CheckpointLoader._schemes) == schemes
-    assert 'TORCH_FORCE_WEIGHTS_ONLY_LOAD' not in os.environ
+    assert CheckpointLoader.load_checkpoint == stock
+    assert FORCE not in os.environ
+
+
+NAMES = [
+    'a.pth',
+    '~/a.pth',
+    '/a/b.pth',
+    'https://x/y.pth',
+    'http://x/y.pth',
+    's3://x/y.pth',
+    'cluster:s3://x/y.pth',
+    'open-mmlab://resnet18',
+    'torchvision://resnet18',
+    'mmcls://resnet18',
+    'mine://y.pth',
+]
+
+
+@pytest.mark.parametrize('is_active', [False, True])
+@pytest.mark.parametrize('name', NAMES)
+def test_the_disk_is_asked_only_for_what_the_host_reads_there(
+    tmp_path, monkeypatch, with_loader, name, is_active
+):
+    with_loader(torch.load)
+    monkeypatch.setenv('HOME', str(tmp_path))
+    stock = CheckpointLoader._get_checkpoint_loader(name).__name__
+    on_disk = stock == 'load_from_local'
+    refused = contextlib.nullcontext()
+    if on_disk:
+        refused = pytest.raises(FileNotFoundError, match=f'{name} does not exist')
+    with weights_only_loading() if is_active else contextlib.nullcontext(), refused:
+        require_checkpoint(name)
+
+
+@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('is_there', [True, False])
+def test_a_test_starts_with_whatever_the_host_can_load(
+    tmp_path, monkeypatch, with_loader, name, is_there
+):
+    class Runs:
+        @staticmethod
+        def from_cfg(cfg):
+            raise InterruptedError(cfg.load_from)
+
+    with_loader(torch.load)
+    monkeypatch.setenv('HOME', str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    if name == '/a/b.pth':
+        name = str(tmp_path / 'b.pth')
+    if is_there and '://' not in name:
+        checkpoint(os.path.expanduser(name))
+    (tmp_path / 'config.py').write_text("model = dict(type='EncoderDecoder')\n")
+    monkeypatch.setattr('infopro_seg.cli.test.Runner', Runs)
+    monkeypatch.setattr('sys.argv', ['test.py', 'config.py', name])
+    goes_on = is_there or '://' in name
+    with pytest.raises(InterruptedError if goes_on else FileNotFoundError, match=name):
+        test.main()
+
+
+def test_a_checkpoint_is_exported_from_wherever_the_host_loads_it(
+    tmp_path, with_loader, stranger
+):
+    with_loader(torch.load)
+    weights = {'a': torch.ones(2)}
+    torch.save({'state_dict': weights}, tmp_path / 'a.pth')
+    name = f'mine://{tmp_path}/a.pth'
+    assert find_checkpoint(Config({}), str(tmp_path), name) == name
+    for place in (name, tmp_path / 'a.pth'):
+        assert torch.equal(load_anywhere(place)['state_dict']['a'], weights['a'])
+    path, proof = stranger
+    with pytest.raises(ValueError, match='--trust-checkpoint'):
+        load_anywhere(f'mine://{path}')
+    assert not proof.exists()
+    torch.save({'a': 1}, tmp_path / 'a.pth')
+    with pytest.raises(ValueError, match='mine://.*holds no state dict'):
+        load_anywhere(name)
+    load_anywhere(f'mine://{path}', trust_pickle=True)
+    assert proof.exists()
+
+
+def test_what_reads_files_alone_says_so():
+    with pytest.raises(FileNotFoundError, match='https://x/y.pth is not on disk'):
+        read_checkpoint('https://x/y.pth')
+
+
+def test_home_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    torch.save({'a': torch.ones(1)}, tmp_path / 'a.pth')
+    for read in (read_checkpoint, load_anywhere):
+        assert list(read('~/a.pth')['state_dict']) == ['a']
 
 
 def checkpoint(path, **meta):

@@ -13,7 +13,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
-from mmengine.runner.checkpoint import CheckpointLoader
+from mmengine.runner.checkpoint import CheckpointLoader, _load_checkpoint
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import HOOKS, MODELS
 from torch import nn
@@ -258,6 +258,21 @@ def test_loaders_of_checkpoints_are_as_before():
         schemes[''] = None
         assert CheckpointLoader._schemes is schemes
     assert dict(CheckpointLoader._schemes) == before
+
+
+def test_every_checkpoint_passes_through():
+    stock = CheckpointLoader.__dict__['load_checkpoint']
+    with compat.loading_through(lambda load: lambda name, *_, **__: f'loaded {name}'):
+        assert CheckpointLoader.load_checkpoint('a.pth', map_location='cpu')
+        assert _load_checkpoint('a.pth', map_location='cpu') == 'loaded a.pth'
+    assert CheckpointLoader.__dict__['load_checkpoint'] is stock
+
+
+def test_names_of_checkpoints_on_disk():
+    assert compat.is_on_disk('a.pth')
+    assert compat.is_on_disk('~/a.pth')
+    assert not compat.is_on_disk('https://x/a.pth')
+    assert not compat.is_on_disk('cluster:s3://x/a.pth')
 
 
 def test_configs(tmp_path):
