@@ -21,6 +21,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from mmseg.registry import HOOKS
 
 from ..compat import is_on_disk, loading_schemes, loading_through
+from ..ranks import is_first_process
 from ..settings import LocalSettings, with_cuts
 from ..settings.localize import is_local
 from .files import (
@@ -174,7 +175,7 @@ def resume_last_checkpoint(cfg: Config, *, trust_pickle: bool = False) -> None:
         cfg.load_from = str(path)
         lines += _cut_as_before(cfg, path, trust_pickle=trust_pickle)
         lines.append(f'resuming from {path}, the last whole checkpoint.')
-    if int(os.environ.get('RANK', 0)) == 0:
+    if is_first_process(cfg):
         print('\n'.join(f'--resume: {line}' for line in lines))
 
 

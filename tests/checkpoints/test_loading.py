@@ -355,10 +355,12 @@ def test_a_run_with_only_damaged_checkpoints_is_not_started_again(tmp_path):
         resume_last_checkpoint(Config({'work_dir': str(tmp_path)}))
 
 
-def test_only_the_first_process_speaks(tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize('launcher', ['none', 'pytorch'])
+def test_only_the_first_process_speaks(tmp_path, capsys, monkeypatch, launcher):
     monkeypatch.setenv('RANK', '1')
-    resume_last_checkpoint(Config({'work_dir': str(tmp_path)}))
-    assert capsys.readouterr().out == ''
+    cfg = Config({'work_dir': str(tmp_path), 'launcher': launcher})
+    resume_last_checkpoint(cfg)
+    assert (capsys.readouterr().out == '') is (launcher != 'none')
 
 
 def test_another_folder_of_the_hook_is_searched(tmp_path):

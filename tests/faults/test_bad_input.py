@@ -4,6 +4,8 @@
 built, ``LOAD`` when a checkpoint or an image is loaded.
 """
 
+import contextlib
+
 import cv2
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from mmengine.config import Config
 from mmseg.registry import DATASETS
 
 from infopro_seg.cli.config import check_amp, enable_amp
-from infopro_seg.datasets import check_datasets, check_images
+from infopro_seg.datasets import check_data, check_datasets, check_images
 from infopro_seg.engine.data_guard_hook import guard
 from tests.datasets.test_camvid import PIPELINE, TRAIN, make_camvid
 from tests.engine.runs import MODEL, runner_of
@@ -256,8 +258,21 @@ def test_all_damaged_files_are_in_one_message_of_bounded_length(tmp_path):
     assert 'and 2 more' in str(error.value)
 
 
-def test_the_other_processes_leave_the_images_to_the_first(tmp_path, monkeypatch):
+@pytest.mark.parametrize('rank', ['0', '1', 'worker-3'])
+@pytest.mark.parametrize('launcher', [None, 'none', 'pytorch', 'slurm', 'mpi'])
+@pytest.mark.parametrize('look', [check_images, check_data])
+def test_the_other_processes_leave_the_images_to_the_first(
+    tmp_path, monkeypatch, launcher, rank, look
+):
+    if launcher not in (None, 'none') and not rank.isdigit():
+        pytest.skip('launchers set numbers')
     make_camvid(tmp_path)
     cut(tmp_path / 'train/0000.png', 0.5)
-    monkeypatch.setenv('RANK', '1')
-    check(tmp_path)
+    cfg = camvid(tmp_path)
+    cfg.launcher = launcher
+    # A cluster may set it, also where each container trains for itself.
+    monkeypatch.setenv('RANK', rank)
+    checks = launcher in (None, 'none') or rank == '0'
+    problem = pytest.raises(ValueError, match='0000.png')
+    with problem if checks else contextlib.nullcontext():
+        look(cfg)

@@ -5,7 +5,6 @@ only what would fail: the host builds each data set, and what it can build and l
 passes.
 """
 
-import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmseg.datasets import CityscapesDataset
 
+from ...ranks import is_first_process
 from ..camvid import CAMVID_LAYOUT, CamVidDataset
 from ..data_root import set_data_root
 from ..dataset_configs import LOADERS, DatasetConfig, loaders_of
@@ -56,7 +56,7 @@ def check_data(cfg: Config, *, loaders: Sequence[str] = LOADERS) -> None:
         FileNotFoundError: if anything is missing; one message for all of it.
         ValueError: if there is any problem with an image or label file.
     """
-    if _is_first_process():
+    if is_first_process(cfg):
         built = built_datasets(cfg, loaders)
         _check_files(built)
         check_built_images(cfg, built)
@@ -76,7 +76,7 @@ def check_datasets(cfg: Config, *, loaders: Sequence[str] = LOADERS) -> None:
     Raises:
         FileNotFoundError: if anything is missing; one message for all of it.
     """
-    if _is_first_process():
+    if is_first_process(cfg):
         _check_files(built_datasets(cfg, loaders))
 
 
@@ -90,12 +90,8 @@ def check_images(cfg: Config, *, loaders: Sequence[str] = LOADERS) -> None:
     Raises:
         ValueError: if there is any problem; one message for the first ten.
     """
-    if _is_first_process():
+    if is_first_process(cfg):
         check_built_images(cfg, built_datasets(cfg, loaders))
-
-
-def _is_first_process() -> bool:
-    return int(os.environ.get('RANK', 0)) == 0
 
 
 def _check_files(built: Sequence[BuiltDataset]) -> None:
