@@ -123,7 +123,8 @@ def stock_run_config(cfg: Config) -> Config:
         needs other parts of it, such as a data set.
     """
     stock = copy.deepcopy(cfg)
-    stock.model = ConfigDict(stock_model_config(stock.model))
+    # `mmseg.apis.init_model` builds the model without a top-level preprocessor.
+    stock.model = ConfigDict(stock_model_config(model_config(stock)))
     hooks = [hook for hook in as_list(stock.get('custom_hooks')) if not _is_own(hook)]
     if hooks:
         stock.custom_hooks = hooks

@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import EMAHook
+from mmseg.apis import init_model
 from mmseg.models.decode_heads import ASPPHead
 from mmseg.registry import MODELS
 from torch import nn
@@ -16,6 +17,7 @@ from infopro_seg.checkpoints.export import (
 )
 from infopro_seg.datasets import CamVidDataset
 from infopro_seg.engine import LocalTrainingHook, SafeCheckpointHook
+from infopro_seg.settings.config import model_config
 from tests.helpers import WIDTHS, build, deeplabv3, localized, resnet
 
 
@@ -164,3 +166,19 @@ def test_a_folder_without_a_config_is_no_work_dir(tmp_path):
     (tmp_path / 'scores.json').write_text('{"mIoU": 71.5}')
     with pytest.raises(FileNotFoundError, match='has no config'):
         read_trained_config(str(tmp_path))
+
+
+@pytest.mark.parametrize('place', ['model', 'top level', 'both'])
+def test_an_exported_model_prepares_images_as_the_trained_one(tmp_path, place):
+    # mmseg.apis.init_model knows no top-level preprocessor; the Runner does.
+    cfg = local_config(default_scope='mmseg')
+    if place == 'top level':
+        cfg.data_preprocessor = cfg.model.pop('data_preprocessor')
+    if place == 'both':
+        cfg.data_preprocessor = {'type': 'SegDataPreProcessor'}
+    network = build(model_config(cfg))
+    torch.save(network.state_dict(), tmp_path / 'run.pth')
+    export(cfg, tmp_path / 'run.pth', tmp_path / 'stock.pth')
+    stock = init_model(str(tmp_path / 'stock.py'), device='cpu')
+    assert torch.equal(stock.data_preprocessor.mean, network.data_preprocessor.mean)
+    assert torch.equal(stock.data_preprocessor.std, network.data_preprocessor.std)

@@ -5,6 +5,7 @@ only what would fail: the host builds each data set, and what it can build and l
 passes.
 """
 
+import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
