@@ -5,6 +5,7 @@ import gc
 import pytest
 import torch
 from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
 
 
@@ -26,3 +27,11 @@ def _own_logs():
     yield
     for kind in (MMLogger, MessageHub, Visualizer, *Visualizer.__subclasses__()):
         kind._instance_dict.clear()
+
+
+@pytest.fixture(autouse=True)
+def _own_scope():
+    """What an earlier test looked names up in must not decide what this one finds."""
+    before = DefaultScope._instance_dict.copy()
+    yield
+    DefaultScope._instance_dict = before

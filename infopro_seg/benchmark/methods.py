@@ -16,6 +16,7 @@ from ..planner.search.costs import Chain, Partition
 from ..planner.search.decide import cheapest, most_even, smallest
 from ..planner.search.frontiers import AUTO
 from ..planner.search.totals import predicted_peak, spelled_recompute
+from ..scopes import class_of
 from ..settings import without_end_to_end
 from ..settings.localize import stock_model_config
 from ..settings.plan import Plan
@@ -205,7 +206,7 @@ def _without_weights(model: Mapping[str, Any]) -> dict[str, Any]:
     return {**copy.deepcopy(dict(model)), 'pretrained': None}
 
 
-def takes_with_cp(backbone: str) -> bool:
+def takes_with_cp(backbone: str | type) -> bool:
     """Whether a class of backbones has mmseg's setting for checkpointing."""
-    cls = MODELS.get(backbone)
+    cls = class_of(MODELS, backbone)
     return takes(cls, 'with_cp')

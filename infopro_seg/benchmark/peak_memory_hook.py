@@ -7,9 +7,10 @@ from mmseg.registry import HOOKS
 
 from ..planner.profile.allocation import AllocationTracker
 from ..planner.profile.fake_step import optimizer_tensors
+from ..scopes import register
 
 
-@HOOKS.register_module()
+@register(HOOKS)
 class PeakMemoryHook(Hook):
     """Logs the peak ``memory`` of one step in MiB, as the host does on a GPU only.
 

@@ -4,11 +4,11 @@ import traceback
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
 from ..models import InfoProEncoderDecoder, weightless
 from ..models.weightless import WithoutStorage, undisturbed_randomness
+from ..scopes import use_scope_of
 from ..settings.config import model_config
 from ..settings.localize import is_local
 
@@ -58,7 +58,7 @@ def build_bare(cfg: Config) -> InfoProEncoderDecoder:
 
 def build_weightless(cfg: Config) -> InfoProEncoderDecoder:
     """The model of a local config with shapes but no weights; nothing is loaded."""
-    init_default_scope(cfg.get('default_scope') or 'mmseg')
+    use_scope_of(cfg)
     with undisturbed_randomness(), WithoutStorage():
         return MODELS.build(_unloaded(cfg))
 

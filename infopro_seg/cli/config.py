@@ -20,6 +20,7 @@ from mmseg.registry import METRICS
 from ..arguments import leaves_open, takes
 from ..pipeline import Layout, num_stages_of
 from ..planner.from_config import settle_cuts
+from ..scopes import class_of, in_mmseg, scope_of
 from ..settings.config import (
     as_list,
     divide_batch,
@@ -213,7 +214,7 @@ def _collect_scores_without_files(cfg: Config) -> None:
     for name in ('val_evaluator', 'test_evaluator'):
         for metric in as_list(cfg.get(name)):
             kind = metric.get('type') if isinstance(metric, dict) else None
-            cls = METRICS.get(kind) if isinstance(kind, str) else kind
+            cls = class_of(METRICS, kind, scope_of(cfg))
             is_iou = inspect.isclass(cls) and issubclass(cls, IoUMetric)
             if is_iou and leaves_open(cls, 'collect_device'):
                 metric.setdefault('collect_device', 'gpu')
@@ -318,7 +319,7 @@ def enable_tta(cfg: Config, *, flip: bool) -> None:
                 step.transforms = [_without_flip(group) for group in step.transforms]
     for dataset in leaf_datasets(cfg.test_dataloader.get('dataset')):
         dataset['pipeline'] = pipeline
-    model = cfg.get('tta_model') or {'type': 'SegTTAModel'}
+    model = cfg.get('tta_model') or {'type': in_mmseg('SegTTAModel')}
     cfg.model = ConfigDict(module=cfg.model, **model)
 
 
@@ -338,7 +339,7 @@ def save_predictions(cfg: Config, folder: str) -> None:
         evaluators = evaluators['metrics']
     for metric in as_list(evaluators):
         kind = metric.get('type') if isinstance(metric, dict) else None
-        cls = METRICS.get(kind) if isinstance(kind, str) else kind
+        cls = class_of(METRICS, kind, scope_of(cfg))
         if cls is not None and takes(cls, 'output_dir'):
             metric['output_dir'] = folder
             return

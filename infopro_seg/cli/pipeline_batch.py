@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from torch import distributed
 from torch.distributed import FileStore  # type: ignore[attr-defined]
 
 from ..pipeline.link import Link
+from ..scopes import use_scope_of
 from .config import add_data_arguments, load_config
 from .run import make_parser
 
@@ -45,7 +45,7 @@ def main() -> None:
     torch.set_num_threads(1)
     cfg = load_config(args)
     cfg.train_dataloader.update(num_workers=0, persistent_workers=False)
-    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    use_scope_of(cfg)
     loader = iter(Runner.build_dataloader(cfg.train_dataloader, seed=0))
     batches: list[Any] = []
     loading = _Clock()

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS, MODELS
 
 from ..checkpoints.files import read_checkpoint
@@ -26,6 +25,7 @@ from ..report.run import Network, NetworkModule, Run, Samples
 from ..report.run_log import RunLog, read_run
 from ..report.run_state import RunState, state_of
 from ..report.text_log import TextLog, read_text_log
+from ..scopes import use_scope_of
 from ..settings.config import model_config
 from ..settings.localize import is_local, localize
 from ..settings.plan import Plan
@@ -224,7 +224,7 @@ def _samples(cfg: Config, folder: Path, num: int, trust_pickle: bool) -> Samples
     path, problems = last_checkpoint_of(cfg, trust_pickle=trust_pickle)
     if path is None:
         raise ValueError(' '.join(problems) or 'no checkpoint is in the work dir yet')
-    init_default_scope(cfg.get('default_scope') or 'mmseg')
+    use_scope_of(cfg)
     config = model_config(cfg)
     config.pop('pretrained', None)
     model = revert_sync_batchnorm(MODELS.build(config))

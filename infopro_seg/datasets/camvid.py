@@ -7,6 +7,7 @@ from typing import Any
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
+from ..scopes import register
 from .samples import file_reads
 
 CAMVID_LAYOUT = """\
@@ -20,7 +21,7 @@ _IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg')
 _UNLABELLED = 11
 
 
-@DATASETS.register_module()
+@register(DATASETS)
 class CamVidDataset(BaseSegDataset):
     """CamVid street scenes with 11 classes.
 

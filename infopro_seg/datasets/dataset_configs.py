@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 from mmengine.config import Config
 from mmseg.registry import DATASETS
 
+from ..scopes import class_of, scope_of
+
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 # Wrappers that pass samples on unchanged; others may change or select samples.
 _PLAIN_WRAPPERS = {
@@ -25,14 +27,14 @@ class DatasetConfig:
         loader: Name of its dataloader.
         place: Its place in the config, such as ``train_dataloader.dataset``.
         config: Its part of the config, not a copy.
-        scope: The registry scope in which it is built.
+        scope: The registry scope in which it is built; None for the one in use.
         is_plain: Whether it is certain that all samples are used, unchanged.
     """
 
     loader: str
     place: str
     config: dict[str, Any]
-    scope: str
+    scope: str | None
     is_plain: bool
 
     @property
@@ -41,11 +43,7 @@ class DatasetConfig:
 
         An unregistered name is left to the host, whose message says what to import.
         """
-        kind = self.config.get('type')
-        if not isinstance(kind, str):
-            return kind
-        with DATASETS.switch_scope_and_registry(self.scope) as registry:
-            return registry.get(kind)
+        return class_of(DATASETS, self.config.get('type'), self.scope)
 
     @property
     def name(self) -> str:
@@ -73,7 +71,7 @@ def dataset_configs(cfg: Config, loaders: Sequence[str]) -> Iterator[DatasetConf
         cfg: A config; loaders that it lacks are skipped.
         loaders: Names of dataloaders.
     """
-    scope = cfg.get('default_scope') or 'mmseg'
+    scope = scope_of(cfg)
     for name in loaders:
         loader = cfg.get(name)
         if isinstance(loader, dict):
@@ -87,7 +85,7 @@ class _Surroundings(NamedTuple):
     """What a data set inherits from where it is; fields as in `DatasetConfig`."""
 
     loader: str
-    scope: str
+    scope: str | None
     is_plain: bool
 
     def within(self, config: dict[str, Any]) -> '_Surroundings':

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from ..checkpoints.files import LOCAL_PREFIX
 from ..compat import copy_versions, is_resumed, is_training
+from ..scopes import register
 
 #: What a network does not need to predict.
 TRAINING_ONLY = (LOCAL_PREFIX, 'auxiliary_head.')
 
 
-@HOOKS.register_module()
+@register(HOOKS)
 class CheckWeightsHook(Hook):
     """Stop if the weights of a checkpoint do not fit the model.
 

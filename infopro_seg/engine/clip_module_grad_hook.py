@@ -10,10 +10,11 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from ..models.owners import owners_of
+from ..scopes import register
 from .local_model import local_model_of
 
 
-@HOOKS.register_module()
+@register(HOOKS)
 class ClipModuleGradHook(Hook):
     """Clips the gradient of every local module by the norm of that module alone.
 

@@ -10,9 +10,10 @@ from mmseg.registry import HOOKS
 from torch.utils.data import DataLoader, Dataset
 
 from ..datasets.check.sizes import POSITIONAL, is_scaled, is_shifted
+from ..scopes import register
 
 
-@HOOKS.register_module()
+@register(HOOKS)
 class DataGuardHook(Hook):
     """Name the files of a sample that cannot be loaded.
 

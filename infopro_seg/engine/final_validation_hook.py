@@ -7,9 +7,10 @@ from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
 from ..compat import is_resumed
+from ..scopes import register
 
 
-@HOOKS.register_module()
+@register(HOOKS)
 class FinalValidationHook(Hook):
     """Validates a run that is resumed after its last iteration.
 

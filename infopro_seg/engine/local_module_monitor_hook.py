@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from ..models import InfoProEncoderDecoder, LocalModule
+from ..scopes import register
 
 _Values = dict[str, float | Tensor]
 
 
-@HOOKS.register_module()
+@register(HOOKS)
 class LocalModuleMonitorHook(Hook):
     """Logs time, memory and gradient norm of every local module at intervals.
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from ..models import InfoProEncoderDecoder
+from ..scopes import register
 from .local_model import local_model_of
 
 POLICIES = ('stop', 'skip')
@@ -24,7 +25,7 @@ NUM_CONSECUTIVE = 'num_consecutive_skipped_steps'
 IS_BAD_STEP = 'skips_accumulated_step'
 
 
-@HOOKS.register_module()
+@register(HOOKS)
 class LossGuardHook(Hook):
     """Checks all losses of an iteration between forward and the last backward pass.
 

@@ -12,10 +12,11 @@ from mmseg.registry import HOOKS
 
 from ..models import InfoProEncoderDecoder, LocalModule
 from ..models.losses.chunked import obstacle
+from ..scopes import register
 from .local_model import local_model_of
 
 
-@HOOKS.register_module()
+@register(HOOKS)
 class MemoryAdviceHook(Hook):
     """Adds to an out-of-memory error the module that ran and the settings that help."""
 

@@ -9,12 +9,13 @@ from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
 from ..models import LocalModule
+from ..scopes import register
 from .data_share import data_share
 from .local_model import local_model_of
 from .random_state import random_numbers_from
 
 
-@HOOKS.register_module()
+@register(HOOKS)
 class RandomStreamsHook(Hook):
     """Gives every local module random numbers of its own in every iteration.
 

@@ -6,10 +6,11 @@ from mmengine.dataset import InfiniteSampler
 from mmseg.registry import DATA_SAMPLERS
 from torch.utils.data import Dataset
 
+from ..scopes import register
 from .numbered_batches import SeededIndex, seed_items
 
 
-@DATA_SAMPLERS.register_module()
+@register(DATA_SAMPLERS)
 class SeededSampler(InfiniteSampler):
     """An InfiniteSampler whose augmentations do not depend on which process loads.
 

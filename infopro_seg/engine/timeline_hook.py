@@ -16,11 +16,12 @@ from torch import Tensor
 
 from ..models import LocalModule
 from ..models.heads.local_head import Losses
+from ..scopes import register
 from ..units import State
 from .local_model import local_model_of
 
 
-@HOOKS.register_module()
+@register(HOOKS)
 class TimelineHook(Hook):
     """Records what a process does in some iterations, for a picture of the schedule.
 

@@ -5,11 +5,13 @@ from typing import Any
 from mmseg.evaluation.metrics import IoUMetric
 from mmseg.registry import METRICS
 
+from ..scopes import register
+
 #: Begins the names of the numbers of classes.
 PREFIX = 'IoU.'
 
 
-@METRICS.register_module()
+@register(METRICS)
 class ClassIoUMetric(IoUMetric):
     """An IoUMetric that also returns ``IoU.<class>`` of every class, in percent.
 

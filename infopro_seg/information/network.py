@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmseg.registry import MODELS
 from torch import Tensor
@@ -17,6 +16,7 @@ from ..datasets.check.label_rules import head_rules
 from ..datasets.check.labels import check_batch
 from ..engine.check_weights_hook import TRAINING_ONLY, load_weights
 from ..models import InfoProEncoderDecoder
+from ..scopes import use_scope_of
 from ..units import State, units_of
 
 
@@ -38,7 +38,7 @@ def load_network(
     Raises:
         ValueError: if the checkpoint is of another network.
     """
-    init_default_scope(cfg.get('default_scope') or 'mmseg')
+    use_scope_of(cfg)
     model = copy.deepcopy(cfg.model)
     # The checkpoint has all weights: nothing need be downloaded.
     model.pop('pretrained', None)

@@ -17,6 +17,7 @@ from ..models.losses.chunked import use_lean_loss
 from ..models.probe import image_sizes, probe_backbone
 from ..models.readers import stages_of
 from ..models.segmentor import head_losses
+from ..scopes import in_mmseg
 from ..settings import LocalSettings
 from ..units import Unit, units_of
 from .constants import Constants
@@ -178,7 +179,7 @@ def _head_config(preset: str, num_classes: int) -> dict:
     What the loss of the network's own head is does not matter.
     """
     loss = {
-        'type': 'CrossEntropyLoss',
+        'type': in_mmseg('CrossEntropyLoss'),
         'use_sigmoid': False,
         'avg_non_ignore': True,
         'loss_name': 'loss_seg',

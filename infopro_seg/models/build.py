@@ -9,6 +9,7 @@ from mmseg.registry import MODELS
 from torch import nn
 
 from ..arguments import accepted_settings
+from ..scopes import class_of, in_mmseg
 from ..settings import LocalSettings
 from ..settings.config import type_name
 from ..settings.heads import CROSS_ENTROPY, PARTS
@@ -179,7 +180,7 @@ def _with_loss(config: dict, decode_head: nn.Module) -> dict:
     has_one_output = config.get('out_channels') == 1
     loss = config.get('loss_decode')
     if loss in (None, CROSS_ENTROPY) and (has_one_output or _has_sigmoid(decode_head)):
-        loss = {**(loss or {'type': 'CrossEntropyLoss'}), 'use_sigmoid': True}
+        loss = {**(loss or {'type': in_mmseg('CrossEntropyLoss')}), 'use_sigmoid': True}
         return {**config, 'loss_decode': loss}
     return config
 
@@ -233,11 +234,10 @@ def _fill(config: dict, values: Mapping[str, Any]) -> dict:
 
 
 def _class_of(config: dict) -> type:
-    kind = config['type']
-    cls = kind if isinstance(kind, type) else MODELS.get(kind)
+    cls: type | None = class_of(MODELS, config['type'])
     if cls is None:
         raise KeyError(
-            f'{kind} is not in the registry of models; name a registered '
+            f'{config["type"]} is not in the registry of models; name a registered '
             'head, and import its module with custom_imports.'
         )
     return cls

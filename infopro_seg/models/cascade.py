@@ -3,10 +3,11 @@
 from mmseg.models.segmentors import CascadeEncoderDecoder
 from mmseg.registry import MODELS
 
+from ..scopes import register
 from .segmentor import InfoProEncoderDecoder
 
 
-@MODELS.register_module()
+@register(MODELS)
 class InfoProCascadeEncoderDecoder(InfoProEncoderDecoder, CascadeEncoderDecoder):
     """A CascadeEncoderDecoder (OCRNet, PointRend) cut into local modules by walls.
 

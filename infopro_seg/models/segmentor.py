@@ -13,6 +13,7 @@ from mmseg.registry import MODELS
 from mmseg.utils import add_prefix
 from torch import Tensor, nn
 
+from ..scopes import register
 from ..settings import LocalSettings, with_cuts
 from ..settings.recompute_mode import DECODE_HEAD, RecomputeMode
 from ..units import State, Unit, units_of
@@ -64,7 +65,7 @@ def sum_losses(module: LocalModule, losses: Losses) -> Losses:
     return losses
 
 
-@MODELS.register_module()
+@register(MODELS)
 class InfoProEncoderDecoder(EncoderDecoder):
     """An mmseg EncoderDecoder whose backbone is cut into local modules by walls.
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
 
+from ..scopes import use_scope_of
 from ..settings import LocalSettings, with_cuts
 from ..settings.config import (
     amp_dtype_of,
@@ -68,7 +68,7 @@ def setting_of_run(
     crop_size: tuple[int, int] | None = None,
 ) -> Setting:
     """What a config trains that has been read already; see `setting_of`."""
-    init_default_scope(cfg.get('default_scope') or 'mmseg')
+    use_scope_of(cfg)
     batch_size = batch_size or batch_size_of(cfg)
     crop_size = crop_size or crop_size_of(cfg)
     if batch_size is None:

@@ -4,10 +4,12 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+from ..scopes import in_mmseg
+
 #: The segmentation loss of the presets. For decode heads with sigmoids, see
 #: `infopro_seg.models.build.build_local_heads`.
 CROSS_ENTROPY = {
-    'type': 'CrossEntropyLoss',
+    'type': in_mmseg('CrossEntropyLoss'),
     'use_sigmoid': False,
     'loss_weight': 1.0,
     'loss_name': 'loss_seg',
@@ -19,7 +21,7 @@ PRESETS: dict[str, dict[str, dict]] = {
     PAPER: {
         'reconstruction': {'type': 'InterpolatingReconstructionHead'},
         'segmentation': {
-            'type': 'FCNHead',
+            'type': in_mmseg('FCNHead'),
             'channels': 512,
             'num_convs': 1,
             'concat_input': False,

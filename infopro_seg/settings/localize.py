@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.config import Config
 
 from ..compat import is_pure_python
+from ..scopes import in_mmseg
 from .config import as_list, read_config, type_name
 from .local import merged_local
 
@@ -55,11 +56,12 @@ def stock_model_config(model: Mapping) -> dict:
         model: Config of a local or stock segmentor.
 
     Returns:
-        A copy with the stock type; a model of any other type is only copied.
+        A copy with the stock type, under a name that every scope knows; a model of any
+        other type is only copied.
     """
     stock = copy.deepcopy(dict(model))
     stock.pop('local', None)
-    stock_types = {local: name for name, local in LOCAL_TYPES.items()}
+    stock_types = {local: in_mmseg(name) for name, local in LOCAL_TYPES.items()}
     kind = type_name(stock)
     stock['type'] = stock_types.get(kind, stock['type'])
     return stock

@@ -10,12 +10,13 @@ from contextlib import contextmanager
 
 from mmengine.config import Config, ConfigDict
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import HOOKS, PARAM_SCHEDULERS, init_default_scope
+from mmengine.registry import HOOKS, PARAM_SCHEDULERS
 from mmseg.registry import DATASETS, METRICS, MODELS
 
 from ..datasets import check_data, loaders_of
 from ..engine.quiet import quiet_log
 from ..engine.random_state import random_numbers_from
+from ..scopes import use_scope_of
 from ..settings import LocalSettings
 from ..settings.config import as_list, divide_batch
 from ..settings.localize import stock_model_config
@@ -118,7 +119,7 @@ def _building(setting: str) -> Iterator[None]:
 
 def _build_once(cfg: Config, checked: set[str], job: Job, places: Places) -> None:
     """Build network, optimizer, schedules and the like, once for all rows."""
-    init_default_scope(cfg.get('default_scope') or 'mmseg')
+    use_scope_of(cfg)
     stock = stock_model_config(cfg.model.to_dict())
     stock['pretrained'] = None
     optimizer, schedules = cfg.get('optim_wrapper'), cfg.get('param_scheduler')

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import init_default_scope
 
 from ..datasets import set_data_root
+from ..scopes import use_scope_of
 from ..settings.config import as_list, model_config, read_config, type_name
 from ..settings.localize import RUN_HOOK, localize
 from .held_out import hold_out
@@ -212,5 +212,5 @@ def set_data(cfg: Config, study: Study, places: Places) -> None:
     if places.data_root is not None:
         set_data_root(cfg, str(Path(places.data_root).resolve()))
     if study.validate_on == TRAIN_SPLIT:
-        init_default_scope(cfg.get('default_scope') or 'mmseg')
+        use_scope_of(cfg)
         hold_out(cfg)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import ConfigDict
-from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from ..checkpoints.loading import weights_only_loading
 from ..engine.check_weights_hook import check_pretrained
 from ..engine.quiet import quiet_log
 from ..engine.random_state import random_numbers_from
+from ..scopes import use_scope_of
 from ..settings.config import as_list, type_name
 from ..settings.localize import stock_model_config
 from .job import Job, Places, digest_of, method_config
@@ -69,10 +69,12 @@ def write_initial_weights(job: Job, places: Places) -> Path:
     """
     cfg = method_config(job.row)
     stock = stock_model_config(cfg.model.to_dict())
-    key = digest_of([stock, job.settings['weights_digest']])
+    # However the type is written, it is the same network.
+    named = {**stock, 'type': type_name(stock)}
+    key = digest_of([named, job.settings['weights_digest']])
     path = places.out / 'initial_weights' / f'{key}_seed{job.seed}.pth'
     if not path.exists():
-        init_default_scope(cfg.get('default_scope') or 'mmseg')
+        use_scope_of(cfg)
         weights = initial_weights(stock, job.seed, places.weights)
         write_checkpoint({'state_dict': weights, 'meta': {}}, path, force=False)
     return path

@@ -37,7 +37,7 @@ def test_end_to_end_is_the_stock_model(compared):
 
 def test_checkpointing_is_the_stock_setting(compared):
     model = compared['checkpointing'].model
-    assert model['type'] == 'EncoderDecoder'
+    assert model['type'] == 'mmseg.EncoderDecoder'
     assert model['backbone']['with_cp'] is True
 
 

@@ -15,6 +15,7 @@ def config(tmp_path_factory):
     model['data_preprocessor'] = {**model['data_preprocessor'], 'size': (64, 96)}
     del model['local']
     path.write_text(
+        "default_scope = 'mmseg'\n"
         f'model = {model!r}\n'
         'train_dataloader = dict(batch_size=2)\n'
         "optim_wrapper = dict(type='OptimWrapper',"

@@ -104,6 +104,7 @@ def test_several_processes_exchange_scores_without_files(tmp_path, monkeypatch):
     # Machines without a common disk have no common folder for them.
     path = tmp_path / 'model.py'
     path.write_text(
+        "default_scope = 'mmseg'\n"
         "val_evaluator = [dict(type='IoUMetric'), dict(type='CityscapesMetric')]\n"
         "test_evaluator = dict(type='IoUMetric', collect_device='cpu')\n"
     )
@@ -275,7 +276,7 @@ def test_tta_averages_scales_with_or_without_mirror_images(flip, probabilities):
     transforms = cfg.test_dataloader.dataset.pipeline[1].transforms
     assert [t.scale_factor for t in transforms[0]] == [0.5, 1.0]
     assert [t.prob for t in transforms[1]] == probabilities
-    assert cfg.model.type == 'SegTTAModel'
+    assert cfg.model.type == 'mmseg.SegTTAModel'
     assert cfg.model.module.type == 'EncoderDecoder'
 
 
@@ -291,6 +292,7 @@ def test_gpu_memory_is_planned_for_the_batch_of_the_config(monkeypatch, tmp_path
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     cfg = Config(
         {
+            'default_scope': 'mmseg',
             'model': localized(deeplabv3(), num_modules=2),
             'optim_wrapper': {'type': 'OptimWrapper', 'optimizer': {'type': 'SGD'}},
             'train_dataloader': {'batch_size': 2},

@@ -60,7 +60,8 @@ def config(train, val=None, test=None):
         'val_dataloader': val,
         'test_dataloader': test,
     }
-    return Config({name: data and {'dataset': data} for name, data in loaders.items()})
+    content = {name: data and {'dataset': data} for name, data in loaders.items()}
+    return Config({'default_scope': 'mmseg', **content})
 
 
 def problem_of(cfg, **kwargs):

@@ -47,7 +47,8 @@ class Picked(Tiles):
 
 
 def config(dataset, **settings):
-    return Config({'train_dataloader': {'dataset': dataset}, **settings})
+    loaders = {'train_dataloader': {'dataset': dataset}}
+    return Config({'default_scope': 'mmseg', **loaders, **settings})
 
 
 def tiles(cls, root):

@@ -273,7 +273,7 @@ def test_a_data_set_that_cannot_be_built_is_not_blamed_on_an_unused_folder(
 @pytest.mark.parametrize('key', ['dataset', 'datasets', 'inner'])
 def test_the_root_reaches_what_is_wrapped_under_the_usual_names(root, key):
     config = {'type': 'EverySecond', key: plain('elsewhere'), 'first': 0}
-    cfg = Config({'train_dataloader': {'dataset': config}})
+    cfg = Config({'default_scope': 'mmseg', 'train_dataloader': {'dataset': config}})
     if key == 'inner':
         with pytest.warns(UserWarning, match='has no effect'):
             set_data_root(cfg, str(root))
@@ -303,6 +303,7 @@ def test_a_test_without_labels_needs_neither_them_nor_training_data(root):
     unlabelled = plain(root, test_mode=True, pipeline=[PIPELINE[0], PIPELINE[2]])
     cfg = Config(
         {
+            'default_scope': 'mmseg',
             'train_dataloader': {'dataset': plain(root / 'gone')},
             'test_dataloader': {'dataset': unlabelled},
             'test_evaluator': {

@@ -42,7 +42,8 @@ def check(root, pipeline, image=(16, 32), label=(16, 32), loader='train', metric
         'pipeline': pipeline,
     }
     name = f'{loader}_dataloader'
-    cfg = Config({name: {'dataset': dataset}, f'{loader}_evaluator': metric})
+    content = {name: {'dataset': dataset}, f'{loader}_evaluator': metric}
+    cfg = Config({'default_scope': 'mmseg', **content})
     check_images(cfg, loaders=(name,))
 
 

@@ -58,7 +58,9 @@ def trained(tmp_path_factory):
 
 def test_an_exported_checkpoint_is_a_stock_one(trained, tmp_path):
     out = tmp_path / 'stock.pth'
-    report = export(Config({'model': copy.deepcopy(LOCAL)}), trained, out)
+    report = export(
+        Config({'default_scope': 'mmseg', 'model': copy.deepcopy(LOCAL)}), trained, out
+    )
     assert 'of local heads left out' in report
     stock = build(Config.fromfile(out.with_suffix('.py')).model, seed=2)
     exported = torch.load(out, weights_only=True)
@@ -73,12 +75,21 @@ def test_export_refuses_to_overwrite(trained, tmp_path):
     out = tmp_path / 'stock.pth'
     out.write_text('precious')
     with pytest.raises(FileExistsError, match=r'stock.pth exists; pass --force'):
-        export(Config({'model': copy.deepcopy(LOCAL)}), trained, out)
+        export(
+            Config({'default_scope': 'mmseg', 'model': copy.deepcopy(LOCAL)}),
+            trained,
+            out,
+        )
     assert out.read_text() == 'precious'
 
 
 def test_export_refuses_a_config_of_another_model(trained, tmp_path):
-    other = Config({'model': localized(deeplabv3(resnet(34)), num_modules=2)})
+    other = Config(
+        {
+            'default_scope': 'mmseg',
+            'model': localized(deeplabv3(resnet(34)), num_modules=2),
+        }
+    )
     with pytest.raises(ValueError, match='do not belong together.*missing keys: back'):
         export(other, trained, tmp_path / 'stock.pth')
     assert not list(tmp_path.iterdir())
@@ -86,7 +97,9 @@ def test_export_refuses_a_config_of_another_model(trained, tmp_path):
 
 @pytest.mark.parametrize('cut', [{'num_modules': 4}, {'gpu_memory': '11GiB'}])
 def test_export_does_not_care_how_the_config_cuts(trained, tmp_path, cut):
-    cfg = Config({'model': {**copy.deepcopy(LOCAL), 'local': cut}})
+    cfg = Config(
+        {'default_scope': 'mmseg', 'model': {**copy.deepcopy(LOCAL), 'local': cut}}
+    )
     export(cfg, trained, tmp_path / 'stock.pth')
     local = build(LOCAL, seed=3)
     local.load_state_dict(torch.load(trained, weights_only=False)['state_dict'])

@@ -35,7 +35,7 @@ def camvid(root, **settings):
         'pipeline': PIPELINE,
         **settings,
     }
-    return Config({'train_dataloader': {'dataset': dataset}})
+    return Config({'default_scope': 'mmseg', 'train_dataloader': {'dataset': dataset}})
 
 
 def check(root, **settings):

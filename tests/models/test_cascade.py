@@ -131,7 +131,8 @@ def test_an_exported_cascade_is_a_stock_one(name, tmp_path):
     runner = run_training(config, tmp_path / 'run', iterations=2)
     runner.save_checkpoint(str(tmp_path), 'trained.pth')
     out = tmp_path / 'stock.pth'
-    report = export(Config({'model': config}), tmp_path / 'trained.pth', out)
+    cfg = Config({'default_scope': 'mmseg', 'model': config})
+    report = export(cfg, tmp_path / 'trained.pth', out)
     assert 'a stock CascadeEncoderDecoder loads it strictly' in report
     written = Config.fromfile(out.with_suffix('.py')).model
     assert written.type == 'CascadeEncoderDecoder'
@@ -151,7 +152,8 @@ def test_the_stock_config_is_found_again():
     settings = localize(config, {'num_modules': 2})
     assert settings['model']['type'] == 'InfoProCascadeEncoderDecoder'
     assert isinstance(build(config.model), InfoProCascadeEncoderDecoder)
-    assert stock_model_config(config.model) == CASCADES['ocrnet-hrnet']()
+    stock = {**CASCADES['ocrnet-hrnet'](), 'type': 'mmseg.CascadeEncoderDecoder'}
+    assert stock_model_config(config.model) == stock
 
 
 def test_training_lowers_the_losses(tmp_path):

@@ -182,6 +182,7 @@ def test_settings_are_checked():
 def run_config(**local):
     return Config(
         {
+            'default_scope': 'mmseg',
             'model': tiny(**local),
             'train_dataloader': {'batch_size': BATCH},
             'optim_wrapper': {'optimizer': {'type': 'SGD', 'lr': 0.1}},

@@ -104,6 +104,7 @@ def test_a_tool_ends_with_the_culprit(tool, tmp_path, monkeypatch, capsys):
     model['local'] = {'gpu_memory': '8GiB'} if tool == 'train' else {}
     config = tmp_path / 'stubborn.py'
     config.write_text(
+        "default_scope = 'mmseg'\n"
         f'model = {model!r}\n'
         "custom_imports = dict(imports=['tests.planner.stubborn'])\n"
         'train_dataloader = dict(batch_size=2)\n'

@@ -22,6 +22,7 @@ def config(tmp_path_factory):
     model['data_preprocessor'] = {**model['data_preprocessor'], 'size': CROP}
     del model['local']
     path.write_text(
+        "default_scope = 'mmseg'\n"
         f'model = {model!r}\n'
         f'train_dataloader = dict(batch_size={BATCH})\n'
         "optim_wrapper = dict(type='OptimWrapper',"

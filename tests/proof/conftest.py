@@ -11,6 +11,7 @@ def config(tmp_path):
     del model['local']
     path = tmp_path / 'tiny.py'
     path.write_text(
+        "default_scope = 'mmseg'\n"
         f'model = {model!r}\n'
         'train_dataloader = dict(batch_size=2)\ncrop_size = (64, 96)\n'
     )

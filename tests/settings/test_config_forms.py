@@ -6,8 +6,9 @@ from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import Evaluator
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmseg.evaluation import IoUMetric
-from mmseg.models import EncoderDecoder
+from mmseg.models import EncoderDecoder, ResNetV1c
 
+from infopro_seg.benchmark.methods import takes_with_cp
 from infopro_seg.checkpoints.export import stock_run_config
 from infopro_seg.cli.check_model import build_weightless
 from infopro_seg.cli.config import (
@@ -20,6 +21,7 @@ from infopro_seg.cli.config import (
 from infopro_seg.engine import LocalTrainingHook
 from infopro_seg.models import InfoProEncoderDecoder
 from infopro_seg.planner.from_config import setting_of
+from infopro_seg.planner.profile.fake_step import fake_tensors, optimizer_factors
 from infopro_seg.settings.config import (
     amp_dtype_of,
     crop_size_of,
@@ -30,12 +32,14 @@ from infopro_seg.settings.config import (
 from infopro_seg.settings.localize import is_local, localize, write_localized
 from tests.helpers import deeplabv3
 
+MMSEG = {'default_scope': 'mmseg'}
 # Imports of classes, and a base that is read by an import: mmengine's pure-Python form.
 PURE_BASE = """
 from mmengine.optim import OptimWrapper
 from mmseg.models import ASPPHead, EncoderDecoder
 from torch.optim import SGD
 
+default_scope = 'mmseg'
 model = {model!r}
 model.update(type=EncoderDecoder)
 model['decode_head'].update(type=ASPPHead)
@@ -95,6 +99,10 @@ def test_a_pure_python_config_is_planned_with_its_own_batch_and_optimizer(pure):
     setting = setting_of(str(pure / 'child.py'), local={'num_modules': 2})
     assert (setting.batch_size, setting.crop_size) == (2, (64, 64))
     assert type_name(setting.optim_wrapper['optimizer']) == 'SGD'
+    # Looked up by name once, which a class is not.
+    with fake_tensors():
+        assert optimizer_factors(setting.optim_wrapper).state == 0
+    assert takes_with_cp(ResNetV1c)
 
 
 def test_a_local_pure_python_config_is_completed_tested_and_exported(pure):
@@ -118,24 +126,27 @@ def test_a_local_pure_python_config_is_completed_tested_and_exported(pure):
     ],
 )
 def test_a_segmentor_is_known_by_any_name(kind):
-    cfg = Config({'model': {**deeplabv3(), 'type': kind}})
+    cfg = Config({**MMSEG, 'model': {**deeplabv3(), 'type': kind}})
     assert not is_local(cfg.model)
     localize(cfg, {'num_modules': 2})
     assert is_local(cfg.model)
     assert len(build_weightless(cfg).local_modules) == 2
 
 
-def test_classes_of_ours_count_as_their_names():
+@pytest.mark.parametrize(
+    ('scope', 'stock'), [(MMSEG, 'EncoderDecoder'), ({}, 'mmseg.EncoderDecoder')]
+)
+def test_classes_of_ours_count_as_their_names(scope, stock):
     hooks = ({'type': LocalTrainingHook},)
     model = {
         **deeplabv3(),
         'type': InfoProEncoderDecoder,
         'local': {'num_modules': 2},
     }
-    cfg = Config({'model': model, 'custom_hooks': hooks})
+    cfg = Config({**scope, 'model': model, 'custom_hooks': hooks})
     complete_training(cfg)
     assert len(cfg.custom_hooks) == 1
-    assert stock_run_config(cfg).model.type == 'EncoderDecoder'
+    assert stock_run_config(cfg).model.type == stock
 
 
 @pytest.mark.parametrize(
@@ -214,7 +225,7 @@ METRIC = {'type': 'IoUMetric', 'iou_metrics': ['mIoU']}
     ],
 )
 def test_one_metric_writes_the_predictions_whatever_evaluators_there_are(evaluators):
-    cfg = Config({'test_evaluator': evaluators})
+    cfg = Config({**MMSEG, 'test_evaluator': evaluators})
     save_predictions(cfg, 'out')
     assert str(cfg.test_evaluator).count("'output_dir': 'out'") == 1
 

@@ -87,7 +87,8 @@ def test_the_exported_segmentor_is_a_stock_one(name, tmp_path):
     weights = build(config).state_dict()
     torch.save({'state_dict': weights, 'meta': {}}, tmp_path / 'local.pth')
     out = tmp_path / 'stock.pth'
-    report = export(Config({'model': config}), tmp_path / 'local.pth', out)
+    cfg = Config({'default_scope': 'mmseg', 'model': config})
+    report = export(cfg, tmp_path / 'local.pth', out)
     assert 'of local heads left out' in report
     stock = build(Config.fromfile(out.with_suffix('.py')).model, seed=1)
     stock.load_state_dict(torch.load(out, weights_only=True)['state_dict'])

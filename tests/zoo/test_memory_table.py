@@ -28,7 +28,10 @@ def cache_home(tmp_path, monkeypatch):
 def write_config(path, model):
     model = {k: v for k, v in model.items() if k != 'local'}
     model['type'] = model['type'].replace('InfoPro', '')
-    path.write_text(f'model = {model!r}\ntrain_dataloader = dict(batch_size=2)\n')
+    path.write_text(
+        "default_scope = 'mmseg'\n"
+        f'model = {model!r}\ntrain_dataloader = dict(batch_size=2)\n'
+    )
     return str(path)
 
 

@@ -8,10 +8,11 @@ from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 
+from ...scopes import register
 from .label_rules import LabelRule, head_rules, metric_rule
 
 
-@HOOKS.register_module()
+@register(HOOKS)
 class CheckLabelsHook(Hook):
     """Stop at the first label value that the model has no class for.
 

@@ -10,13 +10,14 @@ from mmcv.transforms import BaseTransform
 from mmseg.datasets import BaseSegDataset, CityscapesDataset
 from mmseg.registry import DATASETS, TRANSFORMS
 
+from ...scopes import register
 from .scene_files import draw_named, scene_name
 
 # With fewer pixels per side, traffic lights and riders vanish.
 _MIN_SIZE = 32
 
 
-@DATASETS.register_module()
+@register(DATASETS)
 class DrawnStreetDataset(BaseSegDataset):
     """Street scenes with the 19 Cityscapes classes, drawn when they are loaded.
 
@@ -98,7 +99,7 @@ class DrawnStreetDataset(BaseSegDataset):
         ]
 
 
-@TRANSFORMS.register_module()
+@register(TRANSFORMS)
 class DrawScene(BaseTransform):
     """Draw the scene of ``DrawnStreetDataset`` that ``img_path`` names.
 

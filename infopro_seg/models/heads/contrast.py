@@ -13,6 +13,8 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...scopes import register
+
 
 def supervised_contrast(
     embeddings: Tensor, labels: Tensor, temperature: float
@@ -59,7 +61,7 @@ def sample_pixels(labels: Tensor, num_classes: int, max_per_class: int) -> Tenso
     )
 
 
-@MODELS.register_module()
+@register(MODELS)
 class PixelContrastHead(BaseModule):
     """Projects the map to unit vectors and contrasts pixels by their labels.
 

@@ -10,13 +10,14 @@ from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor
 
+from ...scopes import register
 from .reconstruction import reconstruction_loss, valid_pixels
 
 #: Losses by name, as mmengine's ``parse_losses`` takes them.
 Losses = dict[str, Tensor | list[Tensor]]
 
 
-@MODELS.register_module()
+@register(MODELS)
 class LocalHead(BaseModule):
     """Reconstructs the image from a feature map and predicts the labels from it.
 

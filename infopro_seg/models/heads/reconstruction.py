@@ -13,6 +13,8 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...scopes import register
+
 
 def reconstruction_loss(logits: Tensor, image: Tensor, valid: Tensor | None) -> Tensor:
     """Mean binary cross-entropy between a reconstruction and the image.
@@ -36,7 +38,7 @@ def reconstruction_loss(logits: Tensor, image: Tensor, valid: Tensor | None) -> 
     return (per_pixel * valid).sum() / num_values
 
 
-@MODELS.register_module()
+@register(MODELS)
 class InterpolatingReconstructionHead(BaseModule):
     """The decoder of the reference: convolutions between bilinear upsamplings.
 
@@ -106,7 +108,7 @@ class InterpolatingReconstructionHead(BaseModule):
         return self.conv_image(x)
 
 
-@MODELS.register_module()
+@register(MODELS)
 class SubpixelReconstructionHead(BaseModule):
     """A lean decoder: it works at the map's resolution and rearranges into pixels.
 

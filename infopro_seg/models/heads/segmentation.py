@@ -3,6 +3,7 @@
 The reference's form is mmseg's own FCNHead; any mmseg decode head can take its place.
 """
 
+from inspect import signature
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from mmcv.cnn import ConvModule
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from torch import Tensor, nn
+
+from ...scopes import in_mmseg, register
 
 _MAX_CHANNELS = 128
 # Channels per pixel of stride. The 3x3 convolution then costs (16 * 3) ** 2 = 2304
@@ -20,8 +23,10 @@ _CHANNELS_PER_STRIDE = 16
 # How far the dilated convolution of a head with context looks.
 _CONTEXT_PIXELS = 48
 
+_LOSS = signature(BaseDecodeHead).parameters['loss_decode'].default
 
-@MODELS.register_module()
+
+@register(MODELS)
 class LocalSegmentationHead(BaseDecodeHead):
     """1x1 convolution to few channels, 3x3 convolution, classifier.
 
@@ -66,6 +71,8 @@ class LocalSegmentationHead(BaseDecodeHead):
         widest = min(in_channels, _MAX_CHANNELS)
         if stride is not None:
             widest = min(widest, _CHANNELS_PER_STRIDE * stride)
+        # The default of mmseg's heads, under a name that every scope knows.
+        kwargs.setdefault('loss_decode', {**_LOSS, 'type': in_mmseg(_LOSS['type'])})
         super().__init__(in_channels, channels or widest, **kwargs)
         self.loss_stride = loss_stride
         conv = {'norm_cfg': self.norm_cfg, 'act_cfg': self.act_cfg}

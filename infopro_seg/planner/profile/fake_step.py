@@ -32,6 +32,7 @@ from ...models.hollow import hollow_copy
 from ...models.local_backward import local_backward
 from ...models.probe import input_channels
 from ...models.tensor_bytes import num_bytes_of
+from ...scopes import class_of
 from .allocation import AllocationTracker, autocast
 from .simulation import AssumedShapes, naming_culprit
 
@@ -271,7 +272,7 @@ def fake_optim_wrapper(model: nn.Module, config: Mapping) -> OptimWrapper:
     """
     config = {k: copy.deepcopy(config[k]) for k in _WRAPPER_SETTINGS if k in config}
     optimizer = config['optimizer']
-    cls = OPTIMIZERS.get(optimizer['type'])
+    cls = class_of(OPTIMIZERS, optimizer['type'])
     if cls is None:
         raise KeyError(
             f'optimizer {optimizer["type"]!r} is not registered; correct optim_wrapper.'
