@@ -14,13 +14,14 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.fileio import load
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import Registry, init_default_scope
+from mmengine.registry import Registry
 from mmseg import registry as mmseg_registries
 from mmseg.registry import MODELS
 from torch import nn
 
 from ..compat import config_dict
 from ..models.probe import image_sizes, input_channels
+from ..scopes import MMSEG, scope_of, use_scope_of
 from ..settings.config import (
     as_list,
     crop_size_of,
@@ -30,7 +31,7 @@ from ..settings.config import (
 )
 from ..settings.localize import stock_model_config
 from .files import stock_state_dict, write_checkpoint
-from .loading import checkpoint_names, last_checkpoint_of, load_anywhere
+from .loading import last_checkpoint_of, load_anywhere, resumable_folders
 
 _PACKAGE = __name__.partition('.')[0]
 # Sizes to predict besides those of the config: a quick one first, at the end one that
@@ -125,6 +126,9 @@ def stock_run_config(cfg: Config) -> Config:
     stock = copy.deepcopy(cfg)
     # `mmseg.apis.init_model` builds the model without a top-level preprocessor.
     stock.model = ConfigDict(stock_model_config(model_config(stock)))
+    if scope_of(stock) == MMSEG:
+        # It also compares the type with the bare name.
+        stock.model.type = type_name(stock.model)
     hooks = [hook for hook in as_list(stock.get('custom_hooks')) if not _is_own(hook)]
     if hooks:
         stock.custom_hooks = hooks
@@ -207,14 +211,14 @@ def find_checkpoint(
     last, problems = last_checkpoint_of(run, trust_pickle=trust_pickle)
     if last is None:
         raise FileNotFoundError(
-            f'{checkpoint_names(run)[0]} has no checkpoint that can be read. '
+            f'{", ".join(resumable_folders(run))} has no checkpoint that can be read. '
             + ' '.join(problems)
         )
     return last
 
 
 def _build(cfg: Config) -> nn.Module:
-    init_default_scope(cfg.get('default_scope') or 'mmseg')
+    use_scope_of(cfg)
     model = model_config(cfg)
     # The checkpoint has all weights: nothing need be downloaded.
     model.pop('pretrained', None)
@@ -328,5 +332,5 @@ def _registered_here(registry: Registry, name: str) -> bool:
 
 
 def _registries() -> list[Registry]:
-    """All registries of mmseg; this package registers nowhere else."""
+    """All registries of mmseg; this package registers everything in one of them."""
     return [x for x in vars(mmseg_registries).values() if isinstance(x, Registry)]

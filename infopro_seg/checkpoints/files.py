@@ -27,6 +27,8 @@ LOCAL_PREFIX = 'local_heads.'
 LOCAL_META = 'local'
 #: Key in ``meta``: when a checkpoint was written, in seconds since 1970.
 SAVED_AT = 'saved_at'
+#: What the host calls checkpoints where a hook does not say.
+HOST_NAMES = ('iter_{}.pth', 'epoch_{}.pth')
 # Types, besides numbers, in checkpoints of training scripts.
 _PLAIN_TYPES = [
     *(frozenset, range, slice),
@@ -226,14 +228,13 @@ def last_whole_checkpoint(
         The path, or None if there is none; and notes about the others: what is wrong
         with newer ones, and which older ones are at a later iteration.
     """
-    names = {'iter_{}.pth', 'epoch_{}.pth', template or 'iter_{}.pth'}
-    pattern = '|'.join(_name_pattern(name) for name in names)
-    folder = Path(work_dir)
-    paths = sorted(p for p in folder.glob('*') if re.fullmatch(pattern, p.name))
-    known = {p.resolve() for p in paths}
-    paths += [p for p in map(Path, also) if p.is_file() and p.resolve() not in known]
+    names = (*HOST_NAMES, *([] if template is None else [template]))
+    once: dict[Path, Path] = {}
+    for path in (*checkpoints_in(work_dir, names), *map(Path, also)):
+        if path.is_file():
+            once.setdefault(path.resolve(), path)
     problems, found = [], []
-    for path in paths:
+    for path in once.values():
         try:
             found.append(_written(path, trust_pickle=trust_pickle))
         except ValueError as error:
@@ -252,6 +253,21 @@ def last_whole_checkpoint(
             if further > iteration
         ]
     return None, problems
+
+
+def checkpoints_in(folder: str | Path, templates: Iterable[str]) -> list[Path]:
+    """Files in a folder that are called as checkpoint hooks call theirs.
+
+    Args:
+        folder: Need not exist.
+        templates: ``filename_tmpl`` of the hooks.
+
+    Returns:
+        In order of their names.
+    """
+    pattern = '|'.join(map(_name_pattern, templates))
+    paths = Path(folder).glob('*')
+    return sorted(path for path in paths if re.fullmatch(pattern, path.name))
 
 
 def _name_pattern(template: str) -> str:

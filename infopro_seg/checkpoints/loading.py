@@ -9,10 +9,10 @@ the checkpoints of mmengine's own runs.
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config
@@ -22,11 +22,15 @@ from mmseg.registry import HOOKS
 
 from ..compat import is_on_disk, loading_schemes, loading_through
 from ..ranks import is_first_process
+from ..scopes import class_of, scope_of
 from ..settings import LocalSettings, with_cuts
+from ..settings.config import as_list
 from ..settings.localize import is_local
 from .files import (
+    HOST_NAMES,
     LOCAL_META,
     checkpoint_of,
+    checkpoints_in,
     last_whole_checkpoint,
     read_checkpoint,
     read_file,
@@ -155,8 +159,9 @@ def resume_last_checkpoint(cfg: Config, *, trust_pickle: bool = False) -> None:
         RuntimeError: if there are checkpoints but none can be read: starting over would
             overwrite them.
     """
-    folder, _ = checkpoint_names(cfg)
-    if '://' in folder:
+    folders = resumable_folders(cfg)
+    folder = ', '.join(folders)
+    if '://' in folders[0]:
         # Not on disk: the host finds the name of the last one in the work dir.
         cfg.resume, cfg.load_from = True, None
         return
@@ -214,50 +219,95 @@ def last_checkpoint_of(
     Returns:
         See `last_whole_checkpoint`.
     """
-    folder, template = checkpoint_names(cfg)
+    first, *others = (place for place in checkpoint_places(cfg) if place.is_resumable)
+    also = [path for place in others for path in place.files()]
     return last_whole_checkpoint(
-        folder,
-        template=template,
-        also=_noted_by_host(cfg.work_dir),
+        first.folder,
+        template=first.template,
+        also=[*also, *_noted_by_host(cfg)],
         trust_pickle=trust_pickle,
     )
 
 
-def checkpoint_names(cfg: Config) -> tuple[str, str | None]:
-    """Where a run's checkpoint hook writes, and the names of its files.
+class CheckpointPlace(NamedTuple):
+    """Where a checkpoint hook writes.
+
+    Args:
+        folder: On disk, or of a remote file system.
+        template: ``filename_tmpl``, or None for the host's default.
+        is_resumable: Whether its files are tried when a run is resumed.
+    """
+
+    folder: str
+    template: str | None
+    is_resumable: bool
+
+    def files(self) -> list[Path]:
+        """Its checkpoints, in order of their names; best ones are left out."""
+        names = HOST_NAMES if self.template is None else (self.template,)
+        return checkpoints_in(self.folder, names)
+
+
+def resumable_folders(cfg: Config) -> list[str]:
+    """The folders in which a run's last checkpoint is searched, each once."""
+    places = checkpoint_places(cfg)
+    return list(dict.fromkeys(p.folder for p in places if p.is_resumable))
+
+
+def checkpoint_places(cfg: Config) -> list[CheckpointPlace]:
+    """Where the checkpoint hooks of a run write.
+
+    A second hook may keep weights alone, as an archive: those are not tried when the
+    run is resumed.
 
     Args:
         cfg: Config of the run, with ``work_dir``.
 
     Returns:
-        Folder and ``filename_tmpl``, or None for the host's default.
+        At least one. That of ``default_hooks.checkpoint``, if there is such a hook, is
+        the first one; the first one is always resumable.
     """
-    hooks = [
-        *(cfg.get('default_hooks') or {}).values(),
-        *(cfg.get('custom_hooks') or []),
-    ]
-    for hook in hooks:
-        if isinstance(hook, CheckpointHook):
-            out_dir, template = hook.out_dir, hook.filename_tmpl
-        elif isinstance(hook, dict) and _writes_checkpoints(hook.get('type')):
-            out_dir, template = hook.get('out_dir'), hook.get('filename_tmpl')
-        else:
-            continue
-        work_dir = os.path.abspath(cfg.work_dir)
-        if out_dir and out_dir != work_dir:
-            # As the host composes it.
-            return os.path.join(str(out_dir), os.path.basename(work_dir)), template
-        return cfg.work_dir, template
-    return cfg.work_dir, None
+    # As the Runner completes them.
+    hooks = {
+        'checkpoint': {'type': CheckpointHook},
+        **(cfg.get('default_hooks') or {}),
+    }
+    first = hooks.pop('checkpoint')
+    places: list[CheckpointPlace] = []
+    for hook in (first, *hooks.values(), *as_list(cfg.get('custom_hooks'))):
+        found = _settings_of(hook, cfg)
+        if found is not None:
+            folder = _folder_of(found.get('out_dir'), cfg.work_dir)
+            is_resumable = not places or found.get('save_optimizer', True)
+            template = found.get('filename_tmpl')
+            places.append(CheckpointPlace(folder, template, is_resumable))
+    return places or [CheckpointPlace(cfg.work_dir, None, is_resumable=True)]
 
 
-def _writes_checkpoints(kind: str | type | None) -> bool:
-    if isinstance(kind, str):
-        kind = HOOKS.get(kind)
-    return isinstance(kind, type) and issubclass(kind, CheckpointHook)
+def _settings_of(hook: Any, cfg: Config) -> Mapping[str, Any] | None:
+    """The settings of a hook that writes checkpoints; None for another one."""
+    if isinstance(hook, CheckpointHook):
+        return vars(hook)
+    kind = hook.get('type') if isinstance(hook, Mapping) else None
+    cls = class_of(HOOKS, kind, scope_of(cfg))
+    writes = isinstance(cls, type) and issubclass(cls, CheckpointHook)
+    return hook if writes else None
 
 
-def _noted_by_host(work_dir: str) -> list[str]:
+def _folder_of(out_dir: str | Path | None, work_dir: str) -> str:
+    work_path = os.path.abspath(work_dir)
+    if out_dir and out_dir != work_path:
+        # As the host composes it.
+        return os.path.join(str(out_dir), os.path.basename(work_path))
+    return work_dir
+
+
+def _noted_by_host(cfg: Config) -> list[Path]:
     """The checkpoint that ``last_checkpoint`` names, wherever it is."""
-    note = Path(work_dir) / 'last_checkpoint'
-    return [note.read_text().strip()] if note.is_file() else []
+    note = Path(cfg.work_dir) / 'last_checkpoint'
+    if not note.is_file():
+        return []
+    path = Path(note.read_text().strip())
+    places = checkpoint_places(cfg)
+    archived = [file for p in places if not p.is_resumable for file in p.files()]
+    return [] if path.resolve() in [file.resolve() for file in archived] else [path]

@@ -13,12 +13,15 @@ from mmseg.registry import HOOKS
 from ..compat import accumulative_counts
 from ..models import InfoProEncoderDecoder
 from ..models.local_backward import local_backward
+from ..scopes import register
 from .local_model import find_local_model, local_model_of
 from .loss_guard_hook import LossGuardHook
+from .memory_advice_hook import MemoryAdviceHook
+from .random_streams_hook import RandomStreamsHook
 from .registering import register_missing
 
 
-@HOOKS.register_module()
+@register(HOOKS)
 class LocalBackwardHook(Hook):
     """Runs the backward pass of a local module as soon as its losses are known.
 
@@ -54,10 +57,13 @@ class LocalBackwardHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Register what belongs beside early backward passes."""
-        wanted = {'LossGuardHook': self._guard, 'MemoryAdviceHook': {}}
+        wanted: dict[type[Hook], dict[str, str]] = {
+            LossGuardHook: self._guard,
+            MemoryAdviceHook: {},
+        }
         model = find_local_model(runner.model)
         if model is not None and model.random_streams == 'module':
-            wanted['RandomStreamsHook'] = {}
+            wanted[RandomStreamsHook] = {}
         register_missing(runner, wanted)
 
     def before_train(self, runner: Runner) -> None:

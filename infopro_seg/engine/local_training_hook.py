@@ -9,14 +9,21 @@ from mmseg.registry import HOOKS
 
 from ..checkpoints.files import LOCAL_META
 from ..compat import is_resumed, is_training
-from ..settings.config import type_name
+from ..datasets import CheckLabelsHook
+from ..scopes import register
+from .check_weights_hook import CheckWeightsHook
+from .data_guard_hook import DataGuardHook
+from .final_validation_hook import FinalValidationHook
 from .local_backward_hook import LocalBackwardHook
 from .local_model import find_local_model
+from .local_module_monitor_hook import LocalModuleMonitorHook
+from .loss_guard_hook import LossGuardHook
+from .memory_advice_hook import MemoryAdviceHook
 from .registering import register_missing
 from .safe_checkpoint_hook import SafeCheckpointHook
 
 
-@HOOKS.register_module()
+@register(HOOKS)
 class LocalTrainingHook(Hook):
     """Registers the hooks that a run of local modules needs, each where it is missing.
 
@@ -26,7 +33,8 @@ class LocalTrainingHook(Hook):
       weights that do not fit stop the run.
     - `FinalValidationHook`: a resumed run ends with a score.
     - `LocalModuleMonitorHook`, if ``monitor_interval`` is not 0.
-    - The host's CheckpointHook becomes a `SafeCheckpointHook` with the same settings.
+    - Each of the host's CheckpointHooks becomes a `SafeCheckpointHook` with the same
+      settings.
 
     A hook that the config lists itself, with settings of its own, is left as it is.
 
@@ -42,23 +50,24 @@ class LocalTrainingHook(Hook):
     priority = 'HIGHEST'
 
     def __init__(self, on_divergence: str = 'stop', monitor_interval: int = 0) -> None:
-        self._hooks: dict[str, dict[str, Any]] = {
-            'CheckLabelsHook': {},
-            'DataGuardHook': {},
-            'CheckWeightsHook': {},
-            'FinalValidationHook': {},
+        # By class: a name may mean another hook, or none, in the scope of the run.
+        self._hooks: dict[type[Hook], dict[str, Any]] = {
+            CheckLabelsHook: {},
+            DataGuardHook: {},
+            CheckWeightsHook: {},
+            FinalValidationHook: {},
         }
-        self._local_hooks: dict[str, dict[str, Any]] = {
-            'LocalBackwardHook': {},
-            'LossGuardHook': {'on_divergence': on_divergence},
-            'MemoryAdviceHook': {},
+        self._local_hooks: dict[type[Hook], dict[str, Any]] = {
+            LocalBackwardHook: {},
+            LossGuardHook: {'on_divergence': on_divergence},
+            MemoryAdviceHook: {},
         }
         if monitor_interval:
             settings = {'interval': monitor_interval}
-            self._local_hooks['LocalModuleMonitorHook'] = settings
+            self._local_hooks[LocalModuleMonitorHook] = settings
         # Wrong settings are known now, not when training begins.
-        for name, settings in self._local_hooks.items():
-            HOOKS.build({'type': name, **settings})
+        for kind, settings in self._local_hooks.items():
+            kind(**settings)
 
     def before_run(self, runner: Runner) -> None:
         """Register what is missing."""
@@ -67,7 +76,7 @@ class LocalTrainingHook(Hook):
             wanted.update(self._local_hooks)
             if any(isinstance(hook, LocalBackwardHook) for hook in runner.hooks):
                 # One that the config lists brings its own.
-                del wanted['LossGuardHook']
+                del wanted[LossGuardHook]
         register_missing(runner, wanted)
         _make_checkpoints_safe(runner)
 
@@ -115,17 +124,13 @@ class LocalTrainingHook(Hook):
 
 
 def _make_checkpoints_safe(runner: Runner) -> None:
-    """Replace the host's CheckpointHook by a `SafeCheckpointHook`."""
+    """Put a `SafeCheckpointHook` in the place of each CheckpointHook of the host."""
     for index, hook in enumerate(runner.hooks):
-        if not isinstance(hook, CheckpointHook) or isinstance(hook, SafeCheckpointHook):
-            continue
-        settings = (runner.cfg.get('default_hooks') or {}).get('checkpoint')
-        is_stock = type(hook) is CheckpointHook
-        if is_stock and isinstance(settings, dict) and _describes(settings):
-            safe = HOOKS.build({**settings, 'type': 'SafeCheckpointHook'})
-            safe.priority = hook.priority
-            runner.hooks[index] = safe
-        elif type(hook).__name__ != 'SafeCheckpointHook':
+        if type(hook) is CheckpointHook:
+            runner.hooks[index] = SafeCheckpointHook.in_place_of(hook)
+        elif isinstance(hook, CheckpointHook) and not isinstance(
+            hook, SafeCheckpointHook
+        ):
             runner.logger.log(
                 logging.WARNING,
                 f'{type(hook).__name__} is used instead of SafeCheckpointHook: a '
@@ -133,7 +138,3 @@ def _make_checkpoints_safe(runner: Runner) -> None:
                 'with other random numbers. Set default_hooks=dict(checkpoint=dict('
                 "type='SafeCheckpointHook', ...)).",
             )
-
-
-def _describes(settings: dict) -> bool:
-    return type_name(settings) in ('', 'CheckpointHook')

@@ -14,6 +14,7 @@ from torch.utils.data import Sampler
 
 from ..checkpoints.files import SAVED_AT
 from ..compat import accumulative_counts, is_resumed
+from ..scopes import register
 from .accumulated_gradients import gather_gradients, set_gradients
 from .data_share import data_share
 from .loop_position import epoch_position, go_on_inside, leave_epoch
@@ -24,7 +25,7 @@ from .whole_file_backend import BACKEND_NAME, WholeFileBackend
 _RANDOM, _POSITION, _GRADIENTS = 'random_states', 'position', 'gradients'
 
 
-@HOOKS.register_module()
+@register(HOOKS)
 class SafeCheckpointHook(CheckpointHook):
     """A CheckpointHook whose checkpoints are complete and continue a run bit for bit.
 
@@ -50,14 +51,33 @@ class SafeCheckpointHook(CheckpointHook):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self.backend_args is None and self.file_client_args is None:
-            self.backend_args = {'backend': BACKEND_NAME}
+        self._write_whole_files()
         self._num_batches = 0
         self._saved_at = 0.0
         self._state_before_validation: dict | None = None
         self._to_save: dict[str, Any] | None = None
         self._is_resumed = False
         self._to_restore: dict[str, Any] = {}
+
+    @classmethod
+    def in_place_of(cls, hook: CheckpointHook) -> 'SafeCheckpointHook':
+        """A hook that saves what another one would, when and where it would.
+
+        Args:
+            hook: One of the host, which no run has used yet; not changed.
+
+        Returns:
+            A hook with all its settings, the priority included.
+        """
+        # Not from a config: hooks are also built by the Runner's defaults, by code.
+        safe = cls()
+        safe.__dict__.update(vars(hook))
+        safe._write_whole_files()
+        return safe
+
+    def _write_whole_files(self) -> None:
+        if self.backend_args is None and self.file_client_args is None:
+            self.backend_args = {'backend': BACKEND_NAME}
 
     def before_train(self, runner: Runner) -> None:
         """Delete what earlier runs left half-written and restore gradients.

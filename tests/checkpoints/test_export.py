@@ -34,7 +34,8 @@ class PlacedHead(ASPPHead):
 
 
 def local_config(**settings):
-    return Config({'model': localized(deeplabv3(), num_modules=2), **settings})
+    model = localized(deeplabv3(), num_modules=2)
+    return Config({'default_scope': 'mmseg', 'model': model, **settings})
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def trained(tmp_path, **settings):
     model = localized(deeplabv3(resnet(base_channels=8), WIDTHS), splits=['layer2.1'])
     weights = build(model).state_dict()
     torch.save({'state_dict': weights, **settings}, tmp_path / 'iter_1.pth')
-    return Config({'model': model}), weights
+    return Config({'default_scope': 'mmseg', 'model': model}), weights
 
 
 @pytest.mark.parametrize('way', ['another network', 'a part', 'more'])

@@ -401,3 +401,51 @@ def test_whatever_a_run_calls_its_checkpoints_they_are_found(
     # A work dir says the same to the export, from wherever it is called.
     cfg.work_dir = 'of another machine'
     assert find_checkpoint(cfg, work_dir, None).samefile(file)
+
+
+def archived(folder, name):
+    """A checkpoint of weights alone, the last that the host wrote."""
+    torch.save({'state_dict': {}, 'message_hub': {}, 'meta': {}}, folder / name)
+    (folder / 'last_checkpoint').write_text(str(folder / name))
+
+
+def two_hooks(folder, **archive):
+    """A config with a second checkpoint hook, which by default keeps weights alone."""
+    second = {'save_optimizer': False, 'filename_tmpl': 'archive_{}.pth', **archive}
+    hooks = {
+        # That of the host is the one called checkpoint, wherever it stands.
+        'archive': {'type': 'CheckpointHook', **second},
+        'checkpoint': {'type': 'CheckpointHook', 'filename_tmpl': 'kept_{}.pth'},
+    }
+    return Config({'work_dir': str(folder), 'default_hooks': hooks})
+
+
+def test_an_archive_of_weights_is_not_resumed_from(tmp_path, capsys):
+    checkpoint(tmp_path / 'kept_2.pth')
+    archived(tmp_path, 'archive_3.pth')
+    cfg = two_hooks(tmp_path)
+    resume_last_checkpoint(cfg)
+    assert cfg.load_from == str(tmp_path / 'kept_2.pth')
+    assert 'left out' not in capsys.readouterr().out
+    assert find_checkpoint(cfg, str(tmp_path), None) == tmp_path / 'kept_2.pth'
+
+
+def test_a_run_that_has_only_archived_weights_starts_anew(tmp_path):
+    archived(tmp_path, 'archive_1.pth')
+    cfg = two_hooks(tmp_path)
+    resume_last_checkpoint(cfg)
+    assert not cfg.resume
+
+
+@pytest.mark.parametrize('out_dir', [None, 'elsewhere'])
+def test_any_hook_that_saves_the_optimizer_counts(tmp_path, out_dir):
+    folder = tmp_path / 'run'
+    place = folder if out_dir is None else tmp_path / out_dir / 'run'
+    folder.mkdir()
+    place.mkdir(parents=True, exist_ok=True)
+    checkpoint(folder / 'kept_2.pth', saved_at=1.0, iter=2)
+    checkpoint(place / 'archive_3.pth', saved_at=2.0, iter=3)
+    settings = {} if out_dir is None else {'out_dir': str(tmp_path / out_dir)}
+    cfg = two_hooks(folder, save_optimizer=True, **settings)
+    resume_last_checkpoint(cfg)
+    assert cfg.load_from == str(place / 'archive_3.pth')

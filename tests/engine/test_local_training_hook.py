@@ -150,6 +150,85 @@ def test_a_checkpoint_hook_of_the_users_stays_and_that_is_said(tmp_path, capsys)
     assert 'OwnCheckpointHook' in hooks_of(runner)
 
 
+ARCHIVE = {
+    'by_epoch': False,
+    'interval': 1,
+    'filename_tmpl': 'archive_{}.pth',
+    'save_optimizer': False,
+}
+DEFAULT = {'by_epoch': False, 'interval': 2, 'max_keep_ckpts': 1}
+
+
+def checkpoints(folder):
+    """Names of the checkpoints of a run, and which hold an optimizer."""
+    return {
+        path.name: 'optimizer' in read_checkpoint(path) for path in folder.glob('*.pth')
+    }
+
+
+def savers(runner):
+    """Place, priority and settings of all that writes checkpoints."""
+    names = ('interval', 'filename_tmpl', 'save_optimizer', 'out_dir', 'max_keep_ckpts')
+    return [
+        [place, hook.priority, *(str(getattr(hook, name)) for name in names)]
+        for place, hook in enumerate(hook for hook in runner.hooks if is_of_host(hook))
+        if isinstance(hook, CheckpointHook)
+    ]
+
+
+def is_of_host(hook):
+    """Whether a stock run has it, too."""
+    name = type(hook).__module__.partition('.')[0]
+    return isinstance(hook, CheckpointHook) or name == 'mmengine'
+
+
+@pytest.mark.parametrize(
+    ('default', 'archive'),
+    [
+        ({'type': 'CheckpointHook', **DEFAULT}, {'type': 'CheckpointHook', **ARCHIVE}),
+        ({'type': CheckpointHook, **DEFAULT}, {'type': CheckpointHook, **ARCHIVE}),
+        (
+            {'type': 'CheckpointHook', **DEFAULT},
+            {'type': 'CheckpointHook', 'priority': 'LOWEST', **ARCHIVE},
+        ),
+        (None, {'type': 'mmengine.CheckpointHook', **ARCHIVE}),
+    ],
+)
+def test_every_checkpoint_hook_keeps_its_own_settings(tmp_path, default, archive):
+    """Each is converted by itself: all were made from default_hooks.checkpoint once."""
+    runs = []
+    for hooks in ([], [{'type': 'LocalTrainingHook'}]):
+        folder = tmp_path / str(len(hooks)) / 'run'
+        settings = {
+            'default_hooks': {'checkpoint': copy.deepcopy(default)},
+            'train_cfg': {'type': 'IterBasedTrainLoop', 'max_iters': 4},
+        }
+        hooks = [copy.deepcopy(archive), *hooks]
+        runs.append(train(folder, STOCK, hooks, **settings))
+    stock, ours = runs
+    files = checkpoints(tmp_path / '0/run')
+    assert files.items() >= {f'archive_{i}.pth': False for i in (1, 2, 3, 4)}.items()
+    assert checkpoints(tmp_path / '1/run') == files
+    there, here = str(tmp_path / '0'), str(tmp_path / '1')
+    rows = [[str(v).replace(there, here) for v in row] for row in savers(stock)]
+    assert [list(map(str, row)) for row in savers(ours)] == rows
+    kinds = {type(h) for h in ours.hooks if isinstance(h, CheckpointHook)}
+    assert kinds == {SafeCheckpointHook}
+
+
+@pytest.mark.parametrize('backend', [None, {'backend': 'local'}])
+def test_a_hook_that_code_registered_keeps_all_its_settings(backend):
+    stock = CheckpointHook(**ARCHIVE, save_best='mIoU', backend_args=backend, more=1)
+    stock.priority = 'LOWEST'
+    safe = SafeCheckpointHook.in_place_of(stock)
+    kept = {key: getattr(safe, key) for key in vars(stock)}
+    assert kept == {
+        **vars(stock),
+        'backend_args': backend or {'backend': 'whole_file'},
+    }
+    assert stock.backend_args == backend
+
+
 def test_the_splits_stand_in_the_work_dir_and_in_the_checkpoint(tmp_path):
     runner = train(tmp_path / 'run')
     splits = [module.units[-1].name for module in runner.model.local_modules[:-1]]

@@ -1,10 +1,12 @@
 """Contract: interrupted and resumed equals uninterrupted, bit for bit."""
 
+import copy
 import shutil
 from collections import Counter
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.dataset import DefaultSampler
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
@@ -13,6 +15,7 @@ from mmengine.runner.base_loop import BaseLoop
 from mmseg.registry import DATA_SAMPLERS
 
 from infopro_seg.checkpoints.files import read_checkpoint
+from infopro_seg.checkpoints.loading import resume_last_checkpoint
 from infopro_seg.report.run_log import read_run
 from tests.engine.runs import (
     Augment,
@@ -263,6 +266,30 @@ def test_epochs_with_validation_and_a_best_checkpoint(tmp_path):
 
 
 @pytest.mark.exhaustive
+@pytest.mark.parametrize('data', [{}, epochs()])
+def test_a_second_checkpoint_hook_changes_nothing(tmp_path, data):
+    """Each restores the state of the run, which must be the same after both."""
+    archive = {
+        'type': 'SafeCheckpointHook',
+        'by_epoch': False,
+        'interval': 1,
+        'filename_tmpl': 'archive_{}.pth',
+        'save_optimizer': False,
+    }
+    alone, folder = tmp_path / 'alone', tmp_path / 'twice'
+    runner_of(alone, **copy.deepcopy(data)).train()
+    hooks = [archive, KillHook(5)]
+    with pytest.raises(Killed):
+        runner_of(folder, hooks=copy.deepcopy(hooks), **copy.deepcopy(data)).train()
+    cfg = Config({'work_dir': str(folder), 'custom_hooks': [archive]})
+    resume_last_checkpoint(cfg)
+    assert cfg.load_from == str(folder / 'iter_4.pth')
+    last = {'load_from': cfg.load_from, 'resume': True, 'name': 'resumed'}
+    runner_of(folder, hooks=[copy.deepcopy(archive)], **last, **data).train()
+    assert (folder / 'archive_6.pth').exists()
+    assert_same_checkpoint(alone / 'iter_6.pth', folder / 'iter_6.pth')
+
+
 def test_a_run_may_be_killed_twice(tmp_path):
     settings = {**epochs(), 'interval': 3, 'optim_wrapper': {'accumulative_counts': 2}}
     runner_of(tmp_path / 'whole', **settings).train()
