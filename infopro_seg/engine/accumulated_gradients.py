@@ -44,7 +44,11 @@ def gather_gradients(model: nn.Module, num_shares: int) -> list[Gradients]:
 
 
 def set_gradients(
-    model: nn.Module, gathered: list[Gradients], rank: int | None
+    model: nn.Module,
+    gathered: list[Gradients],
+    rank: int | None,
+    *,
+    factor: float = 1.0,
 ) -> None:
     """Restore what `gather_gradients` returned.
 
@@ -53,6 +57,7 @@ def set_gradients(
         gathered: One dict per share; ``[]`` does nothing.
         rank: The share whose gradients to take. None takes the mean over all, which
             is what the step needs if the number of shares has changed.
+        factor: What to multiply them by, if they wait in another unit now.
     """
     if not gathered:
         return
@@ -60,6 +65,8 @@ def set_gradients(
     for name, parameter in _unwrapped(model).named_parameters():
         if name in gradients and parameter.requires_grad:
             parameter.grad = gradients[name].to(parameter, copy=True)
+            if factor != 1:
+                parameter.grad.mul_(factor)
 
 
 def _mean(gathered: list[Gradients]) -> Gradients:

@@ -17,6 +17,12 @@ from ..compat import accumulative_counts, is_resumed
 from ..scopes import register
 from .accumulated_gradients import gather_gradients, set_gradients
 from .data_share import data_share
+from .gradient_unit import (
+    factor_between,
+    gradient_unit,
+    saved_unit,
+    would_be_skipped,
+)
 from .loop_position import epoch_position, go_on_inside, leave_epoch
 from .numbered_batches import number_batches, sampler_of
 from .random_state import random_state, set_random_state
@@ -33,7 +39,8 @@ class SafeCheckpointHook(CheckpointHook):
     - A checkpoint holds the states of the random generators of all processes right
       before the next batch. Validation does not change them.
     - It holds the gradients that wait for the optimizer's next step, so that it can
-      be taken in the middle of gradient accumulation.
+      be taken in the middle of gradient accumulation, and what they have been
+      multiplied by, so that the resumed run may have another loss scale, or none.
     - It holds the position inside the epoch; a resumed run draws the rest of it.
     - Every sample is augmented with its own random numbers, see `number_batches`, so
       that they do not depend on which worker loads it.
@@ -158,6 +165,10 @@ class SafeCheckpointHook(CheckpointHook):
         self._is_resumed = True
         self._saved_at = checkpoint['meta'].get(SAVED_AT, 0.0)
         kept = {key: checkpoint.get(key) for key in (_POSITION, _GRADIENTS)}
+        if kept[_GRADIENTS]:
+            # The host is about to take the scaler's state out of the checkpoint.
+            unit = saved_unit(kept[_GRADIENTS], checkpoint.get('optimizer') or {})
+            kept[_GRADIENTS] = {**kept[_GRADIENTS], **unit}
         states, share = checkpoint.get(_RANDOM), data_share(runner)
         if states is not None and len(states) == share.count:
             kept[_RANDOM] = states[share.index]
@@ -175,17 +186,26 @@ class SafeCheckpointHook(CheckpointHook):
         saved = self._to_restore.pop(_GRADIENTS, None)
         if not saved:
             return
-        counts = accumulative_counts(runner.optim_wrapper)
+        counts, gathered = accumulative_counts(runner.optim_wrapper), saved['processes']
+        now = gradient_unit(runner.optim_wrapper)
+        reason = ''
         if saved['accumulative_counts'] != counts:
+            reason = (
+                f'accumulative_counts was {saved["accumulative_counts"]} and is '
+                f'{counts} now'
+            )
+        elif would_be_skipped(saved, now, gathered):
+            reason = 'they are not finite, and there is no gradient scaler now'
+        if reason:
             runner.logger.log(
                 logging.WARNING,
-                f'accumulative_counts was {saved["accumulative_counts"]} and is '
-                f'{counts} now: gradients of iterations since the last step are lost.',
+                f'gradients of iterations since the last step are lost: {reason}.',
             )
             return
-        gathered, share = saved['processes'], data_share(runner)
-        is_same = len(gathered) == share.count
-        set_gradients(runner.model, gathered, share.index if is_same else None)
+        share = data_share(runner)
+        rank = share.index if len(gathered) == share.count else None
+        factor = factor_between(saved, now)
+        set_gradients(runner.model, gathered, rank, factor=factor)
         # The host has just logged that they are lost.
         runner.logger.info('gradients accumulated so far are those of the file.')
 
@@ -201,6 +221,7 @@ class SafeCheckpointHook(CheckpointHook):
             self._to_save[_GRADIENTS] = {
                 'accumulative_counts': accumulative_counts(runner.optim_wrapper),
                 'processes': gradients,
+                **gradient_unit(runner.optim_wrapper),
             }
         position = epoch_position(runner.train_loop, self._num_batches)
         if position is not None:

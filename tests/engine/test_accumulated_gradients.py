@@ -55,6 +55,12 @@ def test_another_number_of_processes_gets_the_mean():
     assert grads(model) == expected
 
 
+def test_another_unit_is_a_factor():
+    model = network()
+    set_gradients(model, [{'0.bias': torch.full((3,), 3.0)}], 0, factor=0.5)
+    assert grads(model)['0.bias'] == 1.5
+
+
 def rank_main(rank, folder):
     store = torch.distributed.FileStore(f'{folder}/store', 2)
     torch.distributed.init_process_group('gloo', store=store, rank=rank, world_size=2)

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.dataset import DefaultSampler
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
+from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, loops, set_random_seed
 from mmengine.runner.base_loop import BaseLoop
 from mmseg.registry import DATA_SAMPLERS
@@ -23,6 +24,7 @@ from tests.engine.runs import (
     Killed,
     KillHook,
     Scenes,
+    assert_same,
     assert_same_checkpoint,
     loader,
     resume,
@@ -202,6 +204,79 @@ def test_gradients_of_another_accumulation_are_left_out(tmp_path, said):
     interrupt(tmp_path, after=3, **settings)
     resume(tmp_path, iterations=3)
     assert any('accumulative_counts was 3 and is 1 now' in text for text in said)
+
+
+class ScaledOptimWrapper(CpuAmpOptimWrapper):
+    """Float32 with torch's default loss scale, 2**16: rounds as without it."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.loss_scaler = torch.amp.GradScaler('cpu')
+
+    optim_context = OptimWrapper.optim_context
+
+
+def assert_same_weights(left, right):
+    left, right = read_checkpoint(left), read_checkpoint(right)
+    for key in ('state_dict', 'ema_state_dict'):
+        assert_same(left[key], right[key], key)
+    # Momentum, but not the scaler.
+    assert_same(left['optimizer']['state'], right['optimizer']['state'], 'state')
+
+
+@pytest.mark.parametrize('is_old', [False, True], ids=['now', 'older file'])
+@pytest.mark.parametrize(
+    ('first', 'then'),
+    [
+        (ScaledOptimWrapper, OptimWrapper),
+        (OptimWrapper, ScaledOptimWrapper),
+        (ScaledOptimWrapper, ScaledOptimWrapper),
+    ],
+)
+def test_gradients_wait_in_the_unit_of_the_loss_scaler(tmp_path, first, then, is_old):
+    # Scaled ones in a step without a scaler were 65536 times too large.
+    counts = {'accumulative_counts': 3}
+    runner_of(tmp_path / 'whole', optim_wrapper=counts).train()
+    interrupt(tmp_path / 'killed', after=3, optim_wrapper={'type': first, **counts})
+    if is_old:
+        path = tmp_path / 'killed' / 'iter_2.pth'
+        checkpoint = torch.load(path, weights_only=False)
+        for name in ('loss_scale', 'share_of_step'):
+            del checkpoint['gradients'][name]
+        torch.save(checkpoint, path)
+    resume(tmp_path / 'killed', optim_wrapper={'type': then, **counts})
+    assert_same_weights(
+        tmp_path / 'whole' / 'iter_6.pth', tmp_path / 'killed' / 'iter_6.pth'
+    )
+
+
+def test_gradients_that_a_scaler_would_skip_are_left_out_without_one(tmp_path, said):
+    counts = {'accumulative_counts': 3}
+    scaled = {'type': ScaledOptimWrapper, **counts}
+    interrupt(tmp_path, after=3, optim_wrapper=scaled)
+    path = tmp_path / 'iter_2.pth'
+    checkpoint = torch.load(path, weights_only=False)
+    (gradients,) = checkpoint['gradients']['processes']
+    gradients['decode_head.conv_seg.bias'][0] = float('inf')
+    torch.save(checkpoint, path)
+    runner = resume(tmp_path, iterations=3, optim_wrapper=counts)
+    assert any('are lost: they are not finite' in text for text in said)
+    assert torch.isfinite(runner.model.decode_head.conv_seg.bias).all()
+
+
+def test_gradients_of_a_shorter_last_step_wait_in_the_unit_of_a_whole_one(tmp_path):
+    # With 6 iterations the last step has 2 of them, with 8 it has 4 like the others.
+    counts = {'accumulative_counts': 4}
+    runner_of(tmp_path / 'whole', iterations=8, optim_wrapper=counts).train()
+    settings = {'interval': 5, 'optim_wrapper': counts}
+    with pytest.raises(Killed):
+        hooks = [KillHook(5, 'LOWEST')]
+        runner_of(tmp_path / 'killed', hooks=hooks, **settings).train()
+    settings |= {'interval': 2, 'iterations': 8}
+    resume(tmp_path / 'killed', **settings)
+    assert_same_weights(
+        tmp_path / 'whole' / 'iter_8.pth', tmp_path / 'killed' / 'iter_8.pth'
+    )
 
 
 @pytest.mark.exhaustive
