@@ -7,10 +7,12 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from torch import nn
+from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from ..models.owners import owners_of
 from ..scopes import register
+from .gradient_unit import unscale
 from .local_model import local_model_of
 
 
@@ -59,6 +61,7 @@ class ClipModuleGradHook(Hook):
             self._handle.remove()
             self._handle = None
 
-    def _clip(self, *_: Any) -> None:
+    def _clip(self, optimizer: Optimizer, *_: Any) -> None:
+        unscale(optimizer)
         for parameters in self._parameters:
             torch.nn.utils.clip_grad_norm_(parameters, self._max_norm, self._norm_type)

@@ -1,7 +1,8 @@
 """What gradients have been multiplied by, until an optimizer steps with them.
 
 A gradient scaler multiplies them by its scale, accumulation by the share of one
-iteration in the step.
+iteration in the step. Most optimizers begin their step with gradients that the scaler
+has divided again; fused ones divide inside their kernel.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from mmengine.optim import OptimWrapper
 from torch import Tensor
+from torch.optim import Optimizer
 
 from ..compat import accumulative_counts
 
@@ -21,13 +23,15 @@ Unit = Mapping[str, float | None]
 def gradient_unit(optim_wrapper: OptimWrapper) -> dict[str, float | None]:
     """The unit of the gradients that wait for the next step."""
     scaler = getattr(optim_wrapper, 'loss_scaler', None)
-    is_scaled = scaler is not None and scaler.is_enabled()
+    scale = None
+    if scaler is not None and scaler.is_enabled():
+        scale = scaler.get_scale()
     share = 1.0
     if accumulative_counts(optim_wrapper) > 1 and not optim_wrapper.should_update():
         # The last step of a run may have fewer iterations than the others.
         one = torch.ones((), dtype=torch.float64)
         share = float(optim_wrapper.scale_loss(one))
-    return {LOSS_SCALE: scaler.get_scale() if is_scaled else None, SHARE: share}
+    return {LOSS_SCALE: scale, SHARE: share}
 
 
 def saved_unit(saved: Mapping[str, Any], optimizer: Mapping[str, Any]) -> Unit:
@@ -70,3 +74,35 @@ def would_be_skipped(
         return False
     gradients = [gradient for own in gathered for gradient in own.values()]
     return not all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
+
+
+def scale_left(optimizer: Optimizer) -> Tensor | float:
+    """What gradients are still multiplied by when the optimizer's step begins.
+
+    Args:
+        optimizer: Its pre-hooks run.
+
+    Returns:
+        The scale of the loss, if a fused optimizer is to divide by it; otherwise 1.
+    """
+    # torch's GradScaler sets it for the time of the step.
+    scale: Tensor | None = getattr(optimizer, 'grad_scale', None)
+    return 1.0 if scale is None else scale
+
+
+@torch.no_grad()
+def unscale(optimizer: Optimizer) -> None:
+    """Divide gradients as for optimizers that are not fused, to change them.
+
+    Args:
+        optimizer: Its pre-hooks run; afterwards it does not divide by itself.
+    """
+    scale = scale_left(optimizer)
+    if not isinstance(scale, Tensor):
+        return
+    inverse = scale.double().reciprocal().float()  # as GradScaler computes it
+    for group in optimizer.param_groups:
+        for parameter in group['params']:
+            if parameter.grad is not None:
+                parameter.grad.mul_(inverse.to(parameter.grad.device))
+    optimizer.grad_scale = None  # type: ignore[attr-defined]  # see scale_left

@@ -12,9 +12,11 @@ from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.optim import Optimizer
 
 from ..models import InfoProEncoderDecoder, LocalModule
 from ..scopes import register
+from .gradient_unit import scale_left
 
 _Values = dict[str, float | Tensor]
 
@@ -143,13 +145,14 @@ class LocalModuleMonitorHook(Hook):
             self._values[f'{name}.peak_reserved_gib'] = peak
 
     @torch.no_grad()
-    def _measure_gradients(self, *_: object) -> None:
+    def _measure_gradients(self, optimizer: Optimizer, *_: object) -> None:
         if not self._is_on:
             return
         for name, parameters in self._parameters.items():
             norms = [p.grad.norm() for p in parameters if p.grad is not None]
             if norms:
-                self._values[f'{name}.grad_norm'] = torch.stack(norms).norm()
+                norm = torch.stack(norms).norm()
+                self._values[f'{name}.grad_norm'] = norm / scale_left(optimizer)
 
 
 class _CpuClock:

@@ -164,11 +164,11 @@ class SafeCheckpointHook(CheckpointHook):
             return
         self._is_resumed = True
         self._saved_at = checkpoint['meta'].get(SAVED_AT, 0.0)
-        kept = {key: checkpoint.get(key) for key in (_POSITION, _GRADIENTS)}
-        if kept[_GRADIENTS]:
+        kept = {_POSITION: checkpoint.get(_POSITION)}
+        if gradients := checkpoint.get(_GRADIENTS):
             # The host is about to take the scaler's state out of the checkpoint.
-            unit = saved_unit(kept[_GRADIENTS], checkpoint.get('optimizer') or {})
-            kept[_GRADIENTS] = {**kept[_GRADIENTS], **unit}
+            unit = saved_unit(gradients, checkpoint.get('optimizer') or {})
+            kept[_GRADIENTS] = {**gradients, **unit}
         states, share = checkpoint.get(_RANDOM), data_share(runner)
         if states is not None and len(states) == share.count:
             kept[_RANDOM] = states[share.index]

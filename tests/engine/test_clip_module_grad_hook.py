@@ -6,9 +6,18 @@ import pytest
 import torch
 from mmengine.optim import OptimWrapper
 
-from infopro_seg.engine import ClipModuleGradHook
+from infopro_seg.engine import ClipModuleGradHook, LocalModuleMonitorHook
 from infopro_seg.models import owners_of
-from tests.helpers import NARROW, WIDTHS, build, deeplabv3, localized
+from tests.engine.runs import CpuAmpOptimWrapper
+from tests.helpers import (
+    NARROW,
+    WIDTHS,
+    assert_equal,
+    build,
+    deeplabv3,
+    localized,
+    losses_of,
+)
 
 
 def norms(model):
@@ -43,6 +52,64 @@ def test_modules_above_the_norm_are_scaled_and_others_left_alone():
     model.decode_head.conv_seg.weight.grad.fill_(1e6)
     wrapper.step()
     assert norms(model)[2] > 1e6
+
+
+def scaled_step(scale, kind=torch.optim.SGD, *, hooks, clip_grad=None, bad=False):
+    """A step of a fused optimizer with a loss scale: weights and logged norms."""
+    model = build(localized(deeplabv3(NARROW, WIDTHS), splits=['layer3.0']))
+    optimizer = kind(model.parameters(), lr=0.5, fused=True)
+    wrapper = CpuAmpOptimWrapper(optimizer=optimizer, clip_grad=clip_grad)
+    wrapper.loss_scaler = torch.amp.GradScaler('cpu', init_scale=scale)
+    runner = SimpleNamespace(model=model, optim_wrapper=wrapper, iter=0)
+    for hook in hooks:
+        hook.before_train(runner)
+        hook.before_train_iter(runner, 0)
+    loss = model.parse_losses(losses_of(model))[0]
+    wrapper.update_params(loss * float('inf') if bad else loss)
+    logged = [getattr(hook, '_values', {}) for hook in hooks]
+    norms = {n: v for values in logged for n, v in values.items() if 'norm' in n}
+    return model.state_dict(), norms
+
+
+CLIP, MONITOR = (lambda: ClipModuleGradHook(1e-3)), (lambda: LocalModuleMonitorHook(1))
+
+
+@pytest.mark.parametrize('kind', [torch.optim.SGD, torch.optim.AdamW])
+@pytest.mark.parametrize(
+    'hooks',
+    [[CLIP], [MONITOR], [CLIP, MONITOR], [MONITOR, CLIP]],
+    ids=['clip', 'monitor', 'clip first', 'monitor first'],
+)
+@pytest.mark.parametrize('clip_grad', [None, {'max_norm': 0.1}])
+def test_a_fused_optimizer_steps_with_what_was_clipped_and_logged(
+    kind, hooks, clip_grad
+):
+    # It divides by the scale in its kernel, after the hooks have seen the gradients.
+    results = [
+        scaled_step(
+            scale,
+            kind,
+            hooks=[make() for make in hooks],
+            clip_grad=clip_grad and dict(clip_grad),
+        )
+        for scale in (1.0, 2.0**16)
+    ]
+    for expected, found in zip(*results, strict=True):
+        assert_equal(found, expected)
+    assert bool(results[0][1]) == (MONITOR in hooks)
+
+
+def test_watching_a_fused_optimizer_changes_nothing():
+    watched, _ = scaled_step(2.0**16, hooks=[MONITOR()])
+    assert_equal(watched, scaled_step(2.0**16, hooks=[])[0])
+
+
+@pytest.mark.parametrize('hooks', [[CLIP], [MONITOR]], ids=['clip', 'monitor'])
+def test_a_fused_optimizer_still_skips_a_step_that_is_not_finite(hooks):
+    found, _ = scaled_step(2.0**16, hooks=[make() for make in hooks], bad=True)
+    start = build(localized(deeplabv3(NARROW, WIDTHS), splits=['layer3.0']))
+    for name, parameter in start.named_parameters():
+        assert torch.equal(found[name], parameter), name
 
 
 @pytest.mark.parametrize('norm', [0, -1.0, float('nan')])
