@@ -1,24 +1,29 @@
 """The only glue between local modules and the runner: who calls backward, and when."""
 
+import contextlib
 import functools
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
-from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
 from ..compat import accumulative_counts
-from ..models import InfoProEncoderDecoder
+from ..models import InfoProEncoderDecoder, LocalModule
+from ..models.heads.local_head import Losses
 from ..models.local_backward import local_backward
+from ..models.segmentor import sum_losses
 from ..scopes import register
 from .local_model import find_local_model, local_model_of
 from .loss_guard_hook import LossGuardHook
 from .memory_advice_hook import MemoryAdviceHook
 from .random_streams_hook import RandomStreamsHook
 from .registering import register_missing
+from .train_step import surround_train_step
 
 
 @register(HOOKS)
@@ -29,6 +34,12 @@ class LocalBackwardHook(Hook):
     saved. The runner's own backward is left with the last module, and everything
     after it (clipping, the optimizer step, gradient scaling, hooks) with the runner.
     Gradients equal those of one backward over the sum of all losses.
+
+    Only the runner's training step does so: a loss that is computed between steps has
+    no effect on gradients, as in the host. An optimizer wrapper whose ``update_params``
+    or ``backward`` is not the host's may have other plans for gradients before the last
+    backward pass, such as to zero them: then there is only that one, over the sum, and
+    a warning.
 
     Where the model says ``end_to_end_every=n``, it is told which steps are exact
     end-to-end training: every n-th step of the optimizer, counted by the runner's
@@ -46,6 +57,9 @@ class LocalBackwardHook(Hook):
 
     def __init__(self, on_divergence: str | None = None) -> None:
         self._guard = {}
+        self._early: Callable[[LocalModule, Losses], Losses] | None = None
+        self._leave: Callable[[], None] | None = None
+        self._has_stepped = False
         if on_divergence is not None:
             LossGuardHook(on_divergence)
             self._guard['on_divergence'] = on_divergence
@@ -70,18 +84,28 @@ class LocalBackwardHook(Hook):
         """Check the set-up and install the callback.
 
         Raises:
-            TypeError: if the model has no local modules, or if the optimizer wrapper
-                has a ``backward`` of its own.
+            TypeError: if the model has no local modules, or if there are several
+                optimizers.
             RuntimeError: if the model's wrapper or its settings would give wrong
                 gradients, or ``activation_checkpointing`` is set.
         """
-        model = self._model_of(runner)
-        _check_optim_wrapper(runner.optim_wrapper)
+        model, optim_wrapper = self._model_of(runner), runner.optim_wrapper
+        _check_optim_wrapper(optim_wrapper)
         _check_checkpointing(getattr(runner, 'cfg', None) or {})
         is_local = model.end_to_end_every != 1
         if is_local and isinstance(runner.model, MMDistributedDataParallel):
             _check_distributed(runner.model)
-        model.local_backward = functools.partial(local_backward, runner.optim_wrapper)
+        # Between steps; in them, too, where early passes would be wrong.
+        model.local_backward = sum_losses
+        if not model.local_heads or model.deep_supervision:
+            return
+        if own := _own_methods(optim_wrapper):
+            _warn_of(optim_wrapper, own)
+            return
+        self._early = functools.partial(local_backward, optim_wrapper)
+        self._leave = surround_train_step(
+            runner.model, functools.partial(self._in_step, model)
+        )
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
@@ -93,11 +117,39 @@ class LocalBackwardHook(Hook):
             step = runner.iter // counts + 1
             model.is_end_to_end = step % model.end_to_end_every == 0
 
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """Warn of a loop that does not use the model's training step."""
+        if self._leave is not None and not self._has_stepped:
+            self._has_stepped = True
+            _log(
+                f'{type(runner.train_loop).__name__} does not call model.train_step: '
+                'local modules run backward together at the end, which takes more '
+                'memory than end-to-end training.'
+            )
+
     def after_train(self, runner: Runner) -> None:
         """Remove the callback, so that the model can be used elsewhere."""
+        if self._leave is not None:
+            self._leave()
+            self._leave = None
         model = self._model_of(runner)
         model.local_backward = None
         model.is_end_to_end = model.end_to_end_every == 1
+
+    @contextlib.contextmanager
+    def _in_step(self, model: InfoProEncoderDecoder) -> Iterator[None]:
+        self._has_stepped = True
+        before, model.local_backward = model.local_backward, self._early
+        try:
+            yield
+        finally:
+            model.local_backward = before
 
     def _model_of(self, runner: Runner) -> InfoProEncoderDecoder:
         wrapper = runner.model
@@ -113,13 +165,37 @@ class LocalBackwardHook(Hook):
 
 
 def _check_optim_wrapper(optim_wrapper: OptimWrapper) -> None:
-    known = (OptimWrapper, AmpOptimWrapper)
-    backward = getattr(type(optim_wrapper), 'backward', None)
-    if backward not in [wrapper.backward for wrapper in known]:
+    if isinstance(optim_wrapper, OptimWrapperDict):
         raise TypeError(
-            f'LocalBackwardHook does not know how {type(optim_wrapper).__name__} runs '
-            "backward. Set optim_wrapper.type to 'OptimWrapper' or 'AmpOptimWrapper'."
+            'LocalBackwardHook needs one optimizer for the whole network, got '
+            "OptimWrapperDict. Set optim_wrapper.type to 'OptimWrapper' or "
+            "'AmpOptimWrapper'."
         )
+
+
+def _own_methods(optim_wrapper: OptimWrapper) -> list[str]:
+    """Those in which the host would first meet the gradients of a step."""
+    kind, known = type(optim_wrapper), (OptimWrapper, AmpOptimWrapper)
+    return [
+        name
+        for name in ('update_params', 'backward')
+        if getattr(kind, name, None) not in [getattr(stock, name) for stock in known]
+    ]
+
+
+def _warn_of(optim_wrapper: OptimWrapper, own: list[str]) -> None:
+    name = type(optim_wrapper).__name__
+    _log(
+        f'{name} has its own {" and ".join(own)}, which may change loss or gradients '
+        'before the backward pass: local modules run backward together at the end, '
+        'which takes more memory than end-to-end training. To save memory, override '
+        'scale_loss, step or zero_grad instead, or set optim_wrapper.type to '
+        "'OptimWrapper' or 'AmpOptimWrapper'."
+    )
+
+
+def _log(text: str) -> None:
+    MMLogger.get_current_instance().warning(text)
 
 
 def _check_checkpointing(cfg: Mapping) -> None:

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from mmengine.hooks import Hook
@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from ..models import InfoProEncoderDecoder, LocalModule
 from ..scopes import register
 from .gradient_unit import scale_left
+from .train_step import watch_train_step
 
 _Values = dict[str, float | Tensor]
 
@@ -56,7 +57,7 @@ class LocalModuleMonitorHook(Hook):
             raise ValueError(f'interval={interval} must be 0 (off) or more.')
         self._interval = interval
         self._is_on = False
-        self._handle = None
+        self._leave: list[Callable[[], None]] = []
 
     def before_train(self, runner: Runner) -> None:
         """Start watching the modules.
@@ -72,19 +73,18 @@ class LocalModuleMonitorHook(Hook):
             tensor.untyped_storage().data_ptr()
             for tensor in (*model.parameters(), *model.buffers())
         }
-        self._watcher = functools.partial(self._watch, len(model.local_modules) - 1)
-        model.watchers = (*model.watchers, self._watcher)
-        self._handle = runner.optim_wrapper.optimizer.register_step_pre_hook(
-            self._measure_gradients
-        )
+        watcher = functools.partial(self._watch, len(model.local_modules) - 1)
+        optimizer = runner.optim_wrapper.optimizer
+        self._leave = [
+            watch_train_step(runner.model, model, watcher),
+            optimizer.register_step_pre_hook(self._measure_gradients).remove,
+        ]
 
     def after_train(self, runner: Runner) -> None:
         """Stop watching."""
-        if self._handle is not None:
-            model = _unwrap(runner.model)
-            model.watchers = tuple(w for w in model.watchers if w != self._watcher)
-            self._handle.remove()
-            self._handle = None
+        for leave in self._leave:
+            leave()
+        self._leave = []
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None

@@ -1,6 +1,8 @@
 """Stops at a loss that is not finite, or skips the step as if it had never begun."""
 
+import contextlib
 import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -11,11 +13,11 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from torch import Tensor
-from torch.utils.hooks import RemovableHandle
 
 from ..models import InfoProEncoderDecoder
 from ..scopes import register
 from .local_model import local_model_of
+from .train_step import surround_train_step
 
 POLICIES = ('stop', 'skip')
 #: Message hub entries, which checkpoints hold: number of skipped steps; number of them
@@ -56,7 +58,8 @@ class LossGuardHook(Hook):
         self._data_batch: Any = None
         self._is_bad_batch = False
         self._buffers: list[Tensor] = []
-        self._handles: list[RemovableHandle] = []
+        self._is_in_step = False
+        self._leave: list[Callable[[], None]] = []
 
     def before_train(self, runner: Runner) -> None:
         """Install the check.
@@ -65,9 +68,15 @@ class LossGuardHook(Hook):
             TypeError: if the model has no local modules.
         """
         model, optim_wrapper = local_model_of(runner.model, self), runner.optim_wrapper
-        self._handles = [model.register_forward_hook(self._check)]
+        self._leave = [
+            surround_train_step(runner.model, self._in_step),
+            model.register_forward_hook(self._check).remove,
+        ]
         if self._skips:
-            self._handles.append(model.register_forward_pre_hook(self._keep_buffers))
+            handle = model.register_forward_pre_hook(self._keep_buffers)
+            self._leave.append(handle.remove)
+        # A run that skipped steps may have stopped before a bad one was over.
+        if self._skips or _recall(IS_BAD_STEP):
             optim_wrapper.update_params = functools.partial(
                 self._update_params, model, optim_wrapper
             )
@@ -81,15 +90,24 @@ class LossGuardHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Remove the check."""
-        for handle in self._handles:
-            handle.remove()
+        for leave in self._leave:
+            leave()
+        self._leave = []
         vars(runner.optim_wrapper).pop('update_params', None)
         self._data_batch = None
         self._buffers = []
 
+    @contextlib.contextmanager
+    def _in_step(self) -> Iterator[None]:
+        self._is_in_step = True
+        try:
+            yield
+        finally:
+            self._is_in_step = False
+
     def _check(self, model: InfoProEncoderDecoder, args: Any, output: Any) -> None:
         """A forward hook of the model."""
-        if not isinstance(output, dict) or not model.training:
+        if not self._is_in_step or not isinstance(output, dict) or not model.training:
             return
         _, losses = model.parse_losses(output)
         losses = {name: value.detach() for name, value in losses.items()}
@@ -127,7 +145,7 @@ class LossGuardHook(Hook):
 
     def _keep_buffers(self, model: InfoProEncoderDecoder, args: Any) -> None:
         """A forward pre-hook: running statistics as they were before the batch."""
-        if model.training:
+        if self._is_in_step and model.training:
             with torch.no_grad():
                 buffers = list(model.buffers())
                 if not self._buffers:

@@ -1,9 +1,7 @@
 """A hook that says in which local module memory ran out, and what helps."""
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from mmengine.hooks import Hook
@@ -14,6 +12,7 @@ from ..models import InfoProEncoderDecoder, LocalModule
 from ..models.losses.chunked import obstacle
 from ..scopes import register
 from .local_model import local_model_of
+from .train_step import surround_train_step, watch_train_step
 
 
 @register(HOOKS)
@@ -25,7 +24,7 @@ class MemoryAdviceHook(Hook):
         self._running: LocalModule | None = None
         self._bytes_before = 0
         self._has_run = False
-        self._replaced: dict[str, Any] = {}
+        self._leave: list[Callable[[], None]] = []
 
     def before_train(self, runner: Runner) -> None:
         """Start watching.
@@ -33,24 +32,17 @@ class MemoryAdviceHook(Hook):
         Raises:
             TypeError: if the model has no local modules.
         """
-        # The runner calls the wrapper's train_step, if there is one.
-        train_model, model = runner.model, local_model_of(runner.model, self)
-        self._model = model
-        model.watchers = (*model.watchers, self._watch)
-        # With torch.compile the runner has put one of its own there.
-        self._replaced = {
-            k: v for k, v in vars(train_model).items() if k == 'train_step'
-        }
-        train_model.train_step = functools.partial(
-            self._train_step, train_model.train_step
-        )
+        wrapper, self._model = runner.model, local_model_of(runner.model, self)
+        self._leave = [
+            surround_train_step(wrapper, self._explaining),
+            watch_train_step(wrapper, self._model, self._watch),
+        ]
 
     def after_train(self, runner: Runner) -> None:
         """Stop watching."""
-        train_model, model = runner.model, local_model_of(runner.model, self)
-        model.watchers = tuple(w for w in model.watchers if w != self._watch)
-        vars(train_model).pop('train_step', None)
-        vars(train_model).update(self._replaced)
+        for leave in self._leave:
+            leave()
+        self._leave = []
 
     @contextlib.contextmanager
     def _watch(self, module: LocalModule) -> Iterator[None]:
@@ -59,10 +51,11 @@ class MemoryAdviceHook(Hook):
         yield
         self._has_run = True
 
-    def _train_step(self, train_step: Callable, *args: Any, **kwargs: Any) -> dict:
+    @contextlib.contextmanager
+    def _explaining(self) -> Iterator[None]:
         self._running = None
         try:
-            return train_step(*args, **kwargs)
+            yield
         except torch.OutOfMemoryError as error:
             # A segment that ran again in backward names itself.
             self._running = getattr(error, 'module', self._running)

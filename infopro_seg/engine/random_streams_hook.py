@@ -1,7 +1,7 @@
 """Random numbers that belong to the local modules, not to the process."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from mmengine.hooks import Hook
@@ -13,6 +13,7 @@ from ..scopes import register
 from .data_share import data_share
 from .local_model import local_model_of
 from .random_state import random_numbers_from
+from .train_step import watch_train_step
 
 
 @register(HOOKS)
@@ -29,6 +30,7 @@ class RandomStreamsHook(Hook):
 
     def __init__(self) -> None:
         self._seeds = (0, 0, 0)
+        self._leave: Callable[[], None] | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Start watching the modules.
@@ -37,7 +39,7 @@ class RandomStreamsHook(Hook):
             TypeError: if the model has no local modules.
         """
         model = local_model_of(runner.model, self)
-        model.watchers = (*model.watchers, self._own_numbers)
+        self._leave = watch_train_step(runner.model, model, self._own_numbers)
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
@@ -47,8 +49,9 @@ class RandomStreamsHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Stop watching."""
-        model = local_model_of(runner.model, self)
-        model.watchers = tuple(w for w in model.watchers if w != self._own_numbers)
+        if self._leave is not None:
+            self._leave()
+            self._leave = None
 
     @contextlib.contextmanager
     def _own_numbers(self, module: LocalModule) -> Iterator[None]:

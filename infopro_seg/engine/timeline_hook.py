@@ -4,7 +4,7 @@ import contextlib
 import functools
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from torch import Tensor
 
 from ..models import LocalModule
 from ..models.heads.local_head import Losses
+from ..models.segmentor import sum_losses
 from ..scopes import register
 from ..units import State
 from .local_model import local_model_of
+from .train_step import surround_train_step, watch_train_step
 
 
 @register(HOOKS)
@@ -44,6 +46,7 @@ class TimelineHook(Hook):
         self._spans: list[tuple[int, str, float, float]] = []
         self._iteration = 0
         self._start = self._last_end = 0.0
+        self._leave: list[Callable[[], None]] = []
 
     def before_train(self, runner: Runner) -> None:
         """Start watching.
@@ -52,15 +55,14 @@ class TimelineHook(Hook):
             TypeError: if the model has no local modules.
         """
         self._model = model = local_model_of(runner.model, self)
-        model.watchers = (*model.watchers, self._watch)
+        self._leave = [
+            watch_train_step(runner.model, model, self._watch),
+            surround_train_step(runner.model, self._timing_backward),
+        ]
         # Attributes of the objects, which `after_train` deletes.
         stage = model.stage
         vars(stage)['receive'] = functools.partial(self._receive, stage.receive)
         vars(stage)['pass_on'] = functools.partial(self._pass_on, stage.pass_on)
-        if model.local_backward is not None:
-            model.local_backward = functools.partial(
-                self._backward, model.local_backward
-            )
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
@@ -83,12 +85,23 @@ class TimelineHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Write what was recorded."""
-        model = self._model
-        model.watchers = tuple(w for w in model.watchers if w != self._watch)
+        for leave in self._leave:
+            leave()
+        self._leave = []
         for name in ('receive', 'pass_on'):
-            vars(model.stage).pop(name, None)
+            vars(self._model.stage).pop(name, None)
         path = Path(runner.work_dir) / f'timeline_{runner.rank}.json'
         path.write_text(json.dumps(self._spans))
+
+    @contextlib.contextmanager
+    def _timing_backward(self) -> Iterator[None]:
+        model, before = self._model, self._model.local_backward
+        if before not in (None, sum_losses):
+            model.local_backward = functools.partial(self._backward, before)
+        try:
+            yield
+        finally:
+            model.local_backward = before
 
     @contextlib.contextmanager
     def _watch(self, module: LocalModule) -> Iterator[None]:

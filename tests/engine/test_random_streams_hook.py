@@ -22,17 +22,23 @@ def draws(model, *, seed=5, iteration=7, share=None, before=0):
     runner = SimpleNamespace(
         model=model, seed=seed, iter=iteration, rank=0, world_size=1, data_share=share
     )
+
+    def step():
+        for module in model.local_modules:
+            with model._watched(module):
+                found.append(float(torch.rand(())))
+
+    found = []
+    model.train_step = step
     hook = RandomStreamsHook()
     hook.before_train(runner)
     hook.before_train_iter(runner, 0)
     torch.manual_seed(before)
-    found = []
-    for module in model.local_modules:
-        with model._watched(module):
-            found.append(float(torch.rand(())))
+    model.train_step()
     after = float(torch.rand(()))
     hook.after_train(runner)
     assert model.watchers == ()
+    assert model.train_step is step
     return found, after
 
 

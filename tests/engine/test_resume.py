@@ -279,8 +279,8 @@ def test_gradients_of_a_shorter_last_step_wait_in_the_unit_of_a_whole_one(tmp_pa
     )
 
 
-@pytest.mark.exhaustive
-def test_a_step_that_is_to_be_skipped_is_skipped_after_resuming_too(tmp_path):
+@pytest.mark.parametrize('then', some_of(['skip', 'stop'], 'stop'))
+def test_a_step_that_is_to_be_skipped_is_skipped_after_resuming_too(tmp_path, then):
     # The bad loss is the first of three, the checkpoint behind the second.
     settings = {
         'optim_wrapper': {'accumulative_counts': 3},
@@ -292,6 +292,8 @@ def test_a_step_that_is_to_be_skipped_is_skipped_after_resuming_too(tmp_path):
     with pytest.raises(Killed):
         runner_of(tmp_path / 'killed', hooks=[bad, KillHook(6)], **settings).train()
     assert not (tmp_path / 'killed' / 'iter_6.pth').exists()
+    # With the other policy, too: the gradients in the file are not finite.
+    settings['local_hook'] = {'on_divergence': then}
     runner = resume(tmp_path / 'killed', hooks=[bad], **settings)
     assert runner.message_hub.get_info('num_skipped_steps') == 1
     assert_same_checkpoint(
