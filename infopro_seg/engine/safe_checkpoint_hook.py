@@ -35,7 +35,8 @@ _RANDOM, _POSITION, _GRADIENTS = 'random_states', 'position', 'gradients'
 class SafeCheckpointHook(CheckpointHook):
     """A CheckpointHook whose checkpoints are complete and continue a run bit for bit.
 
-    - Checkpoints are written atomically. Older ones are deleted only afterwards.
+    - Checkpoints are written atomically. Older ones are deleted only afterwards. Where
+      ``out_dir`` is an address (``s3://...``), both are left to the object store.
     - A checkpoint holds the states of the random generators of all processes right
       before the next batch. Validation does not change them.
     - It holds the gradients that wait for the optimizer's next step, so that it can
@@ -83,7 +84,9 @@ class SafeCheckpointHook(CheckpointHook):
         return safe
 
     def _write_whole_files(self) -> None:
-        if self.backend_args is None and self.file_client_args is None:
+        is_chosen = bool(self.backend_args or self.file_client_args)
+        # The host takes the backend of an object store from the scheme of its address.
+        if not is_chosen and '://' not in str(self.out_dir):
             self.backend_args = {'backend': BACKEND_NAME}
 
     def before_train(self, runner: Runner) -> None:

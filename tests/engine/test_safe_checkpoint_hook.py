@@ -2,12 +2,24 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
+import torch
+from mmengine.config import Config
+from mmengine.fileio import FileClient, LocalBackend
+from mmengine.fileio.backends import backends, prefix_to_backends
+from mmengine.runner.checkpoint import CheckpointLoader
 
 from infopro_seg.checkpoints import files as checkpoint_module
 from infopro_seg.checkpoints.files import last_whole_checkpoint, read_checkpoint
-from tests.engine.runs import resume, runner_of
+from infopro_seg.checkpoints.loading import (
+    resume_last_checkpoint,
+    weights_only_loading,
+)
+from infopro_seg.engine import SafeCheckpointHook
+from infopro_seg.engine.whole_file_backend import BACKEND_NAME
+from tests.engine.runs import losses_in_log, resume, runner_of
 from tests.engine.test_resume import VALIDATION
 from tests.samples import some_of
 
@@ -98,3 +110,92 @@ def test_a_checkpoint_without_the_optimizer_is_not_resumed_from(tmp_path):
         None,
         [f'{tmp_path}/iter_2.pth has no optimizer.'],
     )
+
+
+class BucketBackend(LocalBackend):
+    """Stands for an object store: what is under bucket:// is in a folder."""
+
+    folder = None
+
+    def _path(self, filepath):
+        return str(filepath).replace('bucket://', f'{self.folder}/')
+
+    def put(self, obj, filepath):
+        super().put(obj, self._path(filepath))
+
+    def get(self, filepath):
+        return super().get(self._path(filepath))
+
+    def isfile(self, filepath):
+        return super().isfile(self._path(filepath))
+
+    def isdir(self, filepath):
+        return super().isdir(self._path(filepath))
+
+    def remove(self, filepath):
+        super().remove(self._path(filepath))
+
+
+@pytest.fixture
+def bucket(tmp_path, monkeypatch):
+    """The folder of an object store that the host knows."""
+    folder = tmp_path / 'bucket'
+    monkeypatch.setattr(BucketBackend, 'folder', folder)
+    for registered in (backends, prefix_to_backends):
+        monkeypatch.setitem(registered, 'bucket', BucketBackend)
+    monkeypatch.setattr(FileClient, '_backends', dict(FileClient._backends))
+    prefixes = dict(FileClient._prefix_to_backends)
+    monkeypatch.setattr(FileClient, '_prefix_to_backends', prefixes)
+    FileClient.register_backend('bucket', BucketBackend, prefixes='bucket')
+    # As the host reads from its object stores.
+    CheckpointLoader.register_scheme(
+        'bucket://',
+        lambda filename, map_location: torch.load(
+            BucketBackend()._path(filename), map_location
+        ),
+    )
+    monkeypatch.chdir(tmp_path)
+    yield folder
+    del CheckpointLoader._schemes['bucket://']
+
+
+@pytest.mark.parametrize('kind', ['CheckpointHook', 'SafeCheckpointHook'])
+def test_an_object_store_gets_the_checkpoints_and_gives_them_back(
+    tmp_path, bucket, kind
+):
+    # Ours wrote them to a folder that is called like the address.
+    hook = {'type': kind, 'out_dir': 'bucket://models', 'max_keep_ckpts': 1}
+    runner_of(tmp_path / 'run', iterations=4, checkpoint=hook).train()
+    assert names(bucket / 'models' / 'run') == ['iter_4.pth']
+    assert {path.name for path in tmp_path.iterdir()} == {'bucket', 'run'}
+    assert names(tmp_path / 'run') == []
+    note = (tmp_path / 'run' / 'last_checkpoint').read_text()
+    assert note == 'bucket://models/run/iter_4.pth'
+    hooks = {'checkpoint': hook}
+    cfg = Config({'work_dir': str(tmp_path / 'run'), 'default_hooks': hooks})
+    resume_last_checkpoint(cfg)
+    settings = {'resume': cfg.resume, 'load_from': cfg.load_from}
+    with weights_only_loading():
+        runner = runner_of(tmp_path / 'run', name='on', checkpoint=hook, **settings)
+        runner.train()
+    assert runner.message_hub.get_info('iter') == 5
+    assert (
+        len(losses_in_log(bucket / 'models' / 'run' / 'iter_6.pth')['train/loss']) == 6
+    )
+
+
+@pytest.mark.parametrize(
+    ('settings', 'is_whole'),
+    [
+        ({}, True),
+        ({'out_dir': 'elsewhere'}, True),
+        ({'out_dir': Path('elsewhere')}, True),
+        ({'backend_args': {}}, True),
+        ({'out_dir': 'elsewhere', 'backend_args': {'backend': 'local'}}, False),
+        ({'out_dir': 's3://models'}, False),
+        ({'out_dir': 'cluster:s3://models'}, False),
+    ],
+)
+def test_files_are_written_whole_where_they_are_files(settings, is_whole):
+    hook = SafeCheckpointHook(**settings)
+    assert (hook.backend_args == {'backend': BACKEND_NAME}) == is_whole
