@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from mmcv.transforms import Compose as ComposeTransform
+from mmengine.dataset import Compose
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.evaluation import IoUMetric
@@ -11,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..datasets.check.sizes import POSITIONAL, is_scaled, is_shifted
 from ..scopes import register
+from .stand_in import StandIn, stood_for
 
 
 @register(HOOKS)
@@ -35,17 +38,18 @@ class DataGuardHook(Hook):
         guard(runner.test_dataloader, scored=_is_scored(runner.test_evaluator))
 
 
-class GuardedPipeline:
-    """Calls the transforms of a pipeline one by one.
+class GuardedPipeline(StandIn):
+    """Calls the transforms of a pipeline one by one, if that is what the pipeline does.
 
     Args:
-        pipeline: The data set's own: an object with ``transforms``, or any callable.
+        pipeline: The data set's own: one of the host's Composes, or any callable.
         scored: Whether labels are compared with predictions of the image's size.
     """
 
+    _scored: bool
+
     def __init__(self, pipeline: Callable, *, scored: bool = False) -> None:
-        self.pipeline = pipeline
-        self.scored = scored
+        super().__init__(pipeline, _scored=scored)
 
     def __call__(self, results: dict) -> dict | None:
         """Load one sample.
@@ -58,9 +62,9 @@ class GuardedPipeline:
                 it matters; names the files.
         """
         files = _files(results)
-        for transform in getattr(self.pipeline, 'transforms', [self.pipeline]):
+        for transform in _steps_of(stood_for(self)):
             if _has(results, 'gt_seg_map'):
-                _check_size(results, type(transform).__name__, files, self.scored)
+                _check_size(results, type(transform).__name__, files, self._scored)
             transformed = _call(transform, results, files)
             if transformed is None:
                 return None
@@ -68,20 +72,15 @@ class GuardedPipeline:
         return results
 
 
-class GuardedTransform:
+class GuardedTransform(StandIn):
     """One of the transforms that a data set calls itself, to mix images.
 
     Args:
-        transform: The transform; its other attributes (``get_indices``) stay reachable.
+        transform: The transform.
     """
 
     def __init__(self, transform: Callable) -> None:
-        self.transform = transform
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith('__') or name == 'transform':
-            raise AttributeError(name)
-        return getattr(self.transform, name)
+        super().__init__(transform)
 
     def __call__(self, results: dict) -> dict | None:
         """Transform a sample.
@@ -89,7 +88,7 @@ class GuardedTransform:
         Raises:
             ValueError: if the transform fails; names the files.
         """
-        return _call(self.transform, results, _files(results))
+        return _call(stood_for(self), results, _files(results))
 
 
 def guard(dataloader: DataLoader, *, scored: bool = False) -> None:
@@ -108,6 +107,19 @@ def guard(dataloader: DataLoader, *, scored: bool = False) -> None:
             ]
         elif callable(pipeline) and not isinstance(pipeline, GuardedPipeline):
             dataset.pipeline = GuardedPipeline(pipeline, scored=scored)
+
+
+def _steps_of(pipeline: Any) -> list[Callable]:
+    """The transforms of a host's Compose; any other pipeline is a single step.
+
+    One with a ``__call__`` of its own may choose among its transforms, or repeat them.
+    """
+    kind = type(pipeline)
+    is_hosts = kind.__call__ is Compose.__call__ or (
+        kind.__call__ is ComposeTransform.__call__
+        and getattr(kind, 'transform', None) is ComposeTransform.transform
+    )
+    return list(pipeline.transforms) if is_hosts else [pipeline]
 
 
 def _call(transform: Callable, results: dict, files: str) -> dict | None:

@@ -17,6 +17,7 @@ from ..compat import set_epoch
 from .data_share import data_share
 from .numbered_batches import NumberedBatches, number_batches, sampler_of
 from .seeded_sampler import SeededSampler
+from .stand_in import stood_for
 
 #: Samplers whose order follows from the seed and the epoch alone.
 REPEATABLE = (DefaultSampler, InfiniteSampler, SeededSampler, SequentialSampler)
@@ -116,7 +117,7 @@ def _skip(batches: NumberedBatches, iterator: Any, num_batches: int) -> None:
     epoch, left = 0, batches.go_to(0, num_batches)
     while left:
         if left == num_batches:
-            raise RuntimeError(f'{type(batches.batches).__name__} has no batches.')
+            raise RuntimeError(f'{type(stood_for(batches)).__name__} has no batches.')
         # As the host's iterator does when an epoch ends.
         epoch += 1
         set_sampler_epoch = getattr(sampler_of(batches), 'set_epoch', None)
@@ -132,7 +133,7 @@ def _warn_if_unknown(
     sampler = sampler_of(batches)
     known = [kind.__iter__ for kind in REPEATABLE]
     if num_batches and getattr(type(sampler), '__iter__', None) not in known:
-        name = type(batches.batches if sampler is None else sampler).__name__
+        name = type(stood_for(batches) if sampler is None else sampler).__name__
         _warn(
             runner,
             f'the first {num_batches} batches that {name} gives are left out. If its '

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
 from .data_share import DataShare
 from .random_state import random_numbers_from
+from .stand_in import StandIn, stood_for
 
 
 class Batches(Protocol):
@@ -48,7 +49,7 @@ class SeededIndex(int):
         return SeededIndex, (int(self), self.seeds)
 
 
-class NumberedBatches:
+class NumberedBatches(StandIn):
     """The batches of a batch sampler in the same order, with seeds.
 
     Args:
@@ -57,24 +58,19 @@ class NumberedBatches:
         share: Which part of all draws these are.
     """
 
-    def __init__(self, batches: Batches, seed: int, share: DataShare) -> None:
-        self.batches = batches
-        self._seed = seed
-        self._share = share
-        self._epoch = 0
-        self._begun: tuple[Iterator, int] | None = None
+    _seed: int
+    _share: DataShare
+    _epoch: int
+    _begun: tuple[Iterator, int] | None
 
-    def __getattr__(self, name: str) -> Any:
-        # The host's hooks look for `sampler` and `batch_size`.
-        if name.startswith('__') or name == 'batches':
-            raise AttributeError(name)
-        return getattr(self.batches, name)
+    def __init__(self, batches: Batches, seed: int, share: DataShare) -> None:
+        super().__init__(batches, _seed=seed, _share=share, _epoch=0, _begun=None)
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return len(stood_for(self))
 
     def __iter__(self) -> Iterator[list[NumberedIndex | SeededIndex]]:
-        batches, num_samples = self._begun or (iter(self.batches), 0)
+        batches, num_samples = self._begun or (iter(stood_for(self)), 0)
         self._begun = None
         epoch, self._epoch = self._epoch, self._epoch + 1
         seed = getattr(sampler_of(self), 'seed', None)
@@ -102,7 +98,7 @@ class NumberedBatches:
             How many of these batches are beyond the end of the epoch.
         """
         self._epoch = epoch
-        batches, num_samples = iter(self.batches), 0
+        batches, num_samples = iter(stood_for(self)), 0
         self._begun = batches, 0
         for done in range(num_batches):
             batch = next(batches, None)

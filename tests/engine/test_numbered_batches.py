@@ -297,3 +297,15 @@ def test_what_has_no_batches_of_indices_is_left_alone():
         before = dict(vars(loader))
         assert number_batches(loader, 0, ALONE) is None
         assert vars(loader) == before
+
+
+def test_a_hook_of_a_user_may_change_the_sampler():
+    dataset = scenes()
+    loader = DataLoader(dataset, batch_size=3, collate_fn=list)
+    number_batches(loader, 0, ALONE)
+    assert isinstance(loader.batch_sampler, BatchSampler)
+    loader.batch_sampler.sampler = range(9, -1, -1)
+    loader.batch_sampler.batch_size = 5
+    loader.batch_sampler.drop_last = True
+    found = [[s['sample_idx'] for s in batch] for batch in loader]
+    assert found == [[9, 8, 7, 6, 5], [4, 3, 2, 1, 0]]
