@@ -62,7 +62,8 @@ def config(head, local=None, **settings):
     model = deeplabv3(NARROW, WIDTHS, auxiliary=None)
     model['decode_head'].pop('dilations')
     model['decode_head'].update(type=head, **settings)
-    return Config({'model': localized(model, **(local or {'splits': ['layer2.1']}))})
+    model = localized(model, **(local or {'splits': ['layer2.1']}))
+    return Config({'default_scope': 'mmseg', 'model': model})
 
 
 @pytest.mark.parametrize('use', USES)

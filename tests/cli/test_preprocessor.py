@@ -147,7 +147,7 @@ def test_reading_adds_nothing(config, place):
 def test_augmented_tests_have_the_hosts(config, place, tmp_path):
     path = config(place)
     expected = Config.fromfile(path)
-    expected.model = {'type': 'SegTTAModel', 'module': expected.model}
+    expected.model = {'type': 'mmseg.SegTTAModel', 'module': expected.model}
     expected = built(expected, tmp_path)
     cfg = load_config(parse(path))
     enable_tta(cfg, flip=True)

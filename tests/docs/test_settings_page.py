@@ -9,7 +9,7 @@ from mmseg.registry import HOOKS, MODELS
 
 from infopro_seg.cli.run import KeyValues, make_parser
 from infopro_seg.settings import LocalSettings
-from infopro_seg.settings.config import read_config
+from infopro_seg.settings.config import read_config, type_name
 from infopro_seg.settings.heads import PRESETS, complete_head
 from infopro_seg.settings.local import CUTS
 from tests.docs.pages import ROOT, blocks_of
@@ -98,7 +98,7 @@ def test_presets_are_described():
     for preset, halves in PRESETS.items():
         (row,) = re.findall(rf'^\| `{preset}` \|.*$', PAGE, flags=re.MULTILINE)
         for half in halves.values():
-            assert half['type'] in row
+            assert type_name(half) in row
     paper = complete_head('paper')['segmentation']
     assert (paper['channels'], paper['num_convs'], paper['dropout_ratio']) == (
         512,

@@ -81,7 +81,9 @@ def test_the_exported_model_is_a_stock_one(name, tmp_path):
     weights = build(config).state_dict()
     torch.save({'state_dict': weights, 'meta': {}}, tmp_path / 'local.pth')
     report = export(
-        Config({'model': config}), tmp_path / 'local.pth', tmp_path / 'stock.pth'
+        Config({'default_scope': 'mmseg', 'model': config}),
+        tmp_path / 'local.pth',
+        tmp_path / 'stock.pth',
     )
     assert f'a stock {HEADS[name]["type"]} loads it strictly' in report
 

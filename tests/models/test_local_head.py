@@ -183,7 +183,7 @@ def test_any_mmseg_head_and_loss_can_be_the_local_segmentation():
 
 def test_the_preset_is_completed_not_replaced():
     head = complete_head({'preset': 'paper', 'segmentation': {'channels': 64}})
-    assert head['segmentation']['type'] == 'FCNHead'
+    assert head['segmentation']['type'] == 'mmseg.FCNHead'
     assert head['segmentation']['channels'] == 64
     assert complete_head('paper') == complete_head({'preset': 'paper'})
     assert complete_head(None) == complete_head('lean')
