@@ -5,12 +5,14 @@ tests/compat/test_canaries.py, which fails with the name of what a new version m
 """
 
 import contextlib
+import functools
 import importlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
+import torch.utils.checkpoint
 from mmengine.config import Config, ConfigDict
 from mmengine.hooks import CheckpointHook
 from mmengine.optim import OptimWrapper
@@ -44,6 +46,7 @@ __all__ = [
     'accumulative_counts',
     'backend_with_budget',
     'check_divisible',
+    'checkpoints_repeated_in',
     'config_dict',
     'copy_versions',
     'is_mutable',
@@ -112,6 +115,66 @@ def storage_key(tensor: Tensor) -> int:
 def version_of(tensor: Tensor) -> int:
     """How often a tensor was written to in place."""
     return tensor._version
+
+
+_checkpoint = torch.utils.checkpoint
+# Of a checkpoint without reentrance; under the first name since torch 2.14.
+_GENERATOR = next(
+    name
+    for name in (
+        '_checkpoint_without_reentrant_generator_impl',
+        '_checkpoint_without_reentrant_generator',
+    )
+    if hasattr(_checkpoint, name)
+)
+_stock_generator = getattr(_checkpoint, _GENERATOR)
+
+
+@contextlib.contextmanager
+def checkpoints_repeated_in(
+    contexts: Callable[[Callable], tuple[Any, Any]] | None,
+) -> Iterator[None]:
+    """While active, every call of torch's checkpointing is one without reentrance.
+
+    However it was imported. A call that brings contexts of its own keeps them.
+
+    Args:
+        contexts: Gives, for a function, what its first run is in and what its second
+            run is in. None: functions only run, nothing is checkpointed.
+    """
+
+    def generator(function: Callable, *args: Any, **kwargs: Any) -> Iterator[None]:
+        if contexts is None:
+            return _once()
+        stock = _checkpoint.noop_context_fn
+        ours = functools.partial(contexts, function)
+        args = tuple(ours if value is stock else value for value in args)
+        if kwargs.get('context_fn') is stock:
+            kwargs['context_fn'] = ours
+        return _stock_generator(function, *args, **kwargs)
+
+    def _once() -> Iterator[None]:
+        yield
+
+    class WithoutReentrance:
+        @staticmethod
+        def apply(function: Callable, preserve_rng_state: bool, *args: Any) -> Any:
+            return _checkpoint.checkpoint(
+                function,
+                *args,
+                use_reentrant=False,
+                preserve_rng_state=preserve_rng_state,
+            )
+
+    ours = {'CheckpointFunction': WithoutReentrance, _GENERATOR: generator}
+    before = {name: getattr(_checkpoint, name) for name in ours}
+    try:
+        for name, value in ours.items():
+            setattr(_checkpoint, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(_checkpoint, name, value)
 
 
 def backend_with_budget(name: str, budget: float) -> Any:

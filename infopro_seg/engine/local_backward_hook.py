@@ -202,9 +202,10 @@ def _check_checkpointing(cfg: Mapping) -> None:
     modules = cfg.get('activation_checkpointing')
     if modules:
         raise RuntimeError(
-            f'activation_checkpointing={modules!r} of the config is reentrant: a block '
-            'behind a wall would get no gradient, and nothing would say so. Remove it '
-            "and name units in model.local, such as local=dict(recompute=['layer3.0'])."
+            f'activation_checkpointing={modules!r} of the config would have no effect '
+            'on stages, which run block by block, and plans do not know of it. Remove '
+            "it and name units in model.local, such as local=dict(recompute=['layer3.0"
+            "'])."
         )
 
 
@@ -218,10 +219,4 @@ def _check_distributed(model: MMDistributedDataParallel) -> None:
         raise RuntimeError(
             'find_unused_parameters=False leaves early gradients without averaging '
             'over the processes. Set find_unused_parameters=True in the config.'
-        )
-    if any(getattr(m, 'with_cp', False) for m in model.modules()):
-        raise RuntimeError(
-            'with_cp=True (reentrant activation checkpointing) crashes with '
-            'find_unused_parameters=True, which early backward passes need. Set '
-            'with_cp=False.'
         )

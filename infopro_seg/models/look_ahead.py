@@ -6,13 +6,15 @@ training.
 """
 
 import contextlib
+import functools
 from collections.abc import Iterator, Sequence
 
 from torch import nn
 
 from ..compat import version_of
 from ..units import State, Unit, parameters_of
-from .recompute.run import EarlierBuffers, modules_of
+from .recompute.buffers import EarlierBuffers, modules_of
+from .recompute.inner import exact_inner_checkpoints
 
 
 def looked_ahead(units: Sequence[Unit], backbone: nn.Module, state: State) -> State:
@@ -32,10 +34,11 @@ def looked_ahead(units: Sequence[Unit], backbone: nn.Module, state: State) -> St
     if not units:
         return state
     modules = [m for unit in units for m in modules_of(unit, backbone)]
-    parameters = [p for p in parameters_of(units, backbone) if p.requires_grad]
+    parameters = parameters_of(units, backbone)
     versions = [version_of(t) for t in state.tensors()]
     ahead = state
-    with EarlierBuffers(modules), _constant(parameters):
+    constant = functools.partial(_constant, parameters)
+    with EarlierBuffers(modules), constant(), exact_inner_checkpoints(constant):
         for unit in units:
             ahead = unit(backbone, ahead)
     if versions != [version_of(t) for t in state.tensors()]:
@@ -49,10 +52,11 @@ def looked_ahead(units: Sequence[Unit], backbone: nn.Module, state: State) -> St
 
 @contextlib.contextmanager
 def _constant(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    for parameter in parameters:
+    trained = [p for p in parameters if p.requires_grad]
+    for parameter in trained:
         parameter.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter in parameters:
+        for parameter in trained:
             parameter.requires_grad_(True)

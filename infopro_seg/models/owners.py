@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from .readers import auxiliary_heads
-from .recompute.run import modules_of
+from .recompute.buffers import modules_of
 
 if TYPE_CHECKING:
     from .segmentor import InfoProEncoderDecoder

@@ -21,12 +21,14 @@ from .build import build_local_heads, require_losses
 from .heads.local_head import LocalHead, Losses
 from .heads.reconstruction import valid_pixels
 from .image_range import check_range, known_range, recovered, to_unit_range
+from .isolation import checked_isolation
 from .local_module import LocalModule, cut_into_modules
 from .look_ahead import looked_ahead
 from .losses.chunked import use_lean_loss, warn_of
 from .probe import Boundary, Probe, image_sizes, input_channels, probe_backbone
 from .readers import auxiliary_heads, find_readers, stages_of
-from .recompute.run import check_recompute, head_recompute, resolve_recompute
+from .recompute.inner import exact_inner_checkpoints
+from .recompute.run import head_recompute, resolve_recompute
 from .segments import run_segment
 from .splitting import resolve_splits
 from .stage import Stage
@@ -72,7 +74,8 @@ class InfoProEncoderDecoder(EncoderDecoder):
     This type and ``local`` turn any EncoderDecoder config into a local one. Prediction,
     test-time augmentation and slide inference are the stock ones, and so are the names
     of the weights: only ``local_heads.*`` is added, and it is only used in training.
-    Without a split it is the stock model, bit for bit.
+    Without a split it is the stock model, bit for bit; but blocks with ``with_cp=True``
+    update their running statistics once a step, not twice.
 
     Args:
         args: Positional arguments of EncoderDecoder.
@@ -133,7 +136,6 @@ class InfoProEncoderDecoder(EncoderDecoder):
             self.local['end_to_end_every'] = settings.end_to_end_every
         names = [unit.name for unit in units]
         recompute = resolve_recompute(settings.recompute, names)
-        check_recompute(recompute, self.backbone)
         self.head_mode = recompute.get(DECODE_HEAD, RecomputeMode.NOTHING)
         self.local_modules = cut_into_modules(units, splits, recompute)
         cuts = [names.index(split) + 1 for split in splits]
@@ -162,6 +164,8 @@ class InfoProEncoderDecoder(EncoderDecoder):
         self._choose_losses(has_walls=bool(splits) and not self.is_end_to_end)
         #: Whether a batch has been looked at, see `_look_at_first_batch`.
         self._has_trained = False
+        #: Modules whose backward pass has been looked at, see `checked_isolation`.
+        self._known_isolated: set[int] = set()
 
     def loss(self, inputs: Tensor, data_samples: list) -> Losses:
         """Run the local modules one after the other, each with its own losses.
@@ -240,6 +244,7 @@ class InfoProEncoderDecoder(EncoderDecoder):
     @contextlib.contextmanager
     def _watched(self, module: LocalModule) -> Iterator[None]:
         with contextlib.ExitStack() as stack:
+            stack.enter_context(exact_inner_checkpoints())
             for watch in self.watchers:
                 stack.enter_context(watch(module))
             yield
@@ -304,7 +309,12 @@ class InfoProEncoderDecoder(EncoderDecoder):
             return losses
         if module is self.stage.modules(self.local_modules)[-1]:
             return losses  # its backward pass is the runner's
-        return self.local_backward(module, losses)
+        if self.is_end_to_end or module.index in self._known_isolated:
+            return self.local_backward(module, losses)
+        self._known_isolated.add(module.index)
+        later = self.local_modules[module.index + 1 :]
+        with checked_isolation(module, later, self.backbone):
+            return self.local_backward(module, losses)
 
     def last_losses(self, state: State, data_samples: list) -> Losses:
         """The losses of the last module, which ends in the network's own head."""

@@ -19,7 +19,8 @@ from torch.autograd.function import once_differentiable
 from ..compat import tree_leaves, tree_map, version_of
 from ..units import State
 from .local_module import LocalModule
-from .recompute.run import EarlierBuffers, modules_of
+from .recompute.buffers import EarlierBuffers, modules_of
+from .recompute.inner import exact_inner_checkpoints
 
 
 def run_segment(module: LocalModule, backbone: nn.Module, state: State) -> State:
@@ -144,6 +145,7 @@ class _Segment:
             self._draws.restored(),
             self._buffers,
             self._precision.entered(keeps_casts=True),
+            exact_inner_checkpoints(),
             torch.enable_grad(),
         ):
             after = self._run(maps)

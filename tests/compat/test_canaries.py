@@ -1,5 +1,6 @@
 """A canary for each private part of the hosts: it fails with the name of what moved."""
 
+import contextlib
 import gc
 import inspect
 import weakref
@@ -17,6 +18,7 @@ from mmengine.runner.checkpoint import CheckpointLoader, _load_checkpoint
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import HOOKS, MODELS
 from torch import nn
+from torch.utils.checkpoint import checkpoint, noop_context_fn
 
 from infopro_seg import compat
 from infopro_seg.planner.profile.allocation import AllocationTracker
@@ -339,6 +341,46 @@ def test_backbones():
 
 
 # numpy
+
+
+@pytest.mark.parametrize('use_reentrant', [True, False])
+def test_every_checkpoint_runs_again_in_contexts_of_ours(use_reentrant):
+    entered = []
+
+    @contextlib.contextmanager
+    def noted(what):
+        entered.append(what)
+        yield
+
+    def contexts(function):
+        return noted(('first', function)), noted(('again', function))
+
+    def run(scale=torch.sin):
+        x = torch.ones(2, requires_grad=True)
+        checkpoint(scale, x, use_reentrant=use_reentrant).sum().backward()
+        return x.grad
+
+    plain = run()
+    with compat.checkpoints_repeated_in(contexts):
+        with compat.checkpoints_repeated_in(None):
+            assert torch.equal(run(), plain)
+        assert not entered
+        assert torch.equal(run(), plain)
+    assert entered == [('first', torch.sin), ('again', torch.sin)]
+    run()
+    assert len(entered) == 2
+
+
+@pytest.mark.parametrize('contexts', [None, lambda function: noop_context_fn()])
+def test_errors_in_a_checkpointed_function_are_its_own(contexts):
+    def fail(x):
+        raise OSError('in the middle')
+
+    x = torch.ones(2, requires_grad=True)
+    with compat.checkpoints_repeated_in(contexts):
+        for use_reentrant in (True, False):
+            with pytest.raises(OSError, match='in the middle'):
+                checkpoint(fail, x, use_reentrant=use_reentrant)
 
 
 def test_numpy_pickles_by_these_functions():

@@ -99,9 +99,8 @@ def test_that_another_runner_may_leave_half_checkpoints_is_said(
     assert is_said == (runner is FlexibleRunner)
 
 
-def test_reentrant_checkpointing_of_the_host_is_refused(tmp_path):
-    # mmengine's checkpoints are reentrant, and the input of a block behind a wall needs
-    # no gradient: that block would not be trained.
+def test_checkpointing_by_the_host_is_refused(tmp_path):
+    # It wraps the forward of a part of the model; that of a stage is never called.
     cfg = {'activation_checkpointing': ['backbone.layer3.0']}
     with pytest.raises(RuntimeError, match=r"\['backbone.layer3.0'\].*recompute="):
         run(tmp_path, cfg=cfg)

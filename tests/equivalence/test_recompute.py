@@ -12,7 +12,8 @@ from mmengine.model import MMDistributedDataParallel
 from torch import nn
 
 from infopro_seg.models.local_module import LocalModule
-from infopro_seg.models.recompute.run import EarlierBuffers, recomputed, run_recomputed
+from infopro_seg.models.recompute.buffers import EarlierBuffers
+from infopro_seg.models.recompute.run import recomputed, run_recomputed
 from infopro_seg.settings.recompute_mode import RecomputeMode
 from infopro_seg.units import State, fold, units_of
 from tests.backbones import BACKBONES

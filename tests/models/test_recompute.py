@@ -2,7 +2,7 @@ import pytest
 
 from infopro_seg.models.recompute.run import resolve_recompute
 from infopro_seg.settings.recompute_mode import RecomputeMode, parsed
-from tests.helpers import build, deeplabv3, localized, resnet
+from tests.helpers import build, deeplabv3, localized
 
 NAMES = ('stem', 'layer1.0', 'layer1.1', 'layer2.0')
 
@@ -67,10 +67,3 @@ def test_an_unknown_name_is_refused_with_the_nearest_ones(name, hint):
 def test_a_wrong_name_in_a_config_is_refused():
     with pytest.raises(ValueError, match='layer5.0'):
         build(localized(deeplabv3(), num_modules=2, recompute=['layer5.0']))
-
-
-def test_blocks_that_checkpoint_themselves_are_refused():
-    model = deeplabv3(resnet(with_cp=True))
-    with pytest.raises(ValueError, match='with_cp=True .* Set with_cp=False'):
-        build(localized(model, num_modules=2, recompute='all'))
-    build(localized(model, num_modules=2))

@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import difflib
 import functools
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -19,9 +19,10 @@ from torch.utils.checkpoint import (
     create_selective_checkpoint_contexts,
 )
 
-from ...compat import version_of
 from ...settings.recompute_mode import DECODE_HEAD, RecomputeMode, parsed
 from ...units import State, Unit
+from .buffers import EarlierBuffers, modules_of
+from .inner import Renewed, without_inner_checkpoints
 from .stepwise import stepwise_recompute
 
 ALL = 'all'
@@ -81,28 +82,12 @@ def resolve_recompute(
     return {**dict.fromkeys(unit_names, everything), **modes}
 
 
-def check_recompute(names: Collection[str], backbone: nn.Module) -> None:
-    """Check that the network can be recomputed.
-
-    Args:
-        names: What is recomputed.
-        backbone: The network's backbone.
-
-    Raises:
-        ValueError: if the backbone's blocks already checkpoint themselves.
-    """
-    if names and any(getattr(m, 'with_cp', False) for m in backbone.modules()):
-        raise ValueError(
-            f'recompute={sorted(names)} and with_cp=True of the backbone would both '
-            "compute the same blocks again. Set with_cp=False; recompute='all' takes "
-            'its place.'
-        )
-
-
 def run_unit(
     unit: Unit, backbone: nn.Module, state: State, mode: RecomputeMode
 ) -> State:
     """Run a unit, keeping for backward only what its mode says.
+
+    A mode takes the place of checkpoints that the unit's blocks make themselves.
 
     Returns:
         What ``unit(backbone, state)`` returns, bit for bit.
@@ -110,7 +95,7 @@ def run_unit(
     if mode is RecomputeMode.WHOLE:
         return run_recomputed(unit, backbone, state)
     if mode is RecomputeMode.STEPWISE:
-        with stepwise_recompute() as recorder:
+        with without_inner_checkpoints(), stepwise_recompute() as recorder:
             state = unit(backbone, state)
             recorder.keep(state.tensors())
         return state
@@ -203,80 +188,18 @@ def _contexts(
     modules: Sequence[nn.Module], policy: Policy | None
 ) -> tuple[contextlib.AbstractContextManager, contextlib.AbstractContextManager]:
     buffers = EarlierBuffers(modules)
-    if policy is None:
-        return buffers.noting_changes(), buffers
-    keeping, repeating = create_selective_checkpoint_contexts(policy)
-    return _both(buffers.noting_changes(), keeping), _both(buffers, repeating)
+    keeping: contextlib.AbstractContextManager = contextlib.nullcontext()
+    repeating: contextlib.AbstractContextManager = contextlib.nullcontext()
+    if policy is not None:
+        keeping, repeating = create_selective_checkpoint_contexts(policy)
+    first = _all(buffers.noting_changes(), keeping)
+    return first, Renewed(lambda: _all(buffers, repeating))
 
 
 @contextlib.contextmanager
-def _both(
-    first: contextlib.AbstractContextManager, second: contextlib.AbstractContextManager
-) -> Iterator[None]:
-    with first, second:
+def _all(*contexts: contextlib.AbstractContextManager) -> Iterator[None]:
+    """All contexts; blocks do not checkpoint themselves a second time."""
+    with contextlib.ExitStack() as stack:
+        for context in (without_inner_checkpoints(), *contexts):
+            stack.enter_context(context)
         yield
-
-
-class EarlierBuffers:
-    """Lends modules the buffers that they had when this object was made.
-
-    Otherwise the second forward would update running statistics again. Switching them
-    off (``track_running_stats = False``) does not work: autograd saves them, and
-    checkpointing demands the same number of saved tensors. Only modules in training
-    mode are handled, since others do not change their buffers.
-
-    An object can be entered more than once: graphs can be differentiated twice.
-    """
-
-    def __init__(self, modules: Sequence[nn.Module]):
-        self._earlier = [
-            (module, name, buffer.clone())
-            for module in modules
-            if module.training
-            for name, buffer in module.named_buffers(recurse=False)
-        ]
-        self._own: list[tuple[nn.Module, str, Tensor]] = []
-
-    @contextlib.contextmanager
-    def noting_changes(self) -> Iterator[None]:
-        """Around the first forward: forget what it did not change.
-
-        Batch norms change their statistics without a trace, so only integers, such as
-        the tables of indices in attention, are found to be unchanged.
-        """
-        before = [
-            (buffer := getattr(module, name), version_of(buffer))
-            for module, name, _ in self._earlier
-        ]
-        yield
-        self._earlier = [
-            (module, name, copy)
-            for (module, name, copy), (buffer, version) in zip(
-                self._earlier, before, strict=True
-            )
-            if buffer.is_floating_point()
-            or getattr(module, name) is not buffer
-            or version_of(buffer) != version
-        ]
-
-    def __enter__(self) -> None:
-        self._own = [
-            (module, name, getattr(module, name)) for module, name, _ in self._earlier
-        ]
-        for module, name, buffer in self._earlier:
-            setattr(module, name, buffer.clone())
-
-    def __exit__(self, *exception: object) -> None:
-        for module, name, buffer in self._own:
-            setattr(module, name, buffer)
-        self._own = []
-
-
-def modules_of(unit: Unit, backbone: nn.Module) -> Iterator[nn.Module]:
-    """The modules that a unit runs, submodules included."""
-    for prefix in unit.owns:
-        try:
-            part = backbone.get_submodule(prefix)
-        except AttributeError:  # a parameter of the backbone itself
-            continue
-        yield from part.modules()

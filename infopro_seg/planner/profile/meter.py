@@ -13,6 +13,7 @@ from ...compat import storage_key
 from ...models import LocalModule
 from ...models.heads.local_head import Losses
 from ...models.local_backward import local_backward
+from ...models.recompute.inner import exact_inner_checkpoints
 from ...models.tensor_bytes import num_bytes_of
 from ...units import State
 from ..search.costs import Pass
@@ -193,7 +194,12 @@ class Meter:
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """While active, what runs is counted, in the precision of the training."""
-        with autocast(self.amp_dtype), self.tracker, self.assumed:
+        with (
+            autocast(self.amp_dtype),
+            self.tracker,
+            self.assumed,
+            exact_inner_checkpoints(),
+        ):
             yield
 
     def _begin(self) -> tuple[int, int]:
