@@ -49,6 +49,7 @@ __all__ = [
     'checkpoints_repeated_in',
     'config_dict',
     'copy_versions',
+    'decide_validation_interval',
     'is_mutable',
     'is_on_disk',
     'is_pure_python',
@@ -238,6 +239,11 @@ def is_training(runner: Runner) -> bool:
 def accumulative_counts(optim_wrapper: OptimWrapper) -> int:
     """Iterations per optimizer step."""
     return getattr(optim_wrapper, '_accumulative_counts', 1)
+
+
+def decide_validation_interval(loop: Any) -> None:
+    """Let a loop of the host choose the interval for where it is, as it does itself."""
+    loop._decide_current_val_interval()
 
 
 def set_epoch(iterator: Any, epoch: int) -> None:

@@ -16,12 +16,13 @@ _Class = TypeVar('_Class', bound=type)
 MMSEG = 'mmseg'
 
 
-def register(registry: Registry) -> Callable[[_Class], _Class]:
+def register(registry: Registry, *earlier: str) -> Callable[[_Class], _Class]:
     """Register a class so that a config of any scope finds it by its bare name.
 
     Args:
         registry: One of mmseg's; the class is also registered at the root above it.
             In mmseg's own, it is found as ``mmseg.NAME``, too.
+        earlier: Names that it had in earlier versions.
 
     Returns:
         A decorator that returns the class itself.
@@ -29,7 +30,7 @@ def register(registry: Registry) -> Callable[[_Class], _Class]:
 
     def registered(cls: _Class) -> _Class:
         for place in (registry, registry.root):
-            place.register_module(module=cls)
+            place.register_module([cls.__name__, *earlier], module=cls)
         return cls
 
     return registered

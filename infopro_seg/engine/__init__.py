@@ -3,7 +3,7 @@
 from .check_weights_hook import CheckWeightsHook
 from .clip_module_grad_hook import ClipModuleGradHook
 from .data_guard_hook import DataGuardHook
-from .final_validation_hook import FinalValidationHook
+from .due_validation_hook import DueValidationHook
 from .local_backward_hook import LocalBackwardHook
 from .local_module_monitor_hook import LocalModuleMonitorHook
 from .local_training_hook import LocalTrainingHook
@@ -19,7 +19,7 @@ __all__ = [
     'CheckWeightsHook',
     'ClipModuleGradHook',
     'DataGuardHook',
-    'FinalValidationHook',
+    'DueValidationHook',
     'LocalBackwardHook',
     'LocalModuleMonitorHook',
     'LocalTrainingHook',

@@ -13,7 +13,7 @@ from ..datasets import CheckLabelsHook
 from ..scopes import register
 from .check_weights_hook import CheckWeightsHook
 from .data_guard_hook import DataGuardHook
-from .final_validation_hook import FinalValidationHook
+from .due_validation_hook import DueValidationHook
 from .local_backward_hook import LocalBackwardHook
 from .local_model import find_local_model
 from .local_module_monitor_hook import LocalModuleMonitorHook
@@ -31,7 +31,7 @@ class LocalTrainingHook(Hook):
       local modules and is trained.
     - `CheckLabelsHook`, `DataGuardHook` and `CheckWeightsHook`: label values, files and
       weights that do not fit stop the run.
-    - `FinalValidationHook`: a resumed run ends with a score.
+    - `DueValidationHook`: a resumed run begins with the validation that it lacks.
     - `LocalModuleMonitorHook`, if ``monitor_interval`` is not 0.
     - Each of the host's CheckpointHooks becomes a `SafeCheckpointHook` with the same
       settings.
@@ -55,7 +55,7 @@ class LocalTrainingHook(Hook):
             CheckLabelsHook: {},
             DataGuardHook: {},
             CheckWeightsHook: {},
-            FinalValidationHook: {},
+            DueValidationHook: {},
         }
         self._local_hooks: dict[type[Hook], dict[str, Any]] = {
             LocalBackwardHook: {},

@@ -19,6 +19,8 @@ from .numbered_batches import NumberedBatches, number_batches, sampler_of
 from .seeded_sampler import SeededSampler
 from .stand_in import stood_for
 
+#: Under this a checkpoint holds what `epoch_position` returns.
+POSITION = 'position'
 #: Samplers whose order follows from the seed and the epoch alone.
 REPEATABLE = (DefaultSampler, InfiniteSampler, SeededSampler, SequentialSampler)
 
@@ -36,6 +38,20 @@ def epoch_position(loop: BaseLoop, num_batches: int) -> dict[str, int] | None:
     if not isinstance(loop, EpochBasedTrainLoop):
         return None
     return {'batches': num_batches, 'batches_per_epoch': len(loop.dataloader)}
+
+
+def is_between_epochs(
+    loop: EpochBasedTrainLoop, position: dict[str, int] | None
+) -> bool:
+    """Whether a resumed loop is behind the last batch of an epoch that has ended.
+
+    Args:
+        loop: The training loop.
+        position: From `epoch_position`, or None if the checkpoint has none.
+    """
+    if position is None:
+        return loop.iter == loop.epoch * len(loop.dataloader)
+    return position['batches'] == 0
 
 
 def go_on_inside(runner: Runner, position: dict[str, int] | None) -> None:

@@ -23,12 +23,12 @@ from .gradient_unit import (
     saved_unit,
     would_be_skipped,
 )
-from .loop_position import epoch_position, go_on_inside, leave_epoch
+from .loop_position import POSITION, epoch_position, go_on_inside, leave_epoch
 from .numbered_batches import number_batches, sampler_of
 from .random_state import random_state, set_random_state
 from .whole_file_backend import BACKEND_NAME, WholeFileBackend
 
-_RANDOM, _POSITION, _GRADIENTS = 'random_states', 'position', 'gradients'
+_RANDOM, _GRADIENTS = 'random_states', 'gradients'
 
 
 @register(HOOKS)
@@ -111,6 +111,10 @@ class SafeCheckpointHook(CheckpointHook):
         runner.train_dataloader.generator = torch.Generator()
         number_batches(runner.train_dataloader, runner.seed, data_share(runner))
         self._restore_gradients(runner)
+        state = self._to_restore.get(_RANDOM)
+        sampler = _sampler(runner)
+        if state and state['sampler_seed'] is not None and hasattr(sampler, 'seed'):
+            sampler.seed = state['sampler_seed']
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Right before the first batch, go to the position of the checkpoint."""
@@ -119,10 +123,7 @@ class SafeCheckpointHook(CheckpointHook):
             return
         self._is_resumed = False
         state = self._to_restore.get(_RANDOM)
-        sampler = _sampler(runner)
-        if state and state['sampler_seed'] is not None and hasattr(sampler, 'seed'):
-            sampler.seed = state['sampler_seed']
-        go_on_inside(runner, self._to_restore.get(_POSITION))
+        go_on_inside(runner, self._to_restore.get(POSITION))
         if state:
             set_random_state(state)
         self._to_restore = {}
@@ -145,7 +146,9 @@ class SafeCheckpointHook(CheckpointHook):
         super().after_train_epoch(runner)
 
     def before_val(self, runner: Runner) -> None:
-        """Remember the random generators."""
+        """Remember the random generators; a resumed run may validate first of all."""
+        if self._is_resumed and (state := self._to_restore.get(_RANDOM)):
+            set_random_state(state)
         self._state_before_validation = random_state()
 
     def after_val(self, runner: Runner) -> None:
@@ -167,7 +170,7 @@ class SafeCheckpointHook(CheckpointHook):
             return
         self._is_resumed = True
         self._saved_at = checkpoint['meta'].get(SAVED_AT, 0.0)
-        kept = {_POSITION: checkpoint.get(_POSITION)}
+        kept = {POSITION: checkpoint.get(POSITION)}
         if gradients := checkpoint.get(_GRADIENTS):
             # The host is about to take the scaler's state out of the checkpoint.
             unit = saved_unit(gradients, checkpoint.get('optimizer') or {})
@@ -228,7 +231,7 @@ class SafeCheckpointHook(CheckpointHook):
             }
         position = epoch_position(runner.train_loop, self._num_batches)
         if position is not None:
-            self._to_save[_POSITION] = position
+            self._to_save[POSITION] = position
         try:
             super()._save_checkpoint_with_step(runner, step, meta)
         except OSError as error:

@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
-from mmengine.runner import IterBasedTrainLoop, Runner
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmengine.runner.checkpoint import CheckpointLoader, _load_checkpoint
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import HOOKS, MODELS
@@ -243,6 +243,19 @@ def test_a_runner_says_whether_it_trains_and_resumes(tmp_path):
     assert isinstance(runner.train_loop, IterBasedTrainLoop)
     iterator = runner.train_loop.dataloader_iterator
     assert hasattr(iterator, '_epoch'), 'the epoch of the data iterator'
+
+
+@pytest.mark.parametrize('cls', [IterBasedTrainLoop, EpochBasedTrainLoop])
+def test_loops_decide_how_often_they_validate_by_one_method(cls):
+    loop = object.__new__(cls)
+    loop.dynamic_milestones, loop.dynamic_intervals = [0, 5], [3, 1]
+    for done, interval in ((3, 3), (4, 1)):
+        loop._iter = loop._epoch = done
+        compat.decide_validation_interval(loop)
+        assert loop.val_interval == interval
+    # Before each time it asks whether to validate.
+    source = inspect.getsource(cls.run)
+    assert source.count('self._decide_current_val_interval()') == 1
 
 
 def test_an_optimizer_wrapper_says_how_it_accumulates():

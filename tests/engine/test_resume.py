@@ -127,7 +127,7 @@ def test_a_run_stopped_in_its_last_validation_ends_with_its_score(tmp_path, kind
         settings['checkpoint'] = {'by_epoch': True, 'interval': 1}
         last = 'epoch_1.pth'
     counts = Counter()
-    final = [{'type': 'FinalValidationHook'}, CountValidationsHook(counts)]
+    final = [{'type': 'DueValidationHook'}, CountValidationsHook(counts)]
     runner_of(tmp_path / 'whole', hooks=final, **settings).train()
     num_validations = 2 if kind == 'iterations' else 1
     assert counts['validations'] == num_validations
