@@ -1,8 +1,5 @@
 """Makes up for a validation that a resumed run would leave out."""
 
-import contextlib
-from collections.abc import Iterator
-
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmseg.registry import HOOKS
@@ -40,19 +37,33 @@ class DueValidationHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Validate if it is due."""
-        if not is_resumed(runner) or not self._is_due(runner):
+        if not is_resumed(runner) or not runner.iter:
+            return
+        self._say_where(runner)
+        if not self._is_due(runner):
             return
         runner.logger.info(
             f'the checkpoint of iteration {runner.iter} was saved before its '
             'validation, which comes first'
         )
-        with _infos_of_last_iteration(runner):
-            runner.val_loop.run()
+        runner.val_loop.run()
 
     def before_val(self, runner: Runner) -> None:
         """Take note of a validation."""
         if is_training(runner):
             runner.message_hub.update_info(_VALIDATED, runner.iter)
+
+    def _say_where(self, runner: Runner) -> None:
+        """Let the message hub be as right after the last iteration.
+
+        The host writes it before each iteration and epoch, but for a resumed run at
+        once; whoever reads it in a validation would be told of the next ones.
+        """
+        infos, loop = runner.message_hub.runtime_info, runner.train_loop
+        infos['iter'] = runner.iter - 1
+        is_by_epoch = isinstance(loop, EpochBasedTrainLoop)
+        if is_by_epoch and is_between_epochs(loop, self._position):
+            infos['epoch'] = runner.epoch - 1
 
     def _is_due(self, runner: Runner) -> bool:
         loop = runner.train_loop
@@ -70,21 +81,3 @@ class DueValidationHook(Hook):
             return done >= end
         decide_validation_interval(loop)
         return done >= loop.val_begin and done % loop.val_interval == 0
-
-
-@contextlib.contextmanager
-def _infos_of_last_iteration(runner: Runner) -> Iterator[None]:
-    """Let the message hub say where the run is as right after its last iteration.
-
-    The host writes it before each iteration, and for a resumed run before the next one.
-    """
-    hub, loop = runner.message_hub, runner.train_loop
-    last = {'iter': runner.iter - 1}
-    if isinstance(loop, EpochBasedTrainLoop):
-        last['epoch'] = runner.epoch - 1
-    now = {key: hub.runtime_info.get(key) for key in last}
-    hub.runtime_info.update(last)
-    try:
-        yield
-    finally:
-        hub.runtime_info.update(now)
