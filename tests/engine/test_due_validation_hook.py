@@ -210,7 +210,7 @@ def test_a_run_killed_anywhere_ends_as_the_undisturbed_one(
     [
         ({'val_begin': 3}, {'iter': [4, 6, 8], 'epoch': [6, 8]}),
         (
-            {'val_interval': 100, 'dynamic_intervals': [(3, 2)]},
+            {'val_interval': 100, 'dynamic_intervals': [(4, 2)]},
             {'iter': [4, 6, 8], 'epoch': [8]},
         ),
         ({'val_interval': 100}, {'iter': [8], 'epoch': [8]}),
