@@ -11,7 +11,7 @@ from .loop_position import POSITION, is_between_epochs
 #: In the message hub, and so in every checkpoint: where the last validation began. What
 #: is saved from then on and before the next batch, such as the best checkpoint, was
 #: saved when it had been scored.
-_VALIDATED = 'validated_iter'
+_VALIDATED = 'last_validated_iter'
 
 
 @register(HOOKS, 'FinalValidationHook')

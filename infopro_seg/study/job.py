@@ -187,7 +187,7 @@ def _complete(cfg: Config, study: Study, row: Row) -> None:
             'model.pretrained': None,
         }
     )
-    # Of checkpoints the last two are kept: see `rows.drop_unscored`.
+    # The last two, if the last one cannot be read.
     cfg.default_hooks.checkpoint = ConfigDict(
         type='CheckpointHook',
         by_epoch=False,

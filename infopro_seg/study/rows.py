@@ -146,25 +146,6 @@ def write_row(
     return record
 
 
-def drop_unscored(job: Job, places: Places) -> None:
-    """Delete checkpoints whose validation was interrupted.
-
-    A resumed run does not repeat the validation that was due right after its
-    checkpoint; it would end without that score.
-    """
-    folder = job.folder(places)
-    try:
-        scored = read_run(folder).series.get('mIoU', ([], []))[0]
-    except FileNotFoundError:
-        scored = []
-    row = job.row
-    for path in folder.glob('iter_*.pth'):
-        iteration = int(path.stem.removeprefix('iter_'))
-        is_due = iteration % row.validation_interval == 0
-        if (is_due or iteration == row.iterations) and iteration not in scored:
-            path.unlink()
-
-
 def _machine() -> str:
     if torch.cuda.is_available():
         return device_name('cuda')

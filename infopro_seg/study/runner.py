@@ -14,7 +14,7 @@ from ..bundled import TOOLS
 from ..checkpoints.files import write_whole
 from ..processes import last_line, locked, start, stop
 from .job import Job, Places, run_config
-from .rows import Record, drop_unscored, read_rows, write_row
+from .rows import Record, read_rows, write_row
 from .start import write_initial_weights
 from .step_cost import step_cost
 
@@ -108,7 +108,6 @@ def _begin(job: Job, places: Places, lock: int) -> _Running:
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / 'config.py'
     run_config(job, places, write_initial_weights(job, places)).dump(config)
-    drop_unscored(job, places)
     command = [
         str(TOOLS / 'train.py'),
         str(config),

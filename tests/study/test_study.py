@@ -14,7 +14,6 @@ from infopro_seg.report.run_log import read_run
 from infopro_seg.study import runner
 from infopro_seg.study.job import Places, jobs_of, run_config
 from infopro_seg.study.matrix import read_study
-from infopro_seg.study.rows import drop_unscored
 from tests.study.conftest import train_here
 
 
@@ -83,7 +82,7 @@ def test_a_study_from_the_matrix_to_the_report(study, in_process, capsys):
 
 
 @pytest.mark.slow
-def test_a_longer_row_is_trained_to_its_own_end_and_again_without_a_score(
+def test_a_longer_row_is_trained_to_its_own_end_and_scored_if_it_was_stopped_there(
     study, in_process
 ):
     study.content['rows'][1].update(iterations=7, validation_interval=3, seeds=[0])
@@ -94,15 +93,19 @@ def test_a_longer_row_is_trained_to_its_own_end_and_again_without_a_score(
     places = Places(study.folder / 'out', study.folder / 'results')
     folder = job.folder(places)
     assert [path.name for path in folder.glob('iter_*.pth')] == ['iter_7.pth']
-    # The last validation of the row is due at its own end.
+    # Stopped in its last validation.
     for path in folder.rglob('*.json'):
-        lines = [x for x in path.read_text().splitlines() if '"mIoU"' not in x]
-        path.write_text('\n'.join(lines) + '\n')
-    drop_unscored(job, places)
-    assert not [*folder.glob('iter_*.pth')]
+        lines = path.read_text().splitlines()
+        kept = [x for x in lines if '"mIoU"' not in x or '"step": 7' not in x]
+        path.write_text('\n'.join(kept) + '\n')
     (study.folder / 'results/toy/rows' / f'{job.slug}.json').unlink()
     assert study('--rows', 'InfoPro K=2', checkpoint_interval=2) == 0
-    assert rows_in(study.folder)[0]['iterations'] == [3, 6, 7]
+    logs = ''.join(path.read_text() for path in folder.glob('*/*.log'))
+    assert 'was saved before its validation' in logs
+    assert 'validated_iter' not in logs
+    (again,) = rows_in(study.folder)
+    for key in ('iterations', 'miou_over_iterations', 'class_iou'):
+        assert again[key] == row[key]
 
 
 def _check_report(folder):
@@ -193,27 +196,6 @@ def _check_against_an_uninterrupted_run(study, long, monkeypatch):
     (again,) = rows_in(study.folder)
     for key in ('miou_over_iterations', 'class_iou', 'digest'):
         assert again[key] == row[key]
-
-
-@pytest.mark.parametrize(
-    ('own', 'kept'),
-    [({}, [2, 3]), ({'iterations': 9, 'validation_interval': 3}, [2, 4])],
-)
-def test_a_checkpoint_whose_validation_was_interrupted_is_dropped(
-    own, kept, content, write, tmp_path
-):
-    content['rows'][0] |= own
-    (job, *_) = jobs_of(read_study(write(content)))
-    places = Places(tmp_path / 'out', tmp_path / 'results')
-    folder = job.folder(places)
-    (folder / 'first/vis_data').mkdir(parents=True)
-    (folder / 'first/vis_data/scalars.json').write_text('{"mIoU": 1.5, "step": 2}\n')
-    for iteration in (2, 3, 4):
-        (folder / f'iter_{iteration}.pth').touch()
-    drop_unscored(job, places)
-    assert {path.name for path in folder.glob('*.pth')} == {
-        f'iter_{iteration}.pth' for iteration in kept
-    }
 
 
 @pytest.mark.exhaustive
