@@ -4,6 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
 
 from infopro_seg.cli.check_model import check_model
 from infopro_seg.study.checks import check_jobs
@@ -302,6 +305,11 @@ def test_weights_are_asked_for_where_they_are_used_and_only_there(
         check_jobs(study, Places(tmp_path, tmp_path), check_model)
 
 
+def build_backbone(config):
+    init_default_scope('mmseg')
+    return MODELS.build({**config, 'init_cfg': None})
+
+
 @pytest.mark.exhaustive
 @pytest.mark.parametrize('path', STUDIES, ids=lambda path: path.stem)
 def test_the_studies_of_the_package_have_right_settings(path, tmp_path):
@@ -310,6 +318,9 @@ def test_the_studies_of_the_package_have_right_settings(path, tmp_path):
     for cfg in configs.values():
         check_model(cfg)
     if study.pretrained:
-        missing = Places(tmp_path, tmp_path, str(tmp_path / 'data'), __file__)
+        weights = tmp_path / 'weights.pth'
+        backbone = build_backbone(method_config(study.rows[0]).model.backbone)
+        torch.save(backbone.state_dict(), weights)
+        missing = Places(tmp_path, tmp_path, str(tmp_path / 'data'), str(weights))
         with pytest.raises(FileNotFoundError, match='no folder .*data'):
             check_jobs(study, missing, check_model)
