@@ -49,7 +49,7 @@ def test_each_is_a_method_of_the_stock_model():
         'save_on_cpu',
     ]
     for method in compared().values():
-        assert method.model['type'] == 'EncoderDecoder'
+        assert method.model['type'] == 'mmseg.EncoderDecoder'
         assert method.num_modules == 1
 
 
