@@ -85,20 +85,40 @@ def add_result(
         return _write(folder, kind, settings, [*others, entry])
 
 
+def read_results(folder: Path, kind: str) -> tuple[dict[str, Any], list[Entry]]:
+    """Settings and networks of a report.
+
+    Args:
+        folder: Of the report.
+        kind: `INFORMATION` or `GRADIENTS`.
+
+    Raises:
+        FileNotFoundError: if there is no ``KIND.json``.
+        ValueError: if the file is damaged.
+    """
+    path = folder / f'{kind}.json'
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+        settings, methods = dict(content['settings']), list(content['methods'])
+        for method in methods:
+            method['name']
+    except OSError as error:
+        raise FileNotFoundError(
+            f'{path}: no numbers of tools/probe.py there ({error.strerror}).'
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f'{path} was not written by tools/probe.py ({error!r}): choose another '
+            'folder, or move it away.'
+        ) from error
+    return settings, methods
+
+
 def _earlier(folder: Path, kind: str, settings: Mapping[str, Any]) -> list[Entry]:
     path = folder / f'{kind}.json'
     if not path.exists():
         return []
-    try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-        earlier, methods = content['settings'], list(content['methods'])
-        for method in methods:
-            method['name']
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f'{path} was not written by tools/probe.py ({error!r}): choose another '
-            '--out, or move it away.'
-        ) from error
+    earlier, methods = read_results(folder, kind)
     for key, value in settings.items():
         if earlier.get(key) != value:
             raise ValueError(

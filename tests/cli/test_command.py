@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # They measure and draw what the documentation says.
 FOR_DEVELOPERS = {
     'check_predictions',
+    'compare_probes',
     'compare_rows',
     'draw_dial',
     'draw_overview',
