@@ -1,6 +1,7 @@
 """Compare networks by their probes, over several seeds of each."""
 
 import argparse
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from ..information.results import INFORMATION, Entry, read_results
 from ..report.information_plots import plot_information
 from ..report.tables import markdown_table
-from ..study.summary import mean_and_deviation, paired_difference
+from ..study.summary import paired_difference
 from .run import make_parser, picture_file
 
 EXAMPLE = """example:
@@ -23,7 +24,6 @@ _SCORES = (
     ('miou', 'probe mIoU (%)', 2),
     ('image_information_bits', 'I(h, x) >=', 3),
 )
-_OF_PROBES = 'seed'
 Folders = Mapping[Path, Mapping[str, Entry]]
 
 
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
         plot_information([_mean(folders, name) for name in names], args.picture)
     print(
         f'Means over {len(folders)} folders, and what they are less {baseline}; from '
-        'three folders on with a 95% interval.'
+        'three folders on with a 95% interval.\n'
     )
     print(_table(folders, names, baseline))
 
@@ -76,7 +76,7 @@ def _read(paths: Sequence[Path]) -> Folders:
     expected: tuple[Path, Any, Any] | None = None
     for path in dict.fromkeys(paths):
         settings, entries = read_results(path, INFORMATION)
-        settings = {k: v for k, v in settings.items() if k != _OF_PROBES}
+        settings.pop('seed', None)  # of the probes
         units = {entry['name']: _units(entry) for entry in entries}
         if len({*map(tuple, units.values())}) != 1:
             raise ValueError(
@@ -107,16 +107,12 @@ def _mean(folders: Folders, name: str) -> Entry:
     of_seeds = [entries[name]['boundaries'] for entries in folders.values()]
     boundaries = [
         {
-            key: value if key == 'unit' else _average([b[key] for b in same])
+            key: value if key == 'unit' else statistics.fmean(b[key] for b in same)
             for key, value in same[0].items()
         }
         for same in zip(*of_seeds, strict=True)
     ]
     return {'name': name, 'boundaries': boundaries}
-
-
-def _average(values: Sequence[float]) -> float | None:
-    return mean_and_deviation(values)['mean']
 
 
 def _table(folders: Folders, names: Sequence[str], baseline: str) -> str:
@@ -129,7 +125,7 @@ def _table(folders: Folders, names: Sequence[str], baseline: str) -> str:
             cells = [unit, name]
             for key, _, digits in _SCORES:
                 own, other = (_of_seeds(folders, n, i, key) for n in (name, baseline))
-                cells.append(f'{_average([*own.values()]):.{digits}f}')
+                cells.append(f'{statistics.fmean(own.values()):.{digits}f}')
                 is_baseline = name == baseline
                 cells.append('' if is_baseline else _difference(own, other, digits))
             rows.append(tuple(cells))

@@ -102,9 +102,9 @@ def read_results(folder: Path, kind: str) -> tuple[dict[str, Any], list[Entry]]:
         settings, methods = dict(content['settings']), list(content['methods'])
         for method in methods:
             method['name']
-    except OSError as error:
+    except FileNotFoundError as error:
         raise FileNotFoundError(
-            f'{path}: no numbers of tools/probe.py there ({error.strerror}).'
+            f'{path} does not exist: give a folder that tools/probe.py wrote.'
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(

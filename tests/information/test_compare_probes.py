@@ -25,10 +25,10 @@ def boundary(unit, bits):
     }
 
 
-def write(folder, networks, **settings):
+def write(folder, networks, *, seed=0, **settings):
     folder.mkdir(exist_ok=True)
     content = {
-        'settings': {'iterations': 100, **settings},
+        'settings': {'iterations': 100, 'seed': seed, **settings},
         'methods': [
             {'name': name, 'boundaries': [boundary(*given) for given in boundaries]}
             for name, boundaries in networks.items()
@@ -111,5 +111,5 @@ def test_an_unknown_baseline_is_told(folders):
 
 
 def test_a_folder_without_probes_is_told(tmp_path):
-    with pytest.raises(FileNotFoundError, match='no numbers of tools/probe.py there'):
+    with pytest.raises(FileNotFoundError, match='give a folder that tools/probe.py'):
         main([str(Path(tmp_path, 'nowhere'))])
